@@ -1,0 +1,55 @@
+# Two commands do everything, set-up included: `make demo` and `make test`.
+
+PYTHON ?= python3.11
+VENV ?= .venv
+RECIPE ?= recipes/demo.yaml
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# The demo recipe brings its own data, models and manifest; your own reads DATA (a folder or URL) and the
+# challenge's manifest unless MANIFEST says otherwise.
+ifeq ($(basename $(notdir $(RECIPE))),demo)
+DATA ?= build/demo/data
+MANIFEST ?= build/demo/manifest.csv
+OUT ?= build/demo
+BEFORE := prepare-demo
+endif
+DATA ?= data
+BUILD_OPTIONS = --data $(DATA) $(if $(MANIFEST),--manifest $(MANIFEST)) $(if $(OUT),--out $(OUT))
+
+.PHONY: setup demo prepare-demo submission real-em test lint bench clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/ensemble demo --out build/demo
+
+prepare-demo: $(READY)
+	$(BIN)/ensemble demo --out build/demo --prepare
+
+submission: $(READY) $(BEFORE)
+	$(BIN)/ensemble build $(RECIPE) $(BUILD_OPTIONS)
+
+# Real EM in the challenge's layout with train_manifest.csv and validation_manifest.csv beside it.
+real-em: $(READY)
+	$(BIN)/python -m benchmarks.real_em $(DATA) --out build/real-em
+
+test: $(READY)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf build
