@@ -1,0 +1,69 @@
+"""What can be wrong with what a person gave us, each told in one line that says what to do.
+
+EnsembleError
+├── RecipeError        a recipe: unknown key, class, method, source
+├── ManifestError      a manifest: column, grid, class
+├── CardError          a model card
+├── CheckpointError    weights that are unsafe, damaged or of another network
+├── RegistryError      a model, version or alias that is not there; a store that does not answer
+├── VolumeError        EM, truth or predictions: missing, truncated, off the grid
+├── SubmissionError    a submission that is not one
+└── TrainingError      a training spec or data that cannot be learned from
+
+The command line prints the message and exits with ``EXIT_WRONG_INPUT``; nothing else catches them.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_FAULTS_FOUND = 1
+EXIT_WRONG_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class EnsembleError(Exception):
+    """A message for the person who can mend it."""
+
+
+class RecipeError(EnsembleError):
+    pass
+
+
+class ManifestError(EnsembleError):
+    pass
+
+
+class CardError(EnsembleError):
+    pass
+
+
+class CheckpointError(EnsembleError):
+    pass
+
+
+class RegistryError(EnsembleError):
+    pass
+
+
+class VolumeError(EnsembleError):
+    pass
+
+
+class SubmissionError(EnsembleError):
+    pass
+
+
+class TrainingError(EnsembleError):
+    pass
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'mito'?`` for the known word most like ``word``; nothing when none is like it."""
+    near = difflib.get_close_matches(str(word), sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'mito'?``, or else the known words."""
+    words = sorted(known)
+    return nearest(word, words) or (f"; known: {', '.join(words)}" if words else "")
