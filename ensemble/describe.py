@@ -1,0 +1,109 @@
+"""A plan as plain values: what goes into keys, plan.json and the terminal."""
+
+from typing import Any
+
+from ensemble.grid import Grid
+from ensemble.plan import CropPlan, Job, Plan
+from ensemble.recipe import Empty, Expression, Mix, ModelSource, Named, Route
+
+
+def route(value: Route) -> dict[str, Any]:
+    """A route without its place in a file."""
+    return {
+        "source": source(value.source),
+        "threshold": value.threshold,
+        "weight": value.weight,
+        "resampling": value.resampling,
+        "postprocess": [step.describe() for step in value.steps],
+    }
+
+
+def source(expression: Expression) -> Any:
+    """An expression as a recipe would say it."""
+    if isinstance(expression, Empty):
+        return "empty"
+    if isinstance(expression, Named):
+        return expression.name
+    if isinstance(expression, Mix):
+        return {expression.how: [[source(part), weight] for part, weight in expression.parts]}
+    return {expression.how: list(expression.classes)}
+
+
+def grid(value: Grid) -> dict[str, Any]:
+    return {
+        "shape": list(value.shape),
+        "voxel_size_nm": list(value.voxel_size_nm),
+        "origin_nm": list(value.origin_nm),
+    }
+
+
+def job(value: Job) -> dict[str, Any]:
+    """One pass of a model over a crop, with what it costs."""
+    em = "as it is" if value.fit.exact else "EM upsampled" if value.fit.upsampled else "EM downsampled"
+    return {
+        "source": value.source,
+        "model": f"models:/{value.model.name}/{value.model.version}",
+        "sha256": value.model.sha256,
+        "tta": value.tta,
+        "classes": list(value.classes),
+        "em_voxel_size_nm": list(value.level_grid.voxel_size_nm),
+        "em": em,
+        "network_grid": grid(value.lattice),
+        "stored_grid": grid(value.stored),
+        "patches": value.patches,
+        "forward_passes": value.forward_passes,
+        "voxels": value.lattice.size,
+        "stored_bytes": value.stored_bytes,
+        "peak_memory_bytes": value.peak_memory_bytes,
+    }
+
+
+def crop(value: CropPlan) -> dict[str, Any]:
+    """One crop: how each of its classes is made, and the passes that takes."""
+    return {
+        "dataset": value.target.dataset,
+        "grid": grid(value.target.grid),
+        "classes": {name: _class(value, name) for name in value.target.classes},
+        "jobs": [job(one) for one in value.jobs],
+        "bytes_uncompressed": value.target.grid.size * len(value.target.classes),
+    }
+
+
+def _class(value: CropPlan, name: str) -> dict[str, Any]:
+    models = {
+        one.source: {
+            "model": f"models:/{one.model.name}/{one.model.version}",
+            "resampled": f"{voxels(one.stored)} → {voxels(value.target.grid)} nm",
+        }
+        for one in value.jobs
+        if name in one.classes
+    }
+    return {**route(value.routes[name]), "claimed": name in value.claimed, "models": models}
+
+
+def voxels(value: Grid) -> str:
+    """A voxel size in nm: one number where it is isotropic."""
+    sizes = [f"{v:g}" for v in value.voxel_size_nm]
+    return sizes[0] if len(set(sizes)) == 1 else "x".join(sizes)
+
+
+def plan(value: Plan) -> dict[str, Any]:
+    """The whole plan, with its cost in sum."""
+    return {
+        "recipe": value.recipe.name,
+        "consistency": value.recipe.consistency,
+        "sources": {
+            name: {"uri": spec.uri, "tta": spec.tta, "version": value.models[name].version}
+            for name, spec in value.recipe.sources.items()
+            if isinstance(spec, ModelSource) and name in value.models
+        },
+        "crops": {one.target.crop: crop(one) for one in value.crops},
+        "cost": {
+            "arrays": sum(len(one.target.classes) for one in value.crops),
+            "voxels": sum(one.target.grid.size * len(one.target.classes) for one in value.crops),
+            "patches": sum(one.patches for one in value.jobs),
+            "forward_passes": sum(one.forward_passes for one in value.jobs),
+            "stored_bytes": sum(one.stored_bytes for one in value.jobs),
+            "peak_memory_bytes": value.peak_memory_bytes,
+        },
+    }
