@@ -1,0 +1,115 @@
+"""Probabilities that a network predicted, kept by content: what is there is right, what is not is computed."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import numpy as np
+import zarr
+
+from ensemble.grid import Grid
+from ensemble.infer import stored_chunks
+from ensemble.plan import Job
+from ensemble.sources import Probabilities
+from ensemble.volume import Tissue, Volume, open_node
+
+_COMPRESSOR = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE)
+
+
+@cache
+def code_digest(*modules: str) -> str:
+    """A digest of modules of this package: their results are only kept while their code is the same."""
+    here = Path(__file__).parent
+    return digest([(here / f"{name}.py").read_text() for name in modules])
+
+
+def digest(value: Any) -> str:
+    """A digest of plain values, the same in every process."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def job_key(job: Job, tissue: Tissue, device_kind: str, precision: str) -> str:
+    """What decides a job's probabilities to the last bit."""
+    card = job.model.card
+    return digest(
+        {
+            "weights": job.model.sha256,
+            "card": card.model_dump(include={"architecture", "arguments", "classes", "normalisation", "activation"}),
+            "tta": job.tta,
+            "classes": job.classes,
+            "patches": (job.patch, job.starts, job.lattice, job.needed, job.stored),
+            "em": (tissue.volume.identity(tissue.box), tissue.box, tissue.absent_is_zero, job.level_grid),
+            "device": (device_kind, precision),
+            "code": code_digest("infer", "resample", "tiling", "grid", "volume"),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One job's stored array (classes, z, y, x), complete or begun."""
+
+    array: zarr.Array
+    progress_file: Path
+    classes: tuple[str, ...]
+    grid: Grid
+    place: Path
+
+    @property
+    def done_planes(self) -> int:
+        return int(self.progress_file.read_text()) if self.progress_file.exists() else 0
+
+    @property
+    def complete(self) -> bool:
+        return self.done_planes == self.grid.shape[0]
+
+    def mark(self, planes: int) -> None:
+        """Say that planes before ``planes`` are written for good."""
+        part = self.progress_file.with_suffix(".part")
+        part.write_text(str(planes))
+        part.replace(self.progress_file)
+
+    def of(self, name: str) -> Probabilities:
+        return Probabilities(Volume(self.array, self.grid, str(self.place)), self.classes.index(name))
+
+
+def keep(folder: Path, key: str, job: Job) -> Kept:
+    """The stored array of a job under ``folder``, begun if it is not there."""
+    place = folder / f"{key}.zarr"
+    marker = folder / f"{key}.planes"
+    shape = (len(job.classes), *job.stored.shape)
+    if marker.exists() and place.exists():
+        array = open_node(place)
+        writable = zarr.open_array(str(place), mode="r+") if array.shape == shape else None
+    else:
+        writable = None
+    if writable is None:
+        marker.unlink(missing_ok=True)
+        writable = zarr.create_array(
+            str(place),
+            shape=shape,
+            chunks=stored_chunks(job),
+            dtype=np.uint8,
+            zarr_format=2,
+            compressors=_COMPRESSOR,
+            fill_value=0,
+            attributes=_attributes(job.classes, job.stored),
+            overwrite=True,
+        )
+        kept = Kept(writable, marker, job.classes, job.stored, place)
+        kept.mark(0)
+    return Kept(writable, marker, job.classes, job.stored, place)
+
+
+def _attributes(classes: Sequence[str], grid: Grid) -> dict[str, Any]:
+    return {
+        "classes": list(classes),
+        "voxel_size": list(grid.voxel_size_nm),
+        "translation": list(grid.origin_nm),
+        "scale": "probability = value / 255",
+    }
