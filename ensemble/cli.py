@@ -1,0 +1,259 @@
+"""The command line: parse, call, exit code. Wrong input is one line on stderr and exit code 2."""
+
+import argparse
+import errno
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ensemble.errors import EXIT_FAULTS_FOUND, EXIT_INTERRUPTED, EXIT_WRONG_INPUT, EnsembleError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    if not os.environ.get("PYTHONWARNINGS"):
+        warnings.filterwarnings("ignore")  # libraries' advice to programmers; ours goes through errors and say()
+    try:
+        return arguments.run(arguments)
+    except EnsembleError as error:
+        print(f"ensemble: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"ensemble: the disk is full{where}; free some space and run the same command again", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\nensemble: interrupted; run the same command again to go on from here", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_WRONG_INPUT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ensemble", description="Build one consistent challenge submission from several trained models."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_build(commands)
+    _add_plan(commands)
+    _add_check(commands)
+    _add_models(commands)
+    _add_train(commands)
+    _add_postprocess(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _command(commands, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _add_request(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a path, or the name of a recipe that is shipped")
+    parser.add_argument("--manifest", type=Path, metavar="CSV", help="what to predict (default: the challenge's own)")
+    parser.add_argument("--data", default="data", metavar="ROOT", help="folder or URL of the EM (default: data)")
+    parser.add_argument("--crops", type=_names, metavar="A,B", help="only these crops")
+    parser.add_argument("--classes", type=_names, metavar="A,B", help="only these classes")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument("--precision", choices=["32", "16", "bf16"], default="32", help="of the network's arithmetic")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="threads")
+    parser.add_argument("--absent-is-zero", action="store_true", help="EM chunks never written are really black")
+    parser.add_argument("--update-lock", action="store_true", help="take what the aliases mean now")
+
+
+def _request(arguments: argparse.Namespace, out: Path):
+    from ensemble.build import Request
+
+    if arguments.workers < 1:
+        raise EnsembleError(f"--workers {arguments.workers}: at least one thread is needed")
+    return Request(
+        recipe=arguments.recipe,
+        out=out,
+        manifest=arguments.manifest,
+        data_root=arguments.data,
+        crops=arguments.crops,
+        classes=arguments.classes,
+        device=arguments.device,
+        precision=arguments.precision,
+        workers=arguments.workers,
+        absent_is_zero=arguments.absent_is_zero,
+        update_lock=arguments.update_lock,
+    )
+
+
+def _add_build(commands) -> None:
+    parser = _command(commands, "build", _build, "Build the submission that a recipe describes, and check it.")
+    _add_request(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: build/<recipe's name>")
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from ensemble import recipe, terminal
+    from ensemble.build import build
+    from registry.store import Store
+
+    out = arguments.out or Path("build") / recipe.load(arguments.recipe).name
+    request = _request(arguments, out)
+    with terminal.progress() as progress:
+        built = build(request, Store(), progress)
+    terminal.report(built.report)
+    terminal.line(f"submission: {request.zip}   lock: {request.lock}")
+    return EXIT_FAULTS_FOUND if built.report.faults else 0
+
+
+def _add_plan(commands) -> None:
+    parser = _command(commands, "plan", _plan, "Show what a recipe would do and cost; runs nothing.")
+    _add_request(parser)
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from ensemble import describe, recipe, terminal
+    from ensemble.build import prepare
+    from registry.store import Store
+
+    out = Path("build") / recipe.load(arguments.recipe).name
+    plan = prepare(_request(arguments, out), Store()).plan
+    if arguments.json:
+        print(json.dumps(describe.plan(plan), indent=1))
+    else:
+        terminal.plan(plan)
+    return 0
+
+
+def _add_check(commands) -> None:
+    parser = _command(commands, "check", _check, "Check a submission's format, completeness and consistency.")
+    parser.add_argument("submission", type=Path, metavar="SUBMISSION.zip")
+    parser.add_argument("--manifest", type=Path, metavar="CSV", help="default: the challenge's own")
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from ensemble import terminal
+    from ensemble.check import check
+    from ensemble.manifest import load
+
+    with terminal.progress(show=not arguments.json) as progress:
+        progress.stage("check", 1)
+        report = check(
+            arguments.submission, load(arguments.manifest), lambda done, total: progress.at(done / max(total, 1))
+        )
+    if arguments.json:
+        print(json.dumps(report.to_json(), indent=1))
+    else:
+        terminal.report(report)
+    return EXIT_FAULTS_FOUND if report.faults else 0
+
+
+def _add_models(commands) -> None:
+    register = _command(commands, "register", _register, "Register a trained checkpoint with its card.")
+    register.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    register.add_argument("--card", type=Path, required=True, metavar="CARD.yaml")
+    register.add_argument("--alias", metavar="NAME", help="such as champion")
+    models = _command(commands, "models", _models, "List what is registered.")
+    models.add_argument("name", nargs="?", metavar="NAME")
+
+
+def _register(arguments: argparse.Namespace) -> int:
+    from ensemble import terminal
+    from registry import card
+    from registry.store import Store
+
+    store = Store()
+    version = store.register(
+        arguments.checkpoint, card.load(arguments.card), alias=arguments.alias, card_path=arguments.card
+    )
+    aliases = "".join(f" @{alias}" for alias in version.aliases)
+    terminal.line(f"registered {version.name} version {version.version}{aliases} in {store.tracking_uri}")
+    return 0
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from ensemble import terminal
+    from registry.store import Store
+
+    store = Store()
+    terminal.models(store.versions(arguments.name), store.tracking_uri)
+    return 0
+
+
+def _add_train(commands) -> None:
+    parser = _command(commands, "train", _train, "Train a specialist and register it.")
+    parser.add_argument("spec", type=Path, metavar="SPEC.yaml")
+    parser.add_argument("--data", type=Path, default=Path("data"), metavar="ROOT", help="default: data")
+    parser.add_argument("--work", type=Path, default=Path("build/training"), metavar="DIR", help="checkpoints go here")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from ensemble import terminal, training_spec
+
+    spec = training_spec.load(arguments.spec)
+    from ensemble.train import train
+    from registry.store import Store
+
+    with terminal.progress() as progress:
+        progress.stage(f"train {spec.name}", spec.steps)
+        version = train(spec, data_root=arguments.data, store=Store(), work=arguments.work, progress=progress.at)
+    terminal.models([version], "")
+    return 0
+
+
+def _add_postprocess(commands) -> None:
+    text = "Post-process a tree of predictions into another: masks, connected components or watershed."
+    parser = _command(commands, "postprocess", _postprocess, text)
+    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--method", choices=["binary", "components", "watershed"], required=True)
+    parser.add_argument("--recipe", metavar="RECIPE", help="thresholds and chains by class (default: the guide's)")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="threads")
+
+
+def _postprocess(arguments: argparse.Namespace) -> int:
+    from ensemble import terminal
+    from ensemble.tree import postprocess
+
+    with terminal.progress() as progress:
+        done = postprocess(
+            arguments.predictions,
+            arguments.out,
+            arguments.method,
+            recipe=arguments.recipe,
+            workers=arguments.workers,
+            progress=progress,
+        )
+    terminal.line(f"{done} arrays written under {arguments.out}")
+    return 0
+
+
+def _add_demo(commands) -> None:
+    text = "Make the demo: synthetic EM, three small specialists, one submission."
+    parser = _command(commands, "demo", _demo, text)
+    parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR")
+    parser.add_argument("--prepare", action="store_true", help="only write the data and train the specialists")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from ensemble import demo, terminal
+
+    with terminal.progress() as progress:
+        built = demo.run(arguments.out, progress, prepare_only=arguments.prepare)
+    if built is None:
+        return 0
+    terminal.report(built.report)
+    terminal.line(f"submission: {arguments.out / 'submission.zip'}")
+    return EXIT_FAULTS_FOUND if built.report.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""What people see on a terminal: progress, plans, models, reports; plain when piped."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from ensemble import describe
+from ensemble.plan import CropPlan, Job, Plan
+from ensemble.progress import Quiet
+
+_OUT = Console(highlight=False, soft_wrap=True)
+_ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def line(text: str) -> None:
+    _OUT.print(text, markup=False)
+
+
+class _Shown:
+    """A bar per stage on stderr; without a terminal a line per stage."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def stage(self, name: str, total: float) -> None:
+        self.close()
+        if not _ERR.is_terminal:
+            _ERR.print(f"{name} …", markup=False)
+        self._task = self._bars.add_task(name, total=max(total, 1e-9), what="")
+
+    def at(self, done: float, what: str = "") -> None:
+        if self._task is not None:
+            self._bars.update(self._task, completed=done, what=what)
+
+    def say(self, text: str) -> None:
+        self._bars.console.print(text, markup=False)
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, completed=self._bars.tasks[-1].total, what="")
+            self._task = None
+
+
+@contextmanager
+def progress(show: bool = True) -> Iterator[_Shown | Quiet]:
+    """Shows progress while the work in the block goes on."""
+    if not show:
+        yield Quiet()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[what]}"))
+    with Bars(*columns, *times, console=_ERR, disable=not _ERR.is_terminal) as bars:
+        shown = _Shown(bars)
+        yield shown
+        shown.close()
+
+
+def report(found: Any) -> None:
+    """What a check found: faults and warnings by name, then what the arrays hold, in words."""
+    for text in found.faults:
+        _OUT.print(f"fault: {text}", style="red", markup=False)
+    for text in found.warnings:
+        _OUT.print(f"warning: {text}", style="yellow", markup=False)
+    arrays = sum(len(classes) for classes in found.arrays.values())
+    if found.empty:
+        line(f"empty: {_by_crop(found.empty)}")
+    changed = {name: c for name, c in found.decoding.items() if c.get("removed") or c.get("added")}
+    if changed:
+        table = Table("class", "alone (voxels)", "removed", "added", title="joint decoding", title_justify="left")
+        for name, counts in changed.items():
+            table.add_row(name, *(_share(counts, key) for key in ("alone", "removed", "added")))
+        _OUT.print(table)
+    verdict = f"{len(found.faults)} faults" if found.faults else "no fault"
+    line(f"{arrays} arrays checked: {verdict}, {len(found.warnings)} warnings, {len(found.empty)} empty arrays")
+
+
+def _by_crop(places: Sequence[str]) -> str:
+    crops: dict[str, list[str]] = {}
+    for place in places:
+        crop, name = place.split("/", 1)
+        crops.setdefault(crop, []).append(name)
+    return "; ".join(f"{crop}: {' '.join(names)}" for crop, names in crops.items())
+
+
+def _share(counts: Mapping[str, int], key: str) -> str:
+    if key == "alone" or not counts["alone"]:
+        return f"{counts[key]:,}"
+    return f"{counts[key]:,} ({counts[key] / counts['alone']:.1%})"
+
+
+def models(versions: Sequence[Any], where: str) -> None:
+    """What is registered."""
+    if not versions:
+        line(f"nothing is registered yet in {where}; use ensemble register CHECKPOINT --card CARD.yaml")
+        return
+    table = Table("model", "version", "aliases", "network", "voxel nm", "classes", "validation IoU")
+    for version in versions:
+        card = version.card
+        sizes = [f"{v:g}" for v in card.voxel_size_nm]
+        table.add_row(
+            version.name,
+            str(version.version),
+            " ".join(version.aliases),
+            card.architecture,
+            sizes[0] if len(set(sizes)) == 1 else "x".join(sizes),
+            " ".join(name or "-" for name in card.classes),
+            " ".join(f"{name} {score:.2f}" for name, score in card.validation.items()),
+        )
+    _OUT.print(table)
+
+
+def plan(value: Plan) -> None:
+    """The routes, class by class where crops agree, and what they cost."""
+    routes = Table("class", "crops", "source", "resampled", "decision", "post-processing", title="routes")
+    for (name, *cells), crops in _routes(value).items():
+        routes.add_row(name, " ".join(crops), *cells)
+    _OUT.print(routes)
+    jobs = Table("source", "model", "crop", "EM", "patches", "passes", "Mvoxel", "stored", "memory", title="passes")
+    for job in value.jobs:
+        jobs.add_row(*_job(job))
+    _OUT.print(jobs)
+    cost = describe.plan(value)["cost"]
+    line(
+        f"{cost['arrays']} arrays, {cost['voxels'] / 1e9:.2f} Gvoxel; {cost['forward_passes']:,} forward passes, "
+        f"{_bytes(cost['stored_bytes'])} of probabilities before compression, "
+        f"about {_bytes(cost['peak_memory_bytes'])} of memory at the peak"
+    )
+
+
+def _routes(value: Plan) -> dict[tuple[str, ...], list[str]]:
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for crop in value.crops:
+        for name in crop.target.classes:
+            rows.setdefault(_route(crop, name), []).append(crop.target.crop)
+    return dict(sorted(rows.items(), key=lambda row: list(value.crops[0].target.classes).index(row[0][0])
+                       if row[0][0] in value.crops[0].target.classes else 999))
+
+
+def _route(crop: CropPlan, name: str) -> tuple[str, ...]:
+    route, row = crop.routes[name], describe.crop(crop)["classes"][name]
+    if name not in crop.claimed:
+        return (name, "empty", "", "zeros", "")
+    used = row["models"]
+    source = _source(row["source"])
+    versions = ", ".join(f"{s} = {m['model'].removeprefix('models:/')}" for s, m in used.items() if s in source)
+    decision = f"p > {route.threshold:g}" + ("" if route.weight == 1 else f", weight {route.weight}")
+    chain = " → ".join(_step(step) for step in row["postprocess"])
+    resampled = ", ".join(dict.fromkeys(m["resampled"] for m in used.values()))
+    return (name, f"{source} ({versions})" if versions else source, resampled, decision, chain)
+
+
+def _source(said: Any) -> str:
+    if isinstance(said, str):
+        return said
+    ((how, members),) = said.items()
+    parts = [f"{m[1]:g}·{_source(m[0])}" if isinstance(m, list) else m for m in members]
+    return f"{how}({', '.join(parts)})"
+
+
+def _step(said: Mapping[str, Any]) -> str:
+    ((name, parameters),) = said.items()
+    return name + "".join(f" {key} {value:g}" if isinstance(value, float) else f" {key} {value}"
+                          for key, value in parameters.items())
+
+
+def _job(job: Job) -> tuple[str, ...]:
+    row = describe.job(job)
+    em = f"{describe.voxels(job.level_grid)} nm, {row['em']}"
+    return (
+        job.source,
+        row["model"].removeprefix("models:/"),
+        job.crop,
+        em,
+        f"{job.patches:,}",
+        f"{job.forward_passes:,}",
+        f"{job.lattice.size / 1e6:.1f}",
+        _bytes(job.stored_bytes),
+        _bytes(job.peak_memory_bytes),
+    )
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
