@@ -1,0 +1,257 @@
+"""What stored arrays hold, counted block by block: values, ids, objects, and classes that contradict.
+
+Only chunks that were written are looked at. Masks are compared as bits, 64 voxels to a word.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+
+from ensemble.components import Components
+from ensemble.consistency import Codebook, automaton, codebook
+from ensemble.errors import SubmissionError
+from ensemble.grid import Grid, Slices
+from ensemble.zarr2 import StoredArray
+
+Index = tuple[int, ...]
+
+MAX_BLOCK_VOXELS = 2**26
+_EXAMPLES_PER_BLOCK = 64
+
+
+@dataclass
+class Total:
+    """What is known of one array. ``odd`` are voxels (position, value) whose value is neither 0 nor 1.
+
+    ``odd`` holds the first such voxel of each block, and only where they were asked for; ``damaged`` the
+    message of each chunk that cannot be decoded.
+    """
+
+    nonzero_voxels: int = 0
+    highest_id: int = 0
+    odd: list[tuple[Index, float]] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    _ids: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def distinct_ids(self) -> int:
+        """Number of different ids but 0."""
+        if not self._ids:
+            return 0
+        self._ids = [np.unique(np.concatenate(self._ids))]
+        return int(np.count_nonzero(self._ids[0]))
+
+    def add(self, other: "Total") -> None:
+        self.nonzero_voxels += other.nonzero_voxels
+        self.highest_id = max(self.highest_id, other.highest_id)
+        self.odd += other.odd
+        # a chunk may lie under several blocks
+        self.damaged += [message for message in other.damaged if message not in self.damaged]
+        self._ids += other._ids
+
+
+@dataclass
+class Contradictions:
+    """Voxels whose set of nonzero arrays is not a codeword; ``examples``: offending set -> one voxel."""
+
+    voxels: int = 0
+    examples: dict[frozenset[str], Index] = field(default_factory=dict)
+
+    def add(self, other: "Contradictions") -> None:
+        self.voxels += other.voxels
+        self.examples = other.examples | self.examples
+
+
+@dataclass(frozen=True)
+class Together:
+    """Arrays of one shape that are counted together, block by block.
+
+    ``binary`` are those that may hold 0 and 1 only; ``claimed`` those that must not contradict each other.
+    """
+
+    arrays: Mapping[str, StoredArray]
+    binary: frozenset[str] = frozenset()
+    claimed: tuple[str, ...] = ()
+
+    @cached_property
+    def shape(self) -> Index:
+        return next(iter(self.arrays.values())).shape
+
+    @cached_property
+    def block_shape(self) -> Index:
+        """A block holds whole chunks of every array, as far as it stays of moderate size."""
+        chunks = [np.minimum(array.chunks, self.shape) for array in self.arrays.values()]
+        block = np.max(chunks, axis=0)
+        most = max(MAX_BLOCK_VOXELS, max(math.prod(map(int, chunk)) for chunk in chunks))
+        while math.prod(map(int, block)) > most:
+            longest = int(np.argmax(block))
+            block[longest] = -(-block[longest] // 2)
+        return tuple(map(int, block))
+
+    @cached_property
+    def blocks(self) -> Mapping[Index, tuple[str, ...]]:
+        """The blocks that hold anything, and the arrays that do; in C order."""
+        found: dict[Index, list[str]] = {}
+        for name, array in self.arrays.items():
+            for index in self._blocks_of(array):
+                found.setdefault(index, []).append(name)
+        return {index: tuple(found[index]) for index in sorted(found)}
+
+    def _blocks_of(self, array: StoredArray) -> Iterable[Index]:
+        if array.chunks == self.block_shape:
+            return array.present
+        touched: dict[Index, None] = {}
+        for chunk in array.present:
+            ranges = (
+                range(i * c // b, (min((i + 1) * c, n) - 1) // b + 1)
+                for i, c, b, n in zip(chunk, array.chunks, self.block_shape, self.shape, strict=True)
+            )
+            touched.update(dict.fromkeys(product(*ranges)))
+        return touched
+
+    @property
+    def bytes_per_block(self) -> int:
+        """About what counting one block takes at most."""
+        widest = max(array.dtype.itemsize for array in self.arrays.values())
+        return math.prod(self.block_shape) * (2 * widest + 1 + len(self.arrays) // 8)
+
+    def count(self, index: Index) -> tuple[dict[str, Total], Contradictions]:
+        """Totals of the arrays that hold anything in a block, and the block's contradictions."""
+        block = tuple(
+            slice(i * b, min((i + 1) * b, n))
+            for i, b, n in zip(index, self.block_shape, self.shape, strict=True)
+        )
+        totals, planes = {}, {}
+        for name in self.blocks[index]:
+            totals[name], planes[name] = _count(self.arrays[name], block, binary=name in self.binary)
+        # what is left of a codeword without an unreadable class is a codeword of the others
+        readable = tuple(n for n in self.claimed if n not in totals or not totals[n].damaged)
+        book = codebook(readable)
+        return totals, _contradictions(book, [planes.get(name) for name in book.classes], block)
+
+
+def _count(array: StoredArray, block: Slices, *, binary: bool) -> tuple[Total, np.ndarray | None]:
+    """What an array holds in a block, and its nonzero voxels as bits (None: there are none)."""
+    decoded, damaged = {}, []
+    for chunk in array.chunks_in(block):
+        try:
+            decoded[chunk] = array.read_chunk(chunk)
+        except SubmissionError as error:
+            damaged.append(str(error))
+    total = Total(damaged=damaged)
+    if not decoded:
+        return total, None
+    values = array.assemble(block, decoded)
+    bits = pack_bits(values)
+    total.nonzero_voxels = int(np.bitwise_count(bits).sum())
+    if not total.nonzero_voxels:
+        return total, None
+    whole = values.dtype.kind in "biu"
+    total.highest_id = int(values.max()) if whole else 0
+    if binary and not (values.dtype.kind in "bu" and total.highest_id <= 1):
+        total.odd = _first_odd(values, block)
+    elif whole and not binary:
+        total._ids = [_distinct(values)]
+    return total, bits
+
+
+def pack_bits(values: np.ndarray) -> np.ndarray:
+    """Which voxels are not 0, in C order, 64 to a word; bits beyond the last voxel are 0."""
+    packed = np.packbits(values if values.dtype.itemsize == 1 else values != 0)
+    return np.pad(packed, (0, -packed.size % 8)).view(np.uint64)
+
+
+def _bit_numbers(bits: np.ndarray, most: int) -> np.ndarray:
+    """Numbers of the first ``most`` bits that are set."""
+    words = np.flatnonzero(bits)[:most]
+    within = np.unpackbits(bits[words].view(np.uint8)).reshape(-1, 64)
+    word, bit = np.nonzero(within)
+    return (words[word] * 64 + bit)[:most]
+
+
+def _first_odd(values: np.ndarray, block: Slices) -> list[tuple[Index, float]]:
+    odd = (values != 0) & (values != 1)
+    first = np.unravel_index(int(odd.argmax()), odd.shape)
+    return [(_position(first, block), values[first].item())] if odd[first] else []
+
+
+def _position(local: Sequence[int], block: Slices) -> Index:
+    return tuple(int(i) + s.start for i, s in zip(local, block, strict=True))
+
+
+def _distinct(values: np.ndarray) -> np.ndarray:
+    flat = values.reshape(-1)
+    # ids come in runs: one voxel of each is enough
+    return np.unique(np.concatenate([flat[:1], flat[1:][flat[1:] != flat[:-1]]]))
+
+
+def _contradictions(book: Codebook, planes: Sequence[np.ndarray | None], block: Slices) -> Contradictions:
+    if all(plane is None for plane in planes):
+        return Contradictions()
+    wrong = violating(book, planes)
+    voxels = int(np.bitwise_count(wrong).sum())
+    found = Contradictions(voxels)
+    shape = [s.stop - s.start for s in block]
+    for number in _bit_numbers(wrong, _EXAMPLES_PER_BLOCK) if voxels else ():
+        word, shift = divmod(int(number), 64)
+        held = frozenset(
+            name
+            for name, plane in zip(book.classes, planes, strict=True)
+            if plane is not None and np.unpackbits(plane[word : word + 1].view(np.uint8))[shift]
+        )
+        found.examples.setdefault(held, _position(np.unravel_index(number, shape), block))
+    return found
+
+
+def violating(book: Codebook, planes: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Bits of the voxels whose set of classes is not a codeword.
+
+    ``planes`` follow ``book.classes``: nonzero voxels as bits (``pack_bits``), None where there are none;
+    at least one is not None. Runs the codebook's automaton on 64 voxels at a time.
+    """
+    some = next(plane for plane in planes if plane is not None)
+    # the state of a voxel -> the bits of the voxels in that state; a voxel in none has failed
+    states = {1: np.full_like(some, ~np.uint64(0))}
+    for table, plane in zip(automaton(book), planes, strict=True):
+        following = {}
+        for state, voxels in states.items():
+            without, with_it = (int(after) for after in table[state])
+            inside, outside = _split(voxels, plane)
+            # no two states lead to the same one: a state is all the bits read so far
+            if with_it and inside is not None:
+                following[with_it] = inside
+            if without and outside is not None:
+                following[without] = outside
+        states = following
+    return ~np.bitwise_or.reduce([np.zeros_like(some), *states.values()])
+
+
+def _split(voxels: np.ndarray, plane: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The bits inside and outside of a plane; None for none."""
+    if plane is None:
+        return None, voxels
+    inside = voxels & plane
+    if not inside.any():
+        return None, voxels
+    outside = voxels ^ inside
+    return inside, outside if outside.any() else None
+
+
+def count_objects(array: StoredArray) -> int:
+    """Number of 26-connected objects of an array's nonzero voxels, read slab by slab."""
+    if not array.present:
+        return 0
+    chunks = np.array(list(array.present))
+    start = chunks.min(axis=0) * array.chunks
+    stop = np.minimum((chunks.max(axis=0) + 1) * array.chunks, array.shape)
+    box = [slice(int(a), int(b)) for a, b in zip(start, stop, strict=True)]
+
+    def slab(first: int, last: int) -> np.ndarray:
+        return array.read((slice(box[0].start + first, box[0].start + last), *box[1:])) != 0
+
+    grid = Grid(tuple(s.stop - s.start for s in box), (1, 1, 1), (0, 0, 0))
+    return len(Components(grid, slab).objects)

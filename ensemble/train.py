@@ -1,0 +1,227 @@
+"""Training a specialist, from a spec to a registered model."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import ValidationError
+
+from ensemble.errors import TrainingError
+from ensemble.training_data import CACHE_BYTES, AnnotatedCrop, Reader, open_crops
+from ensemble.training_sampling import PatchSampler, ValidationPatches, index_foreground
+from ensemble.training_spec import TrainingSpec
+from ensemble.volume import Place
+from registry import card as cards
+from registry.card import Card
+from registry.store import ModelVersion, Store
+
+if TYPE_CHECKING:
+    from ensemble.training_log import TrainingLog
+    from ensemble.training_loop import Reporting
+
+TRAINING_SHARE = 0.75
+"""Of the memory for blocks of crops, what training has; the rest is validation's."""
+
+STATE, CARD = "training.json", "card.yaml"
+
+
+Report = Callable[[float, str], None]
+"""Told of the steps that are done, and of what is at work."""
+
+
+def _silent(done: float, what: str) -> None:
+    """Nobody is watching."""
+
+
+def train(
+    spec: TrainingSpec, *, data_root: Place, store: Store, work: Path, progress: Report = _silent
+) -> ModelVersion:
+    """The network of ``spec``, trained and registered under its alias.
+
+    Checkpoints lie in ``work``/NAME; a training that was interrupted goes on from the last, and one that is
+    finished is only registered, as long as neither spec nor data have changed. Raises TrainingError,
+    VolumeError or CardError for what cannot be learned from, RegistryError if the store does not answer,
+    and KeyboardInterrupt, saying how to go on.
+    """
+    folder = Path(work) / spec.name
+    card = _card(spec)
+    root = spec.data or data_root
+    training = open_crops(root, spec.crops, spec, "crops")
+    validation = open_crops(root, spec.validation_crops, spec, "validation_crops")
+    _check_annotated(spec, training)
+    digest = _digest(spec, (*training, *validation))
+    with _alone(folder, spec):
+        if _state(folder).get("digest") != digest:
+            _start_over(folder)
+        if not (folder / CARD).exists():
+            card = _learn(_Task(spec, card, training, validation, digest, folder), store, progress)
+            _write(folder / CARD, cards.dump(card))
+        return store.register(folder / "best.ckpt", cards.load(folder / CARD), alias=spec.alias)
+
+
+@dataclass(frozen=True)
+class _Task:
+    spec: TrainingSpec
+    card: Card
+    training: tuple[AnnotatedCrop, ...]
+    validation: tuple[AnnotatedCrop, ...]
+    digest: str
+    folder: Path
+
+
+def _card(spec: TrainingSpec) -> Card:
+    try:
+        return spec.card()
+    except ValidationError as invalid:
+        fault = invalid.errors(include_url=False)[0]
+        raise TrainingError(f"{spec.where(*fault['loc'])}: {fault['msg']}") from invalid
+
+
+def _check_annotated(spec: TrainingSpec, crops: Sequence[AnnotatedCrop]) -> None:
+    for channel, name in enumerate(spec.classes):
+        if all(crop.truths[channel] is None for crop in crops):
+            raise TrainingError(
+                f"{spec.where('classes', channel)}: {name} is annotated in none of the training crops;"
+                " take it out, or add a crop that has it"
+            )
+
+
+def _digest(spec: TrainingSpec, crops: Sequence[AnnotatedCrop]) -> str:
+    return sha256(" ".join([spec.digest(), *(crop.identity() for crop in crops)]).encode()).hexdigest()
+
+
+@contextmanager
+def _alone(folder: Path, spec: TrainingSpec) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise TrainingError(f"{folder}: {spec.name} is being trained there already; wait for it") from error
+
+
+def _state(folder: Path) -> dict[str, str]:
+    """What the last training in this folder was of, and its MLflow run; empty if there was none."""
+    try:
+        return json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{folder / STATE}: cannot be read; delete the folder to train anew") from error
+
+
+def _start_over(folder: Path) -> None:
+    for file in (CARD, STATE, *(path.name for path in folder.glob("*.ckpt"))):
+        (folder / file).unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _learn(task: _Task, store: Store, progress: Report) -> Card:
+    """Train until there is a best.ckpt to be registered with the card returned."""
+    # Threads that wait for each other by spinning are several times slower where others use the cores too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    from ensemble import training_loop as loop
+    from ensemble.training_log import TrainingLog
+    from registry import networks
+
+    spec = task.spec
+    _check_precision(spec)
+    torch.manual_seed(spec.seed)
+    module = loop.Specialist(networks.for_card(task.card, spec.file), spec)
+    foreground = _foreground(task, progress)
+    train_bytes = int(CACHE_BYTES * TRAINING_SHARE)
+    sampler = PatchSampler(Reader(task.training, train_bytes), spec, foreground)
+    judged = ValidationPatches(Reader(task.validation, CACHE_BYTES - train_bytes), spec.patch_voxels)
+    log = TrainingLog(store.tracking_uri, spec, task.digest, _state(task.folder).get("run_id"))
+    _write(task.folder / STATE, json.dumps({"digest": task.digest, "run_id": log.run_id}))
+    with _recorded(log, spec, task.folder):
+        patches = loop.Patches(spec, sampler.patch, judged)
+        loop.fit(module, patches, task.folder, _reporting(spec, log, progress))
+    return _finished_card(task, log.run_id)
+
+
+def _foreground(task: _Task, progress: Report) -> list[list[tuple[int, np.ndarray]]]:
+    spec = task.spec
+
+    def at(done: int, total: int) -> None:
+        progress(0, f"read crop {done} of {total}")
+
+    foreground = index_foreground(task.training, len(spec.classes), spec.seed, at)
+    for channel, found in enumerate(foreground):
+        if not found:
+            raise TrainingError(
+                f"{spec.where('classes', channel)}: {spec.classes[channel]} has not one voxel in the training"
+                " crops; take it out, or add a crop that has it"
+            )
+    return foreground
+
+
+def _check_precision(spec: TrainingSpec) -> None:
+    import torch
+
+    if spec.precision == "16-mixed" and not torch.cuda.is_available():
+        raise TrainingError(
+            f"{spec.where('precision')}: 16-mixed needs a CUDA GPU, and there is none here;"
+            " use bf16-mixed or '32'"
+        )
+
+
+def _reporting(spec: TrainingSpec, log: "TrainingLog", progress: Report) -> "Reporting":
+    """Loss and scores as they come, to the log and to whoever watches."""
+    from ensemble.training_loop import Reporting, Scores, mean_dice
+
+    dice = ""
+
+    def on_loss(step: int, loss: float) -> None:
+        log.add(step, {"loss": loss})
+        progress(step, f"loss {loss:.3f}{dice}")
+
+    def on_scores(step: int, scores: Scores) -> None:
+        nonlocal dice
+        mean = mean_dice(scores)
+        dice = f", Dice {mean:.3f}"
+        each = {f"{kind}_{name}": value for name, score in scores.items() for kind, value in score.items()}
+        log.add(step, {"dice": mean, **each})
+        log.flush()
+        progress(step, f"validated{dice}")
+
+    return Reporting(on_loss, on_scores)
+
+
+@contextmanager
+def _recorded(log: "TrainingLog", spec: TrainingSpec, folder: Path) -> Iterator[None]:
+    """End the log's run as what happens inside it ends."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        log.end("KILLED")
+        kept = "goes on from its last validation" if (folder / "last.ckpt").exists() else "begins anew"
+        raise KeyboardInterrupt(f"training of {spec.name} stopped; the same command {kept}") from stopped
+    except BaseException:
+        log.end("FAILED")
+        raise
+    log.end("FINISHED")
+
+
+def _finished_card(task: _Task, run_id: str) -> Card:
+    import torch
+
+    best = torch.load(task.folder / "best.ckpt", map_location="cpu", weights_only=True)
+    scores = {name: round(score["iou"], 4) for name, score in best["scores"].items()}
+    notes = f"Trained for {best['global_step']} steps; MLflow run {run_id}."
+    return task.spec.card(validation=scores, notes=notes)

@@ -1,0 +1,1 @@
+"""Recipes that ship with the project; a recipe named without a folder is looked up here."""

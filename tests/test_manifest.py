@@ -1,0 +1,70 @@
+"""Targets: the official table, and manifests people write."""
+
+from pathlib import Path
+
+import pytest
+
+from ensemble import manifest
+from ensemble.errors import ManifestError
+from ensemble.grid import Grid
+from ensemble.manifest import Target
+
+GOOD = """\
+crop_name,dataset,class_label,voxel_size,translation,shape
+7,d,mito,[1.74;2.0;2.0],[23837.13;7599.0;35999.0],[60;70;80]
+7,d,ecs,[1.74;2.0;2.0],[23837.13;7599.0;35999.0],[60;70;80]
+"""
+
+
+def test_the_official_table_has_413_arrays_and_88_gvoxel() -> None:
+    targets = manifest.official()
+    assert len(targets) == 16
+    assert sum(len(t.classes) for t in targets) == 413
+    assert len({name for t in targets for name in t.classes}) == 48
+    assert sum(t.grid.size * len(t.classes) for t in targets) / 1e9 == pytest.approx(87.7, abs=0.1)
+
+
+def test_a_file_reads_verbatim_with_classes_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(GOOD)
+    grid = Grid((60, 70, 80), (1.74, 2.0, 2.0), (23837.13, 7599.0, 35999.0))
+    assert manifest.load(path) == (Target("7", "d", grid, ("ecs", "mito")),)
+
+
+def test_written_and_read_back_is_the_same(tmp_path: Path) -> None:
+    manifest.write(tmp_path / "m.csv", manifest.official())
+    assert sorted(manifest.load(tmp_path / "m.csv"), key=str) == sorted(manifest.official(), key=str)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("class_label", "class", 1, "did you mean 'class'?"),
+        ("shape", "size", 1, "lacks the column 'shape'"),
+        (",mito,", ",mitto,", 2, "did you mean 'mito'?"),
+        ("[60;70;80]", "[60;70]", 2, "three numbers"),
+        ("[60;70;80]", "[60;70;8.5]", 2, "whole numbers"),
+        ("[1.74;2.0;2.0]", "[0;2.0;2.0]", 2, "positive"),
+        ("[1.74;2.0;2.0]", "[2.0;2.0;2.0]", 3, "one grid"),
+        (",ecs,", ",mito,", 3, "twice"),
+        ("7,d,mito", "../7,d,mito", 2, "not a name"),
+        ("7,d,ecs,", "7,d,ecs,x,", 3, "7 cells"),
+    ],
+)
+def test_a_wrong_manifest_is_told_by_line(tmp_path: Path, old: str, new: str, line: int, says: str) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(ManifestError) as caught:
+        manifest.load(path)
+    assert f"m.csv:{line}: " in str(caught.value)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_choosing_crops_and_classes_that_are_not_there_is_told() -> None:
+    with pytest.raises(ManifestError, match="no crop '55'"):
+        manifest.select(manifest.official(), ["55"], None)
+    with pytest.raises(ManifestError, match="did you mean 'mito'"):
+        manifest.select(manifest.official(), None, ["mitos"])
+    chosen = manifest.select(manifest.official(), ["crop988", "557", "984"], ["ld", "nuc"])
+    assert {t.crop: t.classes for t in chosen} == {"557": ("nuc", "ld"), "988": ("nuc", "ld"), "984": ("nuc",)}

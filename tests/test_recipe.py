@@ -1,0 +1,159 @@
+"""Recipes: what they mean, and that each mistake is one line with file, line and what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from ensemble import manifest, recipe, taxonomy
+from ensemble.errors import RecipeError
+from ensemble.manifest import Target
+from ensemble.methods import Stage
+from ensemble.recipe import Empty, Mix, Named, OfClasses
+
+FINAL = """\
+name: final
+sources:
+  mito_l:  {model: "models:/mito-l-4nm@champion", tta: mirror}
+  multi_m: {model: "models:/multi-m-8nm@champion"}
+  theirs:  {predictions: "{root}/predictions/{dataset}.zarr/{crop}/{class}"}
+  old: {labels: "build/old/submission.zip"}
+defaults: {source: multi_m, threshold: 0.5}
+classes:
+  mito:
+    source: {mean: {mito_l: 3, multi_m: 1}}
+    threshold: 0.46
+    postprocess: [{watershed: {min_distance_nm: 40}}, {drop_small: {min_size_voxels: 50}}]
+    when:
+      - {voxel_size_nm: ">=16", source: multi_m}
+      - {dataset: "jrc_mus*", crop: "55?", threshold: 0.3}
+  er_mem_all: {source: {union: [er_mem, eres_mem, ne_mem]}}
+  nuc: {source: old, weight: hard, postprocess: [keep_ids]}
+empty: [golgi]
+consistency: joint
+"""
+
+
+@pytest.fixture
+def load(tmp_path: Path):
+    def load(text: str) -> recipe.Recipe:
+        path = tmp_path / "final.yaml"
+        path.write_text(text)
+        return recipe.load(path)
+
+    return load
+
+
+def target(crop: str) -> Target:
+    return next(t for t in manifest.official() if t.crop == crop)
+
+
+def test_a_route_is_the_class_over_the_defaults(load) -> None:
+    final = load(FINAL)
+    mito = final.route("mito", target("557"))
+    assert mito.source == Mix("mean", ((Named("mito_l"), 3.0), (Named("multi_m"), 1.0)))
+    assert mito.threshold == 0.46
+    assert [step.method.name for step in mito.steps] == ["watershed", "drop_small"]
+    assert final.route("ecs", target("557")).source == Named("multi_m")
+    assert final.route("golgi", target("557")).source == Empty()
+    assert final.route("nuc", target("557")).weight == "hard"
+
+
+def test_a_class_made_of_others_has_no_evidence_of_its_own(load) -> None:
+    route = load(FINAL).route("er_mem_all", target("557"))
+    assert route.source == OfClasses("union", ("er_mem", "eres_mem", "ne_mem"))
+    assert route.weight == 0
+
+
+@pytest.mark.parametrize(
+    ("crop", "source", "threshold"),
+    [
+        ("557", "mean", 0.46),  # 2 nm, ctl
+        ("982", "multi_m", 0.46),  # 16 nm: the first entry, though the dataset fits neither
+        ("980", "multi_m", 0.46),  # 13.92 x 16 x 16 nm: the largest axis counts
+        ("558", "mean", 0.3),  # mus-kidney at 4 nm
+    ],
+)
+def test_the_first_condition_that_holds_wins_and_replaces_only_its_keys(load, crop, source, threshold) -> None:
+    route = load(FINAL).route("mito", target(crop))
+    assert getattr(route.source, "how", getattr(route.source, "name", None)) == source
+    assert route.threshold == threshold
+    assert len(route.steps) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("drop_small", "drop_smal", 12, "did you mean 'drop_small'?"),
+        ("min_size_voxels", "min_size", 12, "unknown key"),
+        ("{min_size_voxels: 50}", "{min_size_voxels: 50, min_size_nm3: 9}", 12, "exactly one of"),
+        ("min_distance_nm: 40", "min_distance_nm: -1", 12, "greater than 0"),
+        ("{mito_l: 3,", "{mito_x: 3,", 10, "did you mean 'mito_l'?"),
+        ("{mito_l: 3,", "{mito_l: -3,", 10, "above 0"),
+        ("{mean:", "{maen:", 10, "did you mean 'mean'?"),
+        ("threshold: 0.46", "threshold: 1.46", 11, "less than 1"),
+        ("threshold: 0.5}", "treshold: 0.5}", 7, "did you mean 'threshold'?"),
+        ('">=16"', '"16 nm"', 14, "comparison"),
+        ("{voxel_size_nm: \">=16\", source", "{source", 14, "no condition"),
+        ("consistency: joint", "consistency: joined", 19, "did you mean 'joint'?"),
+        ("[er_mem,", "[er_mm,", 16, "did you mean 'er_mem'?"),
+        ("[er_mem,", "[er_mem_all,", 16, "made of itself"),
+        ("  er_mem_all:", "  mito:", 16, "there twice"),
+        ("  er_mem_all:", "  er_mem_al:", 16, "did you mean 'er_mem_all'?"),
+        ("empty: [golgi]", "empty: [mito]", 18, "listed elsewhere"),
+        ("empty: [golgi]", "empty: [golgy]", 18, "did you mean 'golgi'?"),
+        ("tta: mirror", "tta: flips", 3, "'flips' is not known"),
+        ("{class}", "{clas}", 5, "did you mean 'class'?"),
+        ("mito-l-4nm@champion", "mito-l-4nm", 3, "models:/NAME@ALIAS"),
+        ("source: old, weight: hard", "source: multi_m", 17, "needs a source of labels"),
+        ("old: {labels:", "old: {tta: mirror, labels:", 6, "only a model"),
+        ("[keep_ids]", "[keep_ids, components]", 17, "labelled once"),
+        ("[keep_ids]", "[{drop_small: {min_size_nm3: 9}}, {smooth: {sigma_nm: 8}}]", 17, "before the steps on objects"),
+        ("[keep_ids]", "[components, {hysteresis: {high: 0.8}}]", 17, "before the labelling step"),
+        ("{union: [er_mem, eres_mem, ne_mem]}", "multi_m, postprocess: [components]", 16, "semantic class"),
+        ("er_mem_all: {source", "er_mem_all: {weight: 2, source", 16, "weight 0"),
+        ("name: final", "name: ../final", 1, "pattern"),
+        ("multi_m: {model", "empty: {model", 4, "cannot be a source's name"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_its_place(load, old: str, new: str, line: int, says: str) -> None:
+    assert old in FINAL
+    with pytest.raises(RecipeError) as caught:
+        load(FINAL.replace(old, new, 1))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert f"final.yaml:{line}: " in message
+    assert says in message
+
+
+def test_a_class_without_a_route_is_named(load) -> None:
+    bare = load("name: bare\nsources: {m: {model: 'models:/m@a'}}\nclasses: {mito: {source: m}}\n")
+    with pytest.raises(RecipeError, match=r"class nuc is scored in crop 557 but has no route"):
+        bare.route("nuc", target("557"))
+
+
+def test_a_recipe_that_is_not_there_is_told_with_those_that_are() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'watershed.yaml'"):
+        recipe.load("watershd.yaml")
+
+
+@pytest.mark.parametrize("name", ["baseline", "components", "watershed", "final", "demo"])
+def test_shipped_recipes_route_every_scored_class_everywhere(name: str) -> None:
+    shipped = recipe.load(f"{name}.yaml")
+    for one in manifest.official():
+        for scored in one.classes:
+            assert shipped.route(scored, one).source is not None
+
+
+GUIDE = {"nuc": (400, 512000), "mito": (20, 3200), "ves": (64, 10240), "ld": (80, 25600), "perox": (80, 25600),
+         "endo": (80, 25600), "lyso": (80, 25600), "np": (40, 5120), "mt": (120, 51200), "cell": (800, 2560000)}  # fmt: skip
+"""The guide's watershed distances and sizes: voxels of 8 nm (mito: 4 nm), in nm and nm3."""
+
+
+def test_watershed_restates_the_guides_parameters() -> None:
+    shipped = recipe.load("watershed.yaml")
+    for name, (distance_nm, size_nm3) in GUIDE.items():
+        steps = {s.method.name: s.parameters for s in shipped.route(name, target("557")).steps}
+        assert steps["watershed"]["min_distance_nm"] == distance_nm
+        assert steps["drop_small"]["min_size_nm3"] == size_nm3
+    semantic = [n for n in target("557").classes if not taxonomy.is_instance(n)]
+    assert not any(shipped.route(n, target("557")).of_stage(Stage.LABEL) for n in semantic)
