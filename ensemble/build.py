@@ -138,9 +138,10 @@ class _Build:
         crop_keys = {crop.target.crop: self._crop_key(crop) for crop in self.plan.crops}
         key = digest({"crops": crop_keys, "models": locked["models"]})
         finished = _read_json(request.work / "finished.json")
-        if finished == {"key": key, "zip": _stamp(request.zip)} and request.lock.exists():
+        kept = all((request.out / name).exists() for name in ("lock.yaml", "plan.json", "check.json"))
+        if kept and finished == {"key": key, "zip": _stamp(request.zip)}:
             self.progress.say(f"{request.zip}: everything is done already")
-            return Built(checking.Report.from_json(_read_json(request.out / "check.json")), None)
+            return Built(checking.Report.from_json((request.out / "check.json").read_text()), None)
         lock.write(request.lock, locked)
         self._predict()
         outcomes = self._assemble(crop_keys)
@@ -302,7 +303,7 @@ class _Build:
         self.progress.stage("check", 1)
         targets = [crop.target for crop in self.plan.crops]
         report = checking.check(self.request.zip, targets, lambda done, total: self.progress.at(done / total))
-        _write_json(self.request.out / "check.json", report.to_json())
+        _write(self.request.out / "check.json", report.to_json())
         return report
 
     def _record(self, report: Report) -> str:
@@ -337,7 +338,11 @@ def _read_json(path: Path) -> Any:
 
 
 def _write_json(path: Path, data: Any) -> None:
+    _write(path, json.dumps(data, indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(data, indent=1) + "\n")
+    part.write_text(text)
     os.replace(part, path)

@@ -59,6 +59,12 @@ class Report:
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)
 
+    @classmethod
+    def from_json(cls, text: str) -> "Report":
+        """The report that ``to_json`` wrote."""
+        said = json.loads(text)
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in said.items()})
+
 
 @dataclass
 class _Part:

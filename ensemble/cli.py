@@ -150,7 +150,7 @@ def _check(arguments: argparse.Namespace) -> int:
             arguments.submission, load(arguments.manifest), lambda done, total: progress.at(done / max(total, 1))
         )
     if arguments.json:
-        print(json.dumps(report.to_json(), indent=1))
+        print(report.to_json())
     else:
         terminal.report(report)
     return EXIT_FAULTS_FOUND if report.faults else 0

@@ -96,9 +96,9 @@ def _cos() -> Sample:
         dataset="phantom-cos",
         em=em,
         seeds=(
-            Seed((240, 250, 130), 300, nucleated=True),
-            Seed((230, 560, 720), 270),
-            Seed((260, 90, 620), 200),
+            Seed((240, 250, 90), 305, nucleated=True),
+            Seed((225, 470, 570), 220),
+            Seed((260, 90, 480), 145),
         ),
         test=Target("701", "phantom-cos", crop, _scored_in("557")),
         microscope=Microscope(gain=0.95, offset=8.0),
@@ -113,7 +113,7 @@ def _kidney() -> Sample:
         em=em,
         seeds=(
             Seed((440, 350, 400), 328, nucleated=True),
-            Seed((450, 1000, 500), 328, nucleated=True),
+            Seed((450, 1000, 500), 328),
             Seed((460, 760, 1200), 325, nucleated=True),
             Seed((430, 950, 1800), 300, nucleated=True),
             Seed((400, 420, 1830), 230),

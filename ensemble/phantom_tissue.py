@@ -26,9 +26,10 @@ CLEARANCE_NM = 14
 OVERLAP_NM = 8
 ER_RADIUS_NM = 31.0
 ER_STEP_NM = 70.0
-TRIES = 60
+TRIES = 200
+PORES = 26
 # Objects tried per µm³, in the order in which they are placed.
-CROWD = {"mito pair": 20, "mito": 12, "ld": 20, "er": 36, "ves": 60}
+CROWD = {"mito pair": 20, "ld": 20, "mito": 12, "er": 36, "ves": 60}
 LEAST_RADIUS_NM = {"mito pair": 60, "mito": 60, "ld": 55, "er": 31, "ves": 35}
 
 
@@ -104,16 +105,16 @@ def _cells(seeds: Sequence[Seed], rng: np.random.Generator) -> Cells:
 
 
 def _nucleus(seed: Seed, rng: np.random.Generator) -> Nucleus:
-    """A nucleus that fills a nucleated cell as far as a rim of cytoplasm allows."""
+    """A nucleus on one side of a nucleated cell, which leaves room for organelles on the other."""
     axes, _ = np.linalg.qr(rng.standard_normal((3, 3)))
-    turn = np.arange(26) + rng.uniform(0.1, 0.9, 26)
-    height = 1 - 2 * turn / 27
+    turn = np.arange(PORES) + rng.uniform(0.1, 0.9, PORES)
+    height = 1 - 2 * turn / (PORES + 1)
     angle = turn * np.pi * (3 - 5**0.5)
     flat = np.sqrt(1 - height**2)
     return Nucleus(
-        centre=np.array(seed.centre),
+        centre=np.array(seed.centre) + 0.1 * seed.reach_nm * directions(rng, 1)[0],
         axes=axes,
-        radii_nm=rng.uniform(0.66, 0.76, 3) * seed.reach_nm,
+        radii_nm=rng.uniform(0.61, 0.7, 3) * seed.reach_nm,
         pores=np.stack([height, flat * np.cos(angle), flat * np.sin(angle)], axis=1) @ axes,
         wobble=Ripples.draw(rng, 8, (180, 400), 5.0),
         chromatin=Ripples.draw(rng, 24, (70, 180), 1.0),
@@ -217,14 +218,14 @@ class _Crowd:
         return np.stack([points[:-1], points[1:]], axis=1)
 
     def _mito(self, cell: int, place: np.ndarray) -> list[Organelle]:
-        radius, length = self._rng.uniform(60, 80), self._rng.uniform(80, 280)
+        radius, length = self._rng.uniform(60, 75), self._rng.uniform(80, 280)
         along = self._direction()
         return [Organelle("mito", cell, radius, self._rod(place - along * length / 2, along, length))]
 
     def _pair(self, cell: int, place: np.ndarray) -> list[Organelle]:
         """Two that touch, side by side or end to end."""
         (first,) = self._mito(cell, place)
-        radius = self._rng.uniform(60, 72)
+        radius = self._rng.uniform(60, 70)
         reach = first.radius_nm + radius - OVERLAP_NM
         start, end = first.segments[-1]
         along = (end - start) / np.linalg.norm(end - start)

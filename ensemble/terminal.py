@@ -13,8 +13,11 @@ from ensemble import describe
 from ensemble.plan import CropPlan, Job, Plan
 from ensemble.progress import Quiet
 
+_PIPE_COLUMNS = 240
 _OUT = Console(highlight=False, soft_wrap=True)
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+if not _OUT.is_terminal:
+    _OUT = Console(highlight=False, soft_wrap=True, width=_PIPE_COLUMNS)
 
 
 def line(text: str) -> None:

@@ -176,8 +176,7 @@ def _check_precision(spec: TrainingSpec) -> None:
 
     if spec.precision == "16-mixed" and not torch.cuda.is_available():
         raise TrainingError(
-            f"{spec.where('precision')}: 16-mixed needs a CUDA GPU, and there is none here;"
-            " use bf16-mixed or '32'"
+            f"{spec.where('precision')}: 16-mixed needs a CUDA GPU, and there is none here; use bf16-mixed or '32'"
         )
 
 

@@ -235,9 +235,7 @@ class Reader:
         codes = np.empty((len(crop.truths), *shape), np.uint8)
         for block in self._blocks_over(index, box):
             key = (index, *((s.start, s.stop) for s in block))
-            block_grey, *block_codes = self._cache.get(
-                key, lambda block=block: (crop.grey(block), *crop.codes(block))
-            )
+            block_grey, *block_codes = self._cache.get(key, lambda block=block: (crop.grey(block), *crop.codes(block)))
             there, here = _overlap(block, box)
             grey[here] = block_grey[there]
             for channel, values in zip(codes, block_codes, strict=True):

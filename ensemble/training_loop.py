@@ -39,9 +39,7 @@ class Batches:
     A batch is (grey as the network expects it, float32 (B, 1, z, y, x); truth codes, uint8 (B, C, z, y, x)).
     """
 
-    def __init__(
-        self, patch: Callable[[int], Patch], numbers: range, spec: TrainingSpec, threads: int = 1
-    ) -> None:
+    def __init__(self, patch: Callable[[int], Patch], numbers: range, spec: TrainingSpec, threads: int = 1) -> None:
         self._patch, self._numbers, self._spec, self._threads = patch, numbers, spec, threads
 
     def __len__(self) -> int:
@@ -198,9 +196,7 @@ class Patches(pl.LightningDataModule):
     So training that was interrupted after a validation goes on with the very patches it would have seen.
     """
 
-    def __init__(
-        self, spec: TrainingSpec, training: Callable[[int], Patch], validation: ValidationPatches
-    ) -> None:
+    def __init__(self, spec: TrainingSpec, training: Callable[[int], Patch], validation: ValidationPatches) -> None:
         super().__init__()
         self._spec, self._training, self._validation = spec, training, validation
 
@@ -218,7 +214,7 @@ class Patches(pl.LightningDataModule):
 
 def _threads() -> int:
     """One thread suffices beside a network on the CPU; a GPU wants more to keep it busy."""
-    return max(1, min(8, (os.cpu_count() or 1) - 1)) if torch.cuda.is_available() else 1
+    return max(1, min(4, (os.cpu_count() or 1) - 1)) if torch.cuda.is_available() else 1
 
 
 class Reporting(Callback):
@@ -227,18 +223,14 @@ class Reporting(Callback):
     Raises TrainingError when the loss is no longer a number.
     """
 
-    def __init__(
-        self, on_loss: Callable[[int, float], None], on_scores: Callable[[int, Scores], None]
-    ) -> None:
+    def __init__(self, on_loss: Callable[[int, float], None], on_scores: Callable[[int, Scores], None]) -> None:
         self._on_loss, self._on_scores = on_loss, on_scores
         self._losses: list[Tensor] = []
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: Specialist, outputs: Any, batch: Any, index: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Specialist, outputs: Any, batch: Any, index: int) -> None:
         self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
         step, last = trainer.global_step, index + 1 == trainer.num_training_batches
-        if last or (step % REPORT_EVERY == 0 and len(self._losses) >= REPORT_EVERY):
+        if last or len(self._losses) == REPORT_EVERY * trainer.accumulate_grad_batches:
             loss = float(torch.stack(self._losses).mean())
             self._losses = []
             if not math.isfinite(loss):
@@ -272,8 +264,8 @@ def fit(module: Specialist, patches: Patches, folder: Path, reporting: Reporting
     stop = [EarlyStopping("dice", patience=spec.patience, mode="max")] if validates else []
     with _quiet():
         trainer = pl.Trainer(
-            max_steps=spec.steps,
-            max_epochs=-1,
+            # Not max_steps: Lightning then takes a checkpoint from the end of an epoch for one from its midst.
+            max_epochs=-(-spec.steps // spec.validate_every),
             accelerator="auto",
             devices=1,
             precision=spec.precision,

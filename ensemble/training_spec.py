@@ -1,6 +1,7 @@
 """What to train, on what and how, as a typed value and as a YAML file."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -58,7 +59,7 @@ class TrainingSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Text
-    alias: Annotated[Text, Field(min_length=1)] = "champion"
+    alias: Annotated[Text, Field(pattern=r"^[A-Za-z0-9_-]{1,255}$")] = "champion"
     architecture: Architecture
     arguments: dict[str, JsonValue]
     classes: Annotated[tuple[ClassName, ...], Field(min_length=1)]
@@ -85,6 +86,13 @@ class TrainingSpec(BaseModel):
     patience: Count = 50
 
     _file: Path | None = PrivateAttr(default=None)
+
+    @field_validator("alias")
+    @classmethod
+    def _is_free(cls, alias: str) -> str:
+        if re.fullmatch(r"latest|v[0-9]+", alias, re.IGNORECASE):
+            raise ValueError(f"MLflow reserves {alias!r}; use another, such as 'champion'")
+        return alias
 
     @field_validator("crops", "validation_crops")
     @classmethod

@@ -1,0 +1,168 @@
+"""What must be known of a checkpoint to run it right, as a typed value and as a YAML file."""
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from ensemble import taxonomy, yamlfile
+from ensemble.errors import CardError, suggestion
+
+Architecture = Literal["UNet", "DynUNet", "SegResNet", "SwinUNETR", "MedNeXt"]
+Activation = Literal["sigmoid", "softmax", "none"]
+ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
+
+
+def _known_class(name: str) -> str:
+    if name not in taxonomy.classes():
+        raise ValueError(f"unknown class {name!r}{suggestion(name, taxonomy.classes())}")
+    return name
+
+
+def _isotropic(value: Any) -> Any:
+    """One number stands for the same number along z, y and x."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (value, value, value) if is_number else value
+
+
+def _crop_name(value: Any) -> Any:
+    """``601`` without quotes and ``crop601`` are what people write for the crop "601"."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value).removeprefix("crop") if is_number or isinstance(value, str) else value
+
+
+Text = Annotated[str, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+Voxels = Annotated[int, Field(strict=True, ge=1, le=4096)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+ClassName = Annotated[Text, AfterValidator(_known_class)]
+Crop = Annotated[Text, Field(min_length=1), BeforeValidator(_crop_name)]
+
+
+class Normalisation(BaseModel):
+    """What a network's input is made of grey values by: (x - subtract) / divide."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subtract: Number = 0.0
+    divide: Positive = 255.0
+
+    def apply(self, grey: Any) -> Any:
+        """``grey`` (a float array or tensor, or a number) as the network expects it."""
+        return (grey - self.subtract) / self.divide
+
+
+class Card(BaseModel):
+    """A model card; lengths in nm, axes z, y, x.
+
+    Channel i of the network predicts ``classes[i]``; None is a channel nobody wants, such as background.
+    ``activation`` "none" says that the network's outputs are probabilities already. ``sha256`` is that of
+    the registered weights, None before registration.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[Text, Field(max_length=200)]
+    architecture: Architecture
+    arguments: dict[str, JsonValue]
+    classes: Annotated[tuple[ClassName | None, ...], Field(min_length=1)]
+    voxel_size_nm: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_isotropic)]
+    patch_voxels: Annotated[tuple[Voxels, Voxels, Voxels], BeforeValidator(_isotropic)]
+    normalisation: Normalisation = Normalisation()
+    activation: Activation
+    overlap: Annotated[Number, Field(ge=0, lt=1)] = 0.5
+    trained_on: tuple[Crop, ...] = ()
+    validated_on: tuple[Crop, ...] = ()
+    datasets: tuple[Text, ...] = ()
+    validation: dict[ClassName, Fraction] = {}
+    notes: Text = ""
+    sha256: Annotated[Text, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if not name.isascii() or not name[:1].isalnum() or not all(c.isalnum() or c in "-_." for c in name):
+            raise ValueError(f"{name!r} is not a name; begin with a letter or digit, then also - _ .")
+        return name
+
+    @field_validator("classes")
+    @classmethod
+    def _each_class_once(cls, classes: tuple[str | None, ...]) -> tuple[str | None, ...]:
+        wanted = [name for name in classes if name is not None]
+        if not wanted:
+            raise ValueError("no channel predicts a class; name at least one")
+        name, times = Counter(wanted).most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"class {name!r} is there {times} times; name each channel's own class, or null")
+        return classes
+
+    @field_validator("activation")
+    @classmethod
+    def _softmax_excludes(cls, activation: str, info: ValidationInfo) -> str:
+        classes = info.data.get("classes")
+        if activation != "softmax" or classes is None:
+            return activation
+        if len(classes) == 1:
+            raise ValueError("the softmax of a single channel is 1 everywhere; use 'sigmoid'")
+        for a, b in combinations([name for name in classes if name is not None], 2):
+            if taxonomy.leaf(a) & taxonomy.leaf(b):
+                raise ValueError(
+                    f"softmax makes channels exclude each other, but {a} and {b} overlap; use 'sigmoid' if"
+                    " they were trained so, else name the class that each channel holds alone, or null"
+                )
+        return activation
+
+    @field_validator("validation")
+    @classmethod
+    def _scores_of_its_classes(cls, scores: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        classes = [name for name in info.data.get("classes", scores) if name is not None]
+        for name in scores:
+            if name not in classes:
+                raise ValueError(f"no channel predicts {name!r}{suggestion(name, classes)}")
+        return scores
+
+
+def load(path: Path) -> Card:
+    """The card in a YAML file; CardError names file, line and key of the first thing that is wrong."""
+    path = Path(path)
+    data, lines = yamlfile.load(path, CardError)
+    try:
+        return Card.model_validate(data)
+    except ValidationError as invalid:
+        raise CardError(yamlfile.explain(invalid, path, lines, model=Card)) from invalid
+
+
+def dump(card: Card) -> str:
+    """The card as YAML, keys in the order of the fields; ``load`` reads back an equal card."""
+    data = card.model_dump(mode="json")
+    if card.sha256 is None:
+        del data["sha256"]
+    return yamlfile.dump(data)
+
+
+def place(card: Card, path: Path | None) -> Callable[..., str]:
+    """A function from a key path to where a fault found after loading lies.
+
+    That is ``file:line: key`` when ``path`` is the file the card was read from, else ``card NAME: key``.
+    """
+
+    def where(*key: str | int) -> str:
+        if path is None:
+            return f"card {card.name}: {yamlfile.dotted(key)}"
+        return yamlfile.place(path, yamlfile.load(path, CardError)[1], key)
+
+    return where

@@ -1,0 +1,182 @@
+"""How the registry reaches MLflow: an embedded sqlite file or a server, quietly, and with failures told."""
+
+import logging
+import os
+import random
+import re
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cached_property
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ensemble.errors import RegistryError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ANSWER_WITHIN_S = 5
+LOCK_WITHIN_S = 300
+ATTEMPTS = 8
+# A server that is gone is told of in seconds, and nothing chatters; what the user has set stays.
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
+T = TypeVar("T")
+
+
+class Connection:
+    """A way to the MLflow at ``tracking_uri``; nothing is imported, read or created before it is used."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        self.tracking_uri = tracking_uri
+        self.address = re.sub(r"//[^/@]*@", "//…@", tracking_uri)  # as told in messages: no password
+
+    @cached_property
+    def database(self) -> Path | None:
+        """The sqlite file, or None for a server or another database."""
+        parts = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", self.tracking_uri)
+        return Path(parts[1]).absolute() if parts else None
+
+    def exists(self) -> bool:
+        """Whether there is a store to read; of a server it is taken for granted."""
+        return self.database is None or (self.database.is_file() and self.database.stat().st_size > 0)
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """MLflow's own client, its tables in place; ask for it inside ``answering``."""
+        if self.tracking_uri.startswith(("http://", "https://")):
+            _check_answers(self.tracking_uri, self.address)
+        elif self.tracking_uri.startswith(("file:", "/", "./", "../")):
+            raise RegistryError(
+                f"{self.address}: MLflow 3 keeps no registry in plain folders; use sqlite:///PATH/mlflow.db"
+                " or the address of a server"
+            )
+        from mlflow import MlflowClient
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
+        with self.locked():
+            client = MlflowClient(tracking_uri=self.tracking_uri)
+            client.search_registered_models(max_results=1)  # MLflow makes or upgrades its tables now
+        return client
+
+    @cached_property
+    def _lock(self) -> AbstractContextManager[Any]:
+        """Keeps two processes from making the tables, or a version, of one sqlite file at once."""
+        if self.database is None:
+            return nullcontext()
+        self.database.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.database.parent, os.W_OK):
+            return nullcontext()  # a store others share for reading
+        from filelock import FileLock
+
+        return FileLock(f"{self.database}.lock", timeout=LOCK_WITHIN_S)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone with the sqlite file among all processes of this machine; a server sees to that itself."""
+        with self._lock:
+            yield
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Tell whatever goes wrong between here and the store in one line."""
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
+        from alembic.util import CommandError
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
+            lines = str(error).splitlines() or [type(error).__name__]
+            raise RegistryError(f"{self.address}: the model registry failed: {lines[0][:300]}") from error
+
+    @contextmanager
+    def run(self, experiment: str, name: str, tags: dict[str, str]) -> Iterator[Any]:
+        """An MLflow run that is finished if all goes well, and else deleted."""
+        from mlflow.exceptions import MlflowException
+
+        identifier = self._experiment(experiment)
+        run = persistently(lambda: self.client.create_run(identifier, tags=tags, run_name=name))
+        try:
+            yield run
+            self.client.set_terminated(run.info.run_id)
+        except BaseException:
+            with suppress(MlflowException, OSError):
+                self.client.set_terminated(run.info.run_id, "FAILED")
+                self.client.delete_run(run.info.run_id)
+            raise
+
+    def _experiment(self, name: str) -> str:
+        location = None if self.database is None else (self.database.parent / "artifacts").as_uri()
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            unless_there(lambda: self.client.create_experiment(name, artifact_location=location))
+            found = self.client.get_experiment_by_name(name)
+        return found.experiment_id
+
+
+def pages(search: Callable[..., Any], query: str | None = None) -> Iterator[Any]:
+    """All results of one of MLflow's paged searches."""
+    token = None
+    while True:
+        page = search(filter_string=query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def unless_there(create: Callable[[], Any]) -> None:
+    """Call ``create``; that another process has just done the same is as good."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        persistently(create)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def persistently(call: Callable[[], T]) -> T:
+    """The answer of ``call``, asked again while others keep the database busy."""
+    from mlflow.exceptions import MlflowException
+
+    for attempt in range(ATTEMPTS - 1):
+        try:
+            return call()
+        except MlflowException as error:
+            if error.error_code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
+                raise
+            time.sleep(random.uniform(0.5, 1) * min(0.1 * 2**attempt, 2))
+    return call()
+
+
+def _check_answers(uri: str, address: str) -> None:
+    """Raise RegistryError within seconds if no server answers, however it does."""
+    health = re.sub(r"//[^/@]*@", "//", uri).rstrip("/") + "/health"
+    try:
+        urllib.request.urlopen(health, timeout=ANSWER_WITHIN_S).close()
+    except urllib.error.HTTPError:
+        return
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):
+            return
+        raise RegistryError(
+            f"{address}: the MLflow server does not answer ({reason});"
+            " start it, or correct MLFLOW_TRACKING_URI"
+        ) from error

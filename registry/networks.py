@@ -1,0 +1,246 @@
+"""The networks a card can name: five of MONAI's, built from plain arguments and never larger than is sane."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
+
+from ensemble import yamlfile
+from ensemble.errors import CardError, CheckpointError, suggestion
+from registry import card as cards
+from registry.card import ARCHITECTURES, Card
+
+MAX_PARAMETERS = 2_000_000_000
+MAX_TENSORS = 5_000
+MAX_ARGUMENT = 65_536
+MAX_LIST = 64
+GOLDEN_EDGES_VOXELS = (32, 64, 96, 128)
+PROBABILITY_SLACK = 1e-3
+DEFAULTS = {"spatial_dims": 3, "in_channels": 1}
+
+Where = Callable[..., str]
+# What a constructor or a forward pass raises when its arguments or shapes do not go together.
+_MISFIT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def _dotted(*key: str | int) -> str:
+    return yamlfile.dotted(key)
+
+
+def build(architecture: str, arguments: Mapping[str, Any], where: Where = _dotted) -> nn.Module:
+    """MONAI's network of that name with random weights; in eval mode it answers with one tensor.
+
+    Input (B, C, z, y, x), output (B, classes, z, y, x), whatever the arguments say of deep supervision.
+    ``where`` tells the place of a key path in messages. Raises CardError for an unknown architecture or
+    argument, for values the network refuses, and, before memory is taken, for one that is too large.
+    """
+    blank(architecture, arguments, where)
+    return _construct(architecture, arguments, where)
+
+
+def blank(architecture: str, arguments: Mapping[str, Any], where: Where = _dotted) -> nn.Module:
+    """The same network in eval mode on the meta device: names and shapes, no memory."""
+    with torch.device("meta"), _SchedulesOnCpu(), _limits(architecture, where):
+        return _construct(architecture, arguments, where).eval()
+
+
+def for_card(card: Card, path: Path | None = None) -> nn.Module:
+    """The network a card describes, with random weights; ``path`` is the card's file, for messages.
+
+    Raises CardError as ``build`` does, and for channels or a patch that do not fit the card.
+    """
+    where = cards.place(card, path)
+    arguments = arguments_of(card, where)
+    check_patch(blank(card.architecture, arguments, where), card, where)
+    return _construct(card.architecture, arguments, where)
+
+
+def arguments_of(card: Card, where: Where | None = None) -> dict[str, Any]:
+    """The card's arguments with the channels it implies: one of EM in, one per class out."""
+    where = where or cards.place(card, None)
+    implied = {**DEFAULTS, "out_channels": len(card.classes)}
+    why = {
+        "spatial_dims": "volumes have 3 axes",
+        "in_channels": "EM has 1 channel",
+        "out_channels": f"the card lists {len(card.classes)} classes (null for a channel nobody wants)",
+    }
+    for name, value in implied.items():
+        if card.arguments.get(name, value) != value:
+            given = card.arguments[name]
+            raise CardError(f"{where('arguments', name)}: must be {value}, not {given!r}: {why[name]}")
+    return {**implied, **card.arguments}
+
+
+def check_patch(network: nn.Module, card: Card, where: Where) -> None:
+    """Raise CardError unless the ``blank`` network maps the card's patch onto as many voxels."""
+    fault = _misfit(network, card.patch_voxels)
+    if fault is None:
+        return
+    for multiple in (2, 4, 8, 16, 32, 64, 128):
+        rounded = tuple(math.ceil(n / multiple) * multiple for n in card.patch_voxels)
+        if _misfit(network, rounded) is None:
+            fault = f"{fault}; use {list(rounded)}"
+            break
+    patch = list(card.patch_voxels)
+    raise CardError(f"{where('patch_voxels')}: {card.architecture} does not take patches of {patch}: {fault}")
+
+
+def _construct(architecture: str, arguments: Mapping[str, Any], where: Where) -> nn.Module:
+    constructor = _constructor(architecture, where)
+    known = inspect.signature(constructor).parameters
+    for name, value in arguments.items():
+        if name not in known:
+            raise CardError(
+                f"{where('arguments', name)}: {architecture} has no such argument{suggestion(name, known)}"
+            )
+        _check_size(value, ("arguments", name), where)
+    given = {**{name: value for name, value in DEFAULTS.items() if name in known}, **arguments}
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in given:
+            raise CardError(f"{where('arguments')}: {architecture} needs the argument {name!r}")
+    try:
+        return constructor(**given)
+    except ImportError as error:
+        raise _not_installed(architecture, error) from error
+    except _MISFIT as error:
+        raise CardError(f"{where('arguments')}: {architecture} refuses them: {_first_line(error)}") from error
+
+
+def _constructor(architecture: str, where: Where) -> Callable[..., nn.Module]:
+    if architecture not in ARCHITECTURES:
+        hint = suggestion(architecture, ARCHITECTURES)
+        raise CardError(f"{where('architecture')}: unknown network {architecture!r}{hint}")
+    from monai.networks import nets  # seconds to import, so only where a network is built
+
+    return getattr(nets, architecture)
+
+
+def _check_size(value: Any, key: tuple[str | int, ...], where: Where) -> None:
+    """Refuse numbers and lists by which a few bytes of a card would ask for endless work."""
+    if isinstance(value, list | tuple):
+        if len(value) > MAX_LIST:
+            raise CardError(f"{where(*key)}: {len(value)} entries; a network here has at most {MAX_LIST}")
+        for i, entry in enumerate(value):
+            _check_size(entry, (*key, i), where)
+    elif isinstance(value, Mapping):
+        for name, entry in value.items():
+            _check_size(entry, (*key, name), where)
+    elif isinstance(value, int | float) and not abs(value) <= MAX_ARGUMENT:
+        raise CardError(f"{where(*key)}: {value} is out of bounds; numbers here reach {MAX_ARGUMENT}")
+
+
+class _SchedulesOnCpu(TorchFunctionMode):
+    """Lets a constructor read back the drop rates it spaces out, which the meta device cannot."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.linspace:
+            kwargs = {**(kwargs or {}), "device": "cpu"}
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _limits(architecture: str, where: Where) -> Iterator[None]:
+    """Count parameters as modules register them, and stop at more than any machine here could hold."""
+    tensors = parameters = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal tensors, parameters
+        tensors += 1
+        parameters += 0 if parameter is None else parameter.numel()
+        if tensors > MAX_TENSORS or parameters > MAX_PARAMETERS:
+            raise CardError(
+                f"{where('arguments')}: this {architecture} would have more than {MAX_PARAMETERS:.0e}"
+                f" parameters or {MAX_TENSORS} tensors; make it smaller"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _misfit(network: nn.Module, patch_voxels: tuple[int, ...]) -> str | None:
+    """Why a ``blank`` network cannot take a patch, or None if it can."""
+    try:
+        with torch.no_grad():
+            answer = network(torch.empty((1, 1, *patch_voxels), device="meta"))
+    except ImportError as error:
+        raise _not_installed(type(network).__name__, error) from error
+    except _MISFIT as error:
+        return _first_line(error)
+    if tuple(answer.shape[2:]) != tuple(patch_voxels):
+        return f"its answer has {list(answer.shape[2:])} voxels"
+    return None
+
+
+def _not_installed(architecture: str, error: ImportError) -> CheckpointError:
+    return CheckpointError(f"{architecture} cannot run here: {_first_line(error)}; install what is missing")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = lines[0].rstrip(".")
+    return f"{type(error).__name__} {text}" if isinstance(error, KeyError) else text
+
+
+def activate(outputs: torch.Tensor, activation: str) -> torch.Tensor:
+    """Probabilities of a network's outputs (B, C, z, y, x), float32."""
+    outputs = outputs.float()
+    if activation == "sigmoid":
+        return outputs.sigmoid()
+    if activation == "softmax":
+        return outputs.softmax(dim=1)
+    return outputs
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A patch and a network's answer to it, by which another machine can tell that it runs the same network.
+
+    ``grey`` uint8 (z, y, x) before normalisation, ``probabilities`` float32 (classes, z, y, x).
+    """
+
+    grey: np.ndarray
+    probabilities: np.ndarray
+
+
+def golden(network: nn.Module, card: Card, where: Where | None = None) -> Golden:
+    """The network's answer on this machine's CPU to a fixed noise patch no larger than the card's.
+
+    Raises CheckpointError if the answer is not finite, CardError if activation "none" is given for
+    outputs that are no probabilities.
+    """
+    where = where or cards.place(card, None)
+    shape = _golden_shape(card, where)
+    grey = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    patch = card.normalisation.apply(torch.from_numpy(grey).float())
+    with torch.no_grad():
+        answer = activate(network.eval()(patch[None, None]), card.activation)[0].numpy()
+    if not np.isfinite(answer).all():
+        raise CheckpointError(f"card {card.name}: the network answers a plain patch with NaN or infinity")
+    low, high = float(answer.min()), float(answer.max())
+    if low < -PROBABILITY_SLACK or high > 1 + PROBABILITY_SLACK:
+        raise CardError(
+            f"{where('activation')}: 'none' says that outputs are probabilities, but they reach from"
+            f" {low:.3g} to {high:.3g}; use 'sigmoid' or 'softmax'"
+        )
+    return Golden(grey, answer)
+
+
+def _golden_shape(card: Card, where: Where) -> tuple[int, ...]:
+    network = blank(card.architecture, arguments_of(card, where), where)
+    for edge in GOLDEN_EDGES_VOXELS:
+        shape = tuple(min(n, edge) for n in card.patch_voxels)
+        if _misfit(network, shape) is None:
+            return shape
+    return card.patch_voxels

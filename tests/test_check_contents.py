@@ -1,0 +1,214 @@
+"""What ``ensemble check`` says of a submission's voxels: contradictions, objects, what joint decoding did."""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from scipy import ndimage
+from small_submission import (
+    SHAPE,
+    TARGET,
+    TARGETS,
+    Masks,
+    checked,
+    cut_chunk,
+    edit,
+    good,
+    rewrite,
+    write,
+    zipped,
+)
+
+from ensemble import check as check_module
+from ensemble.check import check, truth_objects_needed
+from ensemble.grid import Grid
+from ensemble.manifest import Target, official
+from ensemble.submission import create_array, write_group_files
+
+
+def leaves() -> dict[str, set[str]]:
+    """The atoms of every class, straight from the class table."""
+    table = yaml.safe_load((Path(check_module.__file__).parent / "classes.yaml").read_text())
+    return {name: set(row.get("parts", [name])) for name, row in table.items()}
+
+
+def impossible(masks: Masks, claimed: set[str]) -> dict[tuple, frozenset]:
+    """Voxel -> its set of claimed classes, where no atom (nor nothing) has that set; one voxel at a time."""
+    leaf = leaves()
+    atoms = {name for name, parts in leaf.items() if parts == {name}}
+    words = {frozenset(c for c in claimed if atom in leaf[c]) for atom in atoms} | {frozenset()}
+    found = {}
+    for voxel in product(*map(range, next(iter(masks.values())).shape)):
+        held = frozenset(c for c in claimed if masks[c][voxel])
+        if held not in words:
+            found[voxel] = held
+    return found
+
+
+def test_voxels_of_impossible_sets_are_counted_and_shown(tmp_path):
+    masks = good()
+    masks["mito_mem"][5, 6, 7] = 1
+    masks["nuc"][69, 14, 0:5] = 0
+    masks["ecs"][12, 5, 5] = 1
+    root = write(tmp_path / "s", masks)
+    report = checked(root)
+    # a mitochondrial membrane in extracellular space, and extracellular space in a mitochondrion's lumen
+    assert report.violations == {"crop557": 2, "crop984": 0}
+    assert report.faults == (
+        "crop557: 2 voxels have classes that contradict each other: "
+        "voxel (5, 6, 7) has ecs, mito_mem; voxel (12, 5, 5) has ecs, mito_lum, mito",
+    )
+
+
+@pytest.mark.parametrize("consistency", ["none", "report"])
+def test_contradictions_are_warnings_where_consistency_was_not_asked_for(tmp_path, consistency):
+    masks = good()
+    masks["ecs"][12, 5, 5] = 1
+    report = checked(write(tmp_path / "s", masks, {"consistency": consistency}))
+    assert report.ok and report.violations["crop557"] == 1
+    assert report.warnings[0].startswith("crop557: 1 voxels have classes that contradict each other")
+
+
+def test_unclaimed_classes_are_no_evidence(tmp_path):
+    masks = good()
+    masks["mito"][:] = 0
+    root = write(tmp_path / "s", masks)
+    assert checked(root).violations["crop557"] == 1800
+    edit(root / ".zattrs", unclaimed={"crop557": ["mito"]})
+    assert checked(root).violations["crop557"] == 0
+
+
+def test_a_damaged_chunk_raises_no_contradictions_of_its_own(tmp_path):
+    masks = good()
+    masks["ecs"][12, 5, 5] = 1
+    root = write(tmp_path / "s", masks)
+    cut_chunk(root)
+    assert checked(root).violations["crop557"] == 1
+
+
+@pytest.mark.parametrize("crop", [target.crop for target in official()])
+def test_contradictions_are_those_a_brute_force_finds(tmp_path, crop):
+    """Every official crop's subset of classes, some unclaimed, sets half right and half random."""
+    scored = next(target.classes for target in official() if target.crop == crop)
+    target = Target(crop, "x", Grid((3, 5, 7), (8, 8, 8), (0, 0, 0)), scored)
+    rng = np.random.default_rng(int(crop))
+    claimed = {name for name in scored if rng.random() < 0.8}
+    leaf = leaves()
+    atoms = sorted(name for name, parts in leaf.items() if parts == {name})
+    atom = rng.choice(atoms, target.grid.shape)
+    flipped = rng.random(target.grid.shape) < 0.5
+    masks, root = {}, tmp_path / "s"
+    write_group_files(root, [target], {"unclaimed": {f"crop{crop}": sorted(set(scored) - claimed)}})
+    for name in scored:
+        mask = np.isin(atom, sorted(leaf[name])) ^ (flipped & (rng.random(target.grid.shape) < 0.1))
+        masks[name] = mask & (name in claimed)
+        create_array(root, target, name, np.uint8)[:] = masks[name]
+    expected = impossible(masks, claimed)
+    report = check(zipped(root), [target])
+    assert report.violations == {f"crop{crop}": len(expected)}
+    assert len(report.faults) == (1 if expected else 0)
+    for fault in report.faults:
+        for told in fault.split(": ", 2)[2].split("; "):
+            place, held = told.removeprefix("voxel ").split(" has ")
+            voxel = tuple(int(i) for i in place.strip("()").split(","))
+            assert expected[voxel] == frozenset(held.split(", "))
+
+
+@pytest.mark.parametrize("moderate", [2**26, 5000])
+def test_chunks_of_any_shape_give_the_same_report(tmp_path, monkeypatch, moderate):
+    masks = good()
+    masks["ecs"][12, 5, 5] = masks["ecs"][69, 0, 0] = 1
+    masks["mito_mem"][68, 19, 29] = 1
+    root = write(tmp_path / "s", masks)
+    before = checked(root)
+    assert before.violations["crop557"] == 2
+    monkeypatch.setattr("ensemble.census.MAX_BLOCK_VOXELS", moderate)
+    foreign = {"mito": SHAPE, "ecs": (1, 20, 30), "mito_mem": (33, 7, 64), "nuc": (70, 3, 3)}
+    for name, chunks in foreign.items():
+        rewrite(root, name, masks[name], chunks=chunks)
+    after = checked(root)
+    assert (after.arrays, after.empty) == (before.arrays, before.empty)
+    assert after.violations == before.violations and after.faults == before.faults
+
+
+def test_a_damaged_chunk_under_several_blocks_is_told_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("ensemble.census.MAX_BLOCK_VOXELS", 5000)
+    root = write(tmp_path / "s")
+    rewrite(root, "ecs", good()["ecs"], chunks=(33, 20, 30))
+    (root / "crop557/ecs/0.0.0").write_bytes(b"?")
+    assert len(checked(root).faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("objects", "needed"), [(0, 0), (1, 1), (50, 1), (51, 2), (142, 6), (10_000, 1000), (10_001, 1001)]
+)
+def test_how_many_truth_objects_an_array_needs_to_count(objects, needed):
+    """10 n + 50 n e^(-n/5) objects are allowed for n: 50.9 for 1, 87.0 for 2, 141.97 for 5, 140.4 for 6 …"""
+    assert truth_objects_needed(objects) == needed
+
+
+def specks(shape: tuple[int, int, int], step: int) -> np.ndarray:
+    mask = np.zeros(shape, np.uint8)
+    mask[::step, ::step, ::step] = 1
+    return mask
+
+
+def test_too_many_objects_are_a_warning_that_says_how_many_would_be_allowed(tmp_path):
+    masks = good()
+    root = write(tmp_path / "s", masks, {"consistency": "none"})
+    create_array(root, TARGET, "nuc", np.uint8)[:] = specks(SHAPE, 2)
+    report = checked(root)
+    count = 35 * 10 * 15
+    assert report.arrays["crop557"]["nuc"]["objects"] == count
+    (warning,) = [w for w in report.warnings if w.startswith("crop557/nuc")]
+    assert "5,250 objects" in warning and "the truth has 525 or more" in warning
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_objects_of_a_binary_array_are_its_26_connected_components(tmp_path, seed):
+    mask = (np.random.default_rng(seed).random(SHAPE) < 0.04).astype(np.uint8)
+    mask[:40, :, :7] = 0
+    root = write(tmp_path / "s", good() | {"nuc": mask}, {"consistency": "none"})
+    rewrite(root, "nuc", mask, chunks=(16, 8, 8))
+    _, expected = ndimage.label(mask, np.ones((3, 3, 3)))
+    assert checked(root).arrays["crop557"]["nuc"]["objects"] == expected
+
+
+def test_ids_are_counted_not_their_highest(tmp_path):
+    ids = np.zeros(SHAPE, np.uint32)
+    ids[::3, ::3, ::3] = 70_000 + np.arange(24 * 7 * 10).reshape(24, 7, 10) // 4
+    root = write(tmp_path / "s", good() | {"mito": ids}, {"consistency": "none"})
+    row = checked(root).arrays["crop557"]["mito"]
+    assert (row["dtype"], row["highest_id"], row["objects"]) == ("<u4", 70_419, 420)
+
+
+def test_what_joint_decoding_changed_is_added_up_and_told_above_5_percent(tmp_path):
+    decoding = {
+        "crop557": {
+            "mito": {"alone": 1000, "removed": 30, "added": 0},
+            "ecs": {"alone": 100, "removed": 5, "added": 6},
+            "nuc": {"alone": 0, "removed": 0, "added": 2},
+        },
+        "crop984": {"mito": {"alone": 1000, "removed": 90, "added": 10}},
+    }
+    report = checked(write(tmp_path / "s", attributes={"decoding": decoding}))
+    assert report.decoding["mito"] == {"alone": 2000, "removed": 120, "added": 10}
+    assert report.faults == ()
+    assert report.warnings == (
+        "mito: joint decoding removed 120 voxels, where the class alone has 2,000 (6.0%)",
+        "ecs: joint decoding added 6 voxels, where the class alone has 100 (6.0%)",
+        "nuc: joint decoding added 2 voxels, where the class alone has 0",
+    )
+
+
+def test_an_interruption_stops_the_check(tmp_path):
+    place = zipped(write(tmp_path / "s"))
+
+    def interrupt(done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check(place, TARGETS, interrupt)
