@@ -19,7 +19,6 @@ from ensemble.merge import MIXES
 from ensemble.methods import Stage, Step
 from ensemble.plan import CropPlan
 from ensemble.recipe import Empty, Expression, Mix, Named, OfClasses, Route
-from ensemble.submission import smallest_dtype
 from ensemble.tiling import blocks, slabs
 
 
@@ -87,9 +86,7 @@ class Probability:
         steps = route.of_stage(Stage.PROBABILITY)
         reach_nm = sum(step.trait("reach_nm") for step in steps)
         halo = [int(np.ceil(reach_nm / v)) for v in self._grid.voxel_size_nm] if steps else [0, 0, 0]
-        wide = self._grid.clip(
-            tuple(slice(s.start - h, s.stop + h) for s, h in zip(block, halo, strict=True))
-        )
+        wide = self._grid.clip(tuple(slice(s.start - h, s.stop + h) for s, h in zip(block, halo, strict=True)))
         p = self._mixed(route.source, name, route, wide)
         for step in steps:
             p = step(p, self._grid.voxel_size_nm)
@@ -291,7 +288,7 @@ class _Group:
                 out[start:stop] = mask.astype(np.uint8)
 
     def _write_labels(self, name: str, labelled: Labelled) -> None:
-        dtype = smallest_dtype(len(labelled.objects))
+        dtype = np.min_scalar_type(len(labelled.objects))
         out = self.crop.create(name, dtype)
         for start, stop in slabs(self.crop.grid.shape[0]):
             labels = labelled.slab(start, stop)

@@ -118,7 +118,9 @@ def _alone(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise EnsembleError(f"{path.parent.parent}: another build is at work here; wait for it, or use another --out") from error
+            raise EnsembleError(
+                f"{path.parent.parent}: another build is at work here; wait for it, or use another --out"
+            ) from error
         yield
 
 
@@ -227,7 +229,9 @@ class _Build:
         )
 
     def _assemble(self, keys: Mapping[str, str]) -> dict[str, Outcome]:
-        self.progress.stage("assemble", sum(crop.target.grid.size * len(crop.target.classes) for crop in self.plan.crops))
+        self.progress.stage(
+            "assemble", sum(crop.target.grid.size * len(crop.target.classes) for crop in self.plan.crops)
+        )
         outcomes, done = {}, 0
         for crop in self.plan.crops:
             target = crop.target
@@ -293,7 +297,9 @@ class _Build:
         attributes = {
             "consistency": self.recipe.consistency,
             "unclaimed": {crop.target.group: list(crop.unclaimed) for crop in self.plan.crops if crop.unclaimed},
-            "decoding": {f"crop{name}": outcome["decoding"] for name, outcome in outcomes.items() if outcome["decoding"]},
+            "decoding": {
+                f"crop{name}": outcome["decoding"] for name, outcome in outcomes.items() if outcome["decoding"]
+            },
         }
         self.progress.stage("pack", 1)
         submission.write_group_files(self._store, targets, attributes)

@@ -122,8 +122,7 @@ class Together:
     def count(self, index: Index) -> tuple[dict[str, Total], Contradictions]:
         """Totals of the arrays that hold anything in a block, and the block's contradictions."""
         block = tuple(
-            slice(i * b, min((i + 1) * b, n))
-            for i, b, n in zip(index, self.block_shape, self.shape, strict=True)
+            slice(i * b, min((i + 1) * b, n)) for i, b, n in zip(index, self.block_shape, self.shape, strict=True)
         )
         totals, planes = {}, {}
         for name in self.blocks[index]:

@@ -113,9 +113,7 @@ def check(path: Path, targets: Sequence[Target], progress: Progress = lambda don
     )
 
 
-def _part(
-    arrays: Mapping[str, StoredArray], binary: Iterable[str] = (), claimed: Iterable[str] = ()
-) -> _Part:
+def _part(arrays: Mapping[str, StoredArray], binary: Iterable[str] = (), claimed: Iterable[str] = ()) -> _Part:
     return _Part(Together(arrays, frozenset(binary), tuple(claimed)), {name: Total() for name in arrays})
 
 
@@ -153,9 +151,7 @@ def _counted(
             pool.shutdown(cancel_futures=True)
 
 
-def _note_arrays(
-    target: Target, parts: Sequence[_Part], claims: Claims, notes: Notes
-) -> dict[str, dict[str, Any]]:
+def _note_arrays(target: Target, parts: Sequence[_Part], claims: Claims, notes: Notes) -> dict[str, dict[str, Any]]:
     """Rows of the report, classes in the manifest's order."""
     rows: dict[str, dict[str, Any]] = {}
     for part in parts:

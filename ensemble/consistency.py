@@ -64,9 +64,7 @@ class Codebook:
         gone = taxonomy.descendants(lost, self.classes) | {lost}
         kept = self.instances_of[word] - gone
         return tuple(
-            number
-            for number, other in enumerate(self.words)
-            if lost not in other and self.instances_of[number] == kept
+            number for number, other in enumerate(self.words) if lost not in other and self.instances_of[number] == kept
         )
 
 
@@ -94,10 +92,7 @@ class Decoder:
     def unit(self) -> float:
         """Size of one unit of evidence; coarser than FINEST_UNIT only under very large weights."""
         most = max(
-            (
-                sum(self.weights[i] * self._widest(i) for i in np.flatnonzero(row))
-                for row in self.book.table
-            ),
+            (sum(self.weights[i] * self._widest(i) for i in np.flatnonzero(row)) for row in self.book.table),
             default=0.0,
         )
         room = 2.0 ** (30 - _WORD_BITS)
@@ -150,9 +145,7 @@ class Decoder:
             words = tuple(w for w in words if table[w, index] == present) or words
         return words
 
-    def redecide(
-        self, probabilities: Callable[[], Sequence[np.ndarray]], codes: np.ndarray, lost: str
-    ) -> np.ndarray:
+    def redecide(self, probabilities: Callable[[], Sequence[np.ndarray]], codes: np.ndarray, lost: str) -> np.ndarray:
         """New codewords, uint8 (n,), for voxels of ``codes`` (n,) that lose the class ``lost``.
 
         Ancestors and unrelated instance classes stay. ``probabilities`` gives arrays (n,), one for each class
@@ -204,9 +197,7 @@ class _Step:
 def _steps(book: Codebook, words: tuple[int, ...]) -> tuple[_Step, ...]:
     """The additions that evaluate ``words``, shared where words share classes: a trie in preorder."""
     largest_first = taxonomy.ancestors_first(book.classes)
-    paths = {
-        tuple(book.classes.index(name) for name in largest_first if name in book.words[w]): w for w in words
-    }
+    paths = {tuple(book.classes.index(name) for name in largest_first if name in book.words[w]): w for w in words}
     nodes = {path[:length] for path in paths for length in range(1, len(path) + 1)}
     return tuple(_Step(len(node), node[-1], paths.get(node)) for node in sorted(nodes))
 

@@ -68,9 +68,7 @@ class Grid:
         return Grid(
             shape=tuple(b - a for a, b in zip(start, stop, strict=True)),
             voxel_size_nm=self.voxel_size_nm,
-            origin_nm=tuple(
-                o + a * v for o, a, v in zip(self.origin_nm, start, self.voxel_size_nm, strict=True)
-            ),
+            origin_nm=tuple(o + a * v for o, a, v in zip(self.origin_nm, start, self.voxel_size_nm, strict=True)),
         )
 
     def slices_over(self, other: "Grid", margin_voxels: Sequence[int] = (0, 0, 0)) -> Slices:

@@ -126,9 +126,7 @@ def frame_reader(job: Job, tissue: Tissue) -> Callable[[Slices], np.ndarray]:
     """A function that reads a block of the job's lattice (bounds in its voxels): EM as float32."""
     level = tissue.volume.grid
     if job.fit.exact:
-        origin = [
-            round(level.position_voxels(axis, job.lattice.origin_nm[axis])) for axis in range(3)
-        ]
+        origin = [round(level.position_voxels(axis, job.lattice.origin_nm[axis])) for axis in range(3)]
         return lambda block: tissue.read(
             tuple(slice(s.start + o, s.stop + o) for s, o in zip(block, origin, strict=True))
         )

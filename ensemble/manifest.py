@@ -78,8 +78,7 @@ def load(path: str | Path | None) -> tuple[Target, ...]:
         raise ManifestError(f"{path}: the manifest lists no crop")
     order = {name: row.id for name, row in taxonomy.classes().items()}
     return tuple(
-        Target(t.crop, t.dataset, t.grid, tuple(sorted(t.classes, key=order.__getitem__)))
-        for t in crops.values()
+        Target(t.crop, t.dataset, t.grid, tuple(sorted(t.classes, key=order.__getitem__))) for t in crops.values()
     )
 
 

@@ -39,13 +39,13 @@ def logit_mean(probabilities: Sequence[np.ndarray], weights: Sequence[float]) ->
 
 
 @mix
-def max(probabilities: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:  # noqa: A001
+def max(probabilities: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
     """The largest; weights only say who takes part."""
     return np.maximum.reduce(list(probabilities))
 
 
 @mix
-def min(probabilities: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:  # noqa: A001
+def min(probabilities: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
     """The smallest; weights only say who takes part."""
     return np.minimum.reduce(list(probabilities))
 

@@ -1,8 +1,8 @@
 """A synthetic data set in the challenge's layout, with truth: three EM volumes of a toy tissue.
 
 phantom-cos     crop 701 to predict, at (1.74, 2, 2) nm, the EM's own voxels
-phantom-kidney  crops 601 and 602 to learn from, at 4 nm; 702 to predict, at 2 nm: half the EM's voxels, so the
-                centres of both never coincide
+phantom-kidney  crops 601 and 602 to learn from, at 4 nm; 702 to predict, at 2 nm: half the EM's voxels, so
+                that centres never coincide
 phantom-liver   crop 603 to learn from, at 8 nm; 703 to predict, at 16 nm, at the EM's border
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,26 +45,26 @@ class Sample:
     test: Target
     training: dict[str, Slices] = field(default_factory=dict)
     density: float = 1.0
-    microscope: Microscope = Microscope()
+    microscope: Microscope = field(default_factory=Microscope)
 
     @property
     def training_targets(self) -> tuple[Target, ...]:
         """The training crops, for every scored class that the tissue has at all."""
         names = tuple(name for name in _scored_in("557") if taxonomy.leaf(name) & DRAWN)
-        return tuple(
-            Target(crop, self.dataset, _tidy(self.em.sub(part)), names) for crop, part in self.training.items()
-        )
+        grids = {crop: _tidy(self.em.sub(part)) for crop, part in self.training.items()}
+        return tuple(Target(crop, self.dataset, grid, names) for crop, grid in grids.items())
 
     def scene(self, key: tuple[int, ...]) -> Scene:
         """The sample's tissue, grown from the seed ``key``; its crops are crowded first."""
-        corner = np.array(self.em.corner_nm)
-        inset_nm = 50
-        crowded = tuple(
-            (np.array(target.grid.corner_nm) - corner + inset_nm, np.array(target.grid.end_nm) - corner - inset_nm)
-            for target in (self.test, *self.training_targets)
+        corner, inset_nm = np.array(self.em.corner_nm), 50
+        crops = [target.grid for target in (self.test, *self.training_targets)]
+        tissue = Tissue(
+            corner_nm=self.em.corner_nm,
+            extent_nm=np.array(self.em.end_nm) - corner,
+            seeds=self.seeds,
+            crowded=tuple((g.corner_nm - corner + inset_nm, g.end_nm - corner - inset_nm) for g in crops),
+            density=self.density,
         )
-        extent = np.array(self.em.end_nm) - corner
-        tissue = Tissue(self.em.corner_nm, extent, self.seeds, crowded, self.density)
         return grow(tissue, np.random.default_rng(key))
 
 
@@ -81,12 +81,6 @@ def _crop(em: Grid, start_nm: Triple, shape: tuple[int, int, int], voxel_size_nm
     """A grid whose lower edges lie ``start_nm`` above the EM's."""
     origin = (c + s + v / 2 for c, s, v in zip(em.corner_nm, start_nm, voxel_size_nm, strict=True))
     return _tidy(Grid(shape, voxel_size_nm, tuple(origin)))
-
-
-@cache
-def samples() -> tuple[Sample, ...]:
-    """The data sets that ``write`` writes."""
-    return _cos(), _kidney(), _liver()
 
 
 def _cos() -> Sample:
@@ -145,15 +139,19 @@ def _liver() -> Sample:
     )
 
 
+SAMPLES = (_cos(), _kidney(), _liver())
+
+
 def write(root: Path, *, seed: int = 0, progress: Callable[[str], None] = lambda message: None) -> None:
     """Write EM and training truth under ``root/data``, both manifests, and the test crops' truth.
 
-    The same seed gives the same bytes. ``manifest.csv`` lists the test crops, and ``truth.zarr`` has one array
-    for each of its rows; ``train_manifest.csv`` lists the training crops, whose truth lies beside their EM. What
-    was there before is replaced, each part when its successor is complete. Raises VolumeError where ``root``
-    cannot be written.
+    The same seed gives the same bytes. ``manifest.csv`` lists the test crops, and ``truth.zarr`` has an array
+    for each of its rows; ``train_manifest.csv`` lists the training crops, whose truth lies beside their EM.
+    What was there before is replaced, each part when its successor is complete; ``manifest.csv`` is removed
+    first and written last, so where it is, the rest is too. ``progress`` is told the name of each data set as
+    its turn comes. Raises VolumeError where ``root`` cannot be written.
     """
-    write_samples(root, samples(), seed=seed, progress=progress)
+    write_samples(root, SAMPLES, seed=seed, progress=progress)
 
 
 def write_samples(
@@ -164,40 +162,31 @@ def write_samples(
         raise VolumeError(f"seed {seed}: the seed of a phantom is a whole number from 0 up")
     try:
         root.mkdir(parents=True, exist_ok=True)
+        _remove(root / "manifest.csv")
         with _replacing(root / "truth.zarr") as truth:
             zarr.open_group(truth, mode="w", zarr_format=2)
             for number, sample in enumerate(chosen):
-                report = partial(_report, progress, f"{sample.dataset} ({number + 1} of {len(chosen)})")
-                _write_sample(root, truth, sample, (seed, number), report)
+                progress(sample.dataset)
+                _write_sample(root, truth, sample, (seed, number))
         with _replacing(root / "train_manifest.csv") as path:
             manifest.write(path, [target for sample in chosen for target in sample.training_targets])
         with _replacing(root / "manifest.csv") as path:
             manifest.write(path, [sample.test for sample in chosen])
     except OSError as error:
-        place = error.filename or root
-        raise VolumeError(f"{place}: cannot write the phantom: {error.strerror}; choose another folder") from error
+        reason = f"cannot write the phantom: {error.strerror or error}"
+        raise VolumeError(f"{error.filename or root}: {reason}; choose another folder") from error
 
 
-def _report(progress: Callable[[str], None], dataset: str, step: str) -> None:
-    progress(f"{dataset}: {step}")
-
-
-def _write_sample(
-    root: Path, truth: Path, sample: Sample, key: tuple[int, ...], report: Callable[[str], None]
-) -> None:
-    report("tissue")
+def _write_sample(root: Path, truth: Path, sample: Sample, key: tuple[int, ...]) -> None:
     scene = sample.scene(key)
     painted = scene.on(sample.em)
     with _replacing(root / "data" / sample.dataset) as folder:
         recon = folder / f"{sample.dataset}.zarr" / "recon-1"
-        report("EM")
-        em = render(painted, key, sample.microscope)
-        write_pyramid(recon / "em" / "fibsem-uint8", em, sample.em, levels=LEVELS, chunk_voxels=EM_CHUNK_VOXELS)
+        em, path = render(painted, key, sample.microscope), recon / "em" / "fibsem-uint8"
+        write_pyramid(path, em, sample.em, levels=LEVELS, chunk_voxels=EM_CHUNK_VOXELS)
         for target, part in zip(sample.training_targets, sample.training.values(), strict=True):
-            report(f"truth of {target.group}, to learn from")
             group = recon / "labels" / "groundtruth" / target.group
             _each(target.classes, partial(_write_labels, group, painted.sub(part)))
-    report(f"truth of {sample.test.group}, to score")
     zarr.open_group(truth / sample.test.group, mode="w", zarr_format=2)
     crop = scene.on(sample.test.grid)
     _each(sample.test.classes, partial(_write_truth, truth / sample.test.group, crop))
@@ -224,7 +213,7 @@ def _write_truth(group: Path, painted: Painted, name: str) -> None:
 
 
 def truth_of(painted: Painted, name: str) -> np.ndarray:
-    """A class as truth: 0 and 1, or ids 1, 2, … of the objects in this grid, of the smallest unsigned dtype."""
+    """A class as truth: 0 and 1, or ids 1, 2, … of the objects in this grid, of the smallest dtype."""
     if not taxonomy.leaf(name) & DRAWN:
         return np.zeros(painted.grid.shape, np.uint8)
     return painted.labels(name) if taxonomy.is_instance(name) else painted.mask(name).view(np.uint8)
@@ -280,15 +269,15 @@ def _write_array(path: Path, values: np.ndarray, chunk_voxels: int, attributes: 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A path to write to instead, moved to ``path`` when all went well and removed when not."""
-    partial = path.with_name(f".{path.name}.partial")
-    _remove(partial)
+    temporary = path.with_name(f".{path.name}.partial")
+    _remove(temporary)
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
         _remove(path)
-        partial.rename(path)
+        temporary.rename(path)
     finally:
-        _remove(partial)
+        _remove(temporary)
 
 
 def _remove(path: Path) -> None:

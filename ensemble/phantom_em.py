@@ -17,12 +17,12 @@ TISSUE = {
     "cyto": (146, 8, 15),
     "mito_mem": (72, 3, 5),
     "mito_lum": (116, 5, 6),
-    "ves_mem": (80, 3, 5),
-    "ves_lum": (188, 3, 4),
+    "ves_mem": (62, 3, 5),
+    "ves_lum": (210, 3, 4),
     "ld_mem": (70, 2, 3),
-    "ld_lum": (206, 1, 1),
-    "er_mem": (82, 4, 6),
-    "er_lum": (170, 3, 5),
+    "ld_lum": (216, 1, 1),
+    "er_mem": (88, 4, 6),
+    "er_lum": (150, 4, 6),
     "ne_mem": (78, 4, 6),
     "ne_lum": (168, 3, 5),
     "np_out": (88, 3, 8),
@@ -48,7 +48,7 @@ _GREY, _MOTTLE, _GRAIN = (
 
 @dataclass(frozen=True)
 class Microscope:
-    """How an instrument sets its contrast: grey levels are multiplied by ``gain``, then ``offset`` is added."""
+    """How an instrument sets its contrast: grey levels times ``gain`` plus ``offset``."""
 
     gain: float = 1.0
     offset: float = 0.0
@@ -58,7 +58,7 @@ def render(painted: Painted, key: tuple[int, ...], microscope: Microscope) -> np
     """EM of a painted scene, uint8 from 1 to 255; ``key`` seeds texture and noise."""
     voxel_nm = np.array(painted.grid.voxel_size_nm)
     blur = (2.0 + voxel_nm / 4) / voxel_nm
-    halo = int(np.ceil(3 * max(blur[0], GRAIN_NM / voxel_nm[0], NOISE_VOXELS)))
+    halo = int(np.ceil(3 * (blur[0] + GRAIN_NM / voxel_nm[0])))
     planes = painted.grid.shape[0]
     waves = painted.scene.stripes(CRISTAE_NM)
     mottle = Ripples.draw(np.random.default_rng((*key, MOTTLE_STREAM)), 24, MOTTLE_NM, 1.0)
@@ -68,7 +68,8 @@ def render(painted: Painted, key: tuple[int, ...], microscope: Microscope) -> np
         stop = min(start + SLAB_PLANES, planes)
         low, high = max(start - halo, 0), min(stop + halo, planes)
         slab = painted.sub((slice(low, high), slice(None), slice(None)))
-        grey = _tissue(slab, _noise(slab, (*key, GRAIN_STREAM), low, GRAIN_NM / voxel_nm), mottle, waves)
+        grain = _noise(slab, (*key, GRAIN_STREAM), low, GRAIN_NM / voxel_nm)
+        grey = _tissue(slab, grain, mottle, waves)
         grey = gaussian_filter(grey, blur, mode="nearest", truncate=3)
         grey += NOISE * _noise(slab, (*key, NOISE_STREAM), low, np.full(3, NOISE_VOXELS))
         grey += PLANE_JITTER * _planes((*key, PLANE_STREAM), low, (high - low, 1, 1))

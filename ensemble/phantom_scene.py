@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -24,7 +24,7 @@ from ensemble.phantom_shapes import (
     window_between,
 )
 
-# No object is stretched by the warp by more than this share.
+# The warp stretches no object by more than this share of its size.
 BEND = 0.4
 SLAB_PLANES = 16
 WORKERS = 2
@@ -51,15 +51,16 @@ class Painted:
         return table[self.atoms]
 
     def labels(self, name: str) -> np.ndarray:
-        """The objects of an instance class that the scene draws, numbered 1, 2, … in this grid, 0 elsewhere.
+        """The objects of an instance class, numbered 1, 2, … in this grid, 0 elsewhere.
 
         The dtype is the smallest unsigned one; the numbers are in the order of the scene's own ids.
         """
         ids = self.scene.ids[name]
-        present = np.unique(ids[self._owners_here])
-        table = np.searchsorted(present[present > 0], ids) + 1
-        table[(ids == 0) | ~np.isin(ids, present)] = 0
-        return table.astype(np.min_scalar_type(table.max()))[self.owners]
+        here = np.zeros(ids.max() + 1, bool)
+        here[ids[self._owners_here]] = True
+        here[0] = False
+        numbers = np.cumsum(here) * here
+        return numbers.astype(np.min_scalar_type(numbers.max()))[ids][self.owners]
 
     @cached_property
     def _owners_here(self) -> np.ndarray:
@@ -68,10 +69,10 @@ class Painted:
 
 @dataclass(frozen=True)
 class Scene:
-    """Cells with nuclei and organelles; ``corner_nm`` is where the local frame's origin lies.
+    """Cells, the nuclei of some (by the cell's number), and organelles.
 
-    Owners are numbered: 0 nobody (outside every cell), the cells, each nucleus followed by its pores, the
-    organelles.
+    ``corner_nm`` is where the local frame's origin lies. Owners are numbered: 0 nobody (outside every cell),
+    then the cells, each nucleus followed by its pores, and the organelles.
     """
 
     corner_nm: Triple
@@ -79,8 +80,8 @@ class Scene:
     gap: Ripples
     roughness: Ripples
     cells: Cells
-    nuclei: dict[int, Nucleus] = field(default_factory=dict)
-    organelles: list[Organelle] = field(default_factory=list)
+    nuclei: dict[int, Nucleus]
+    organelles: Sequence[Organelle] = ()
 
     @cached_property
     def _objects(self) -> list[tuple[str, int, int]]:
@@ -92,7 +93,7 @@ class Scene:
 
     @cached_property
     def _capsules(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Every organelle's segments (n, 2, 3), its index in ``organelles`` (n), and boxes (n, 2, 3) of them."""
+        """The organelles' segments (n, 2, 3), the index of the organelle of each (n), and boxes (n, 2, 3)."""
         numbers = [number for number, o in enumerate(self.organelles) for _ in o.segments]
         segments = np.concatenate([np.empty((0, 2, 3)), *(o.segments for o in self.organelles)])
         reach = np.array([self.organelles[number].radius_nm for number in numbers]) + self.roughness.bound
@@ -117,26 +118,22 @@ class Scene:
         room = half + stretch[:, None]
         return np.stack([unbent - room, unbent + room], axis=1)
 
-    @property
-    def owner_count(self) -> int:
-        return len(self._objects) + 1
-
     @cached_property
     def ids(self) -> dict[str, np.ndarray]:
-        """For each instance class in the scene, the id of every owner."""
+        """For each instance class, the id of every owner; an object's own kind, its nucleus and its cell."""
         kinds = np.array(["", *(kind for kind, _, _ in self._objects)])
         tables = {
-            "cell": np.array([0, *(cell for _, cell, _ in self._objects)], np.uint16),
-            "nuc": np.array([0, *(nucleus for _, _, nucleus in self._objects)], np.uint16),
+            name: np.cumsum(kinds == name) * (kinds == name) for name, row in taxonomy.classes().items() if row.instance
         }
-        for kind in ("np", "mito", "ves", "ld"):
-            tables[kind] = np.where(kinds == kind, np.cumsum(kinds == kind), 0).astype(np.uint16)
-        return tables
+        tables["cell"] = np.array([0, *(cell for _, cell, _ in self._objects)])
+        tables["nuc"] = np.array([0, *(nucleus for _, _, nucleus in self._objects)])
+        return {name: table.astype(np.uint16) for name, table in tables.items()}
 
     def stripes(self, period_nm: float) -> np.ndarray:
         """A wave vector (owners, 3) along each mitochondrion's length, zero for every other owner."""
-        waves = np.zeros((self.owner_count, 3))
-        for owner, organelle in enumerate(self.organelles, start=self.owner_count - len(self.organelles)):
+        owners = len(self._objects) + 1
+        waves = np.zeros((owners, 3))
+        for owner, organelle in enumerate(self.organelles, start=owners - len(self.organelles)):
             if organelle.kind == "mito":
                 along = organelle.segments[-1, 1] - organelle.segments[0, 0]
                 waves[owner] = along / np.linalg.norm(along) * 2 * np.pi / period_nm

@@ -63,9 +63,7 @@ class Ripples:
     amplitudes: np.ndarray
 
     @classmethod
-    def draw(
-        cls, rng: np.random.Generator, count: int, wavelengths_nm: tuple[float, float], rms: float
-    ) -> "Ripples":
+    def draw(cls, rng: np.random.Generator, count: int, wavelengths_nm: tuple[float, float], rms: float) -> "Ripples":
         """``count`` waves of random directions, together of root mean square ``rms``; longer are higher."""
         waves = directions(rng, count)
         wavelengths = rng.uniform(*wavelengths_nm, count)
@@ -128,7 +126,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Cells:
-    """Rounded polyhedra that share no point: where ``normals`` · position < ``offsets_nm`` for all its planes.
+    """Rounded polyhedra that share no point: ``normals`` · position < ``offsets_nm`` for all of its planes.
 
     ``first`` is the index of each cell's first plane; cells are numbered from 1.
     """

@@ -4,7 +4,7 @@ Lengths are nm; positions are local and bent, as in ``phantom_shapes``.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -26,10 +26,10 @@ CLEARANCE_NM = 14
 OVERLAP_NM = 8
 ER_RADIUS_NM = 31.0
 ER_STEP_NM = 70.0
-TRIES = 200
+TRIES = 80
 PORES = 26
 # Objects tried per µm³, in the order in which they are placed.
-CROWD = {"mito pair": 20, "ld": 20, "mito": 12, "er": 36, "ves": 60}
+CROWD = {"mito pair": 20, "ld": 26, "mito": 12, "er": 36, "ves": 100}
 LEAST_RADIUS_NM = {"mito pair": 60, "mito": 60, "ld": 55, "er": 31, "ves": 35}
 
 
@@ -66,10 +66,10 @@ def grow(tissue: Tissue, rng: np.random.Generator) -> Scene:
     )
     with threadpool_limits(1):
         room = _Room(scene, tissue.extent_nm)
-    crowd = _Crowd(scene, room, tissue.density, rng)
+    crowd = _Crowd(room, tissue.density, rng)
     for low, high in (*tissue.crowded, (np.zeros(3), tissue.extent_nm)):
         crowd.settle(low, high)
-    return scene
+    return replace(scene, organelles=tuple(crowd.organelles))
 
 
 def _fill(tissue: Tissue, rng: np.random.Generator) -> list[Seed]:
@@ -169,16 +169,16 @@ class _Room:
 
 
 class _Crowd:
-    """Places organelles in a scene so that none touches another by accident."""
+    """Organelles, placed so that none touches another by accident."""
 
-    def __init__(self, scene: Scene, room: _Room, density: float, rng: np.random.Generator) -> None:
-        self._scene = scene
-        self._density = density
+    def __init__(self, room: _Room, density: float, rng: np.random.Generator) -> None:
+        self.organelles: list[Organelle] = []
         self._room = room
+        self._density = density
         self._rng = rng
 
     def settle(self, low: np.ndarray, high: np.ndarray) -> None:
-        """Add to the scene what ``CROWD`` asks for in the box, as far as there is room."""
+        """Add what ``CROWD`` asks for in the box, as far as there is room."""
         volume_um3 = float(np.prod(high - low)) * 1e-9
         draw = {"mito pair": self._pair, "mito": self._mito, "ld": self._ld, "er": self._er, "ves": self._ves}
         for kind, density in CROWD.items():
@@ -190,10 +190,10 @@ class _Crowd:
                     count -= self._settle_one(draw[kind](self._room.cell(place), place))
 
     def _settle_one(self, group: list[Organelle]) -> bool:
-        """Add the group to the scene if all of it fits, and say whether it does."""
+        """Add the group if all of it fits, and say whether it does."""
         if not group or not all(self._fits(organelle) for organelle in group):
             return False
-        self._scene.organelles.extend(group)
+        self.organelles.extend(group)
         for organelle in group:
             self._room.take(organelle)
         return True

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ensemble.errors import RecipeError, nearest
 from ensemble.grid import Fit, Grid, Slices, fitting_level
@@ -154,13 +154,13 @@ def make(recipe: Recipe, targets: Sequence[Target], models: Mapping[str, Model],
 
 def sources_of(recipe: Recipe, target: Target) -> set[str]:
     """Names of the sources a crop's routes use."""
-    return {source for _, source, _ in _leaves(recipe, target, _routes(recipe, target))}
+    return {source for _, source in _leaves(_routes(recipe, target))}
 
 
 def _crop(recipe: Recipe, target: Target, models: Mapping[str, Model], geometry: Geometry) -> CropPlan:
     routes = _routes(recipe, target)
     wanted: dict[str, set[str]] = {}
-    for name, source, route in _leaves(recipe, target, routes):
+    for name, source in _leaves(routes):
         if isinstance(recipe.sources[source], ModelSource):
             wanted.setdefault(source, set()).add(name)
     for source, names in wanted.items():
@@ -173,9 +173,7 @@ def _crop(recipe: Recipe, target: Target, models: Mapping[str, Model], geometry:
     return CropPlan(target, routes, claimed, tuple(jobs))
 
 
-def _check_predicts(
-    recipe: Recipe, routes: Mapping[str, Route], source: str, names: set[str], model: Model
-) -> None:
+def _check_predicts(recipe: Recipe, routes: Mapping[str, Route], source: str, names: set[str], model: Model) -> None:
     predicted = [c for c in model.card.classes if c is not None]
     lacking = sorted(names - set(predicted))
     if lacking:
@@ -228,9 +226,9 @@ def sources_in(expression: Expression) -> tuple[str, ...]:
     return ()
 
 
-def _leaves(recipe: Recipe, target: Target, routes: Mapping[str, Route]) -> list[tuple[str, str, Route]]:
-    """Every (class, source) that must be read, with the route that says so."""
-    return [(name, source, route) for name, route in routes.items() for source in sources_in(route.source)]
+def _leaves(routes: Mapping[str, Route]) -> list[tuple[str, str]]:
+    """Every (class, source) that must be read."""
+    return [(name, source) for name, route in routes.items() for source in sources_in(route.source)]
 
 
 def _job(

@@ -417,7 +417,9 @@ class _Reader:
                 if labelled:
                     raise self.wrong(at, "objects are labelled once; keep one of binary, components, watershed, …")
                 if not taxonomy.is_instance(name) and method != "binary":
-                    raise self.wrong(at, f"{name} is scored as a semantic class, so labels would be lost; drop {method}")
+                    raise self.wrong(
+                        at, f"{name} is scored as a semantic class, so labels would be lost; drop {method}"
+                    )
             if step.method.traits.get("needs_ids") and not self._has_ids(source):
                 raise self.wrong(at, f"{method} needs a source of labels; the source of {name} holds none")
             labelled |= stage is Stage.LABEL

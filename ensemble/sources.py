@@ -86,7 +86,9 @@ def open_probabilities(template: str, root: str, target: Target, name: str) -> P
     """Probabilities some other tool wrote. Raises VolumeError unless they cover the crop."""
     volume = _open(template, root, target, name)
     if volume.array.dtype.kind not in "uf":
-        raise VolumeError(f"{volume.place}: its type {volume.array.dtype} does not hold probabilities; use uint8 or float")
+        raise VolumeError(
+            f"{volume.place}: its type {volume.array.dtype} does not hold probabilities; use uint8 or float"
+        )
     return Probabilities(volume, identity=volume.identity(_whole(volume.grid)))
 
 
@@ -126,9 +128,7 @@ def _open(template: str, root: str, target: Target, name: str) -> Volume:
 def _check_cover(volume: Readable, target: Target) -> None:
     grid = volume.grid
     for axis, letter in enumerate("zyx"):
-        short = max(
-            grid.corner_nm[axis] - target.grid.corner_nm[axis], target.grid.end_nm[axis] - grid.end_nm[axis]
-        )
+        short = max(grid.corner_nm[axis] - target.grid.corner_nm[axis], target.grid.end_nm[axis] - grid.end_nm[axis])
         if short > max(grid.voxel_size_nm[axis], target.grid.voxel_size_nm[axis]) * 1.001:
             raise VolumeError(
                 f"{volume.place}: it ends {short:g} nm short of crop {target.crop} along {letter}; "

@@ -85,9 +85,7 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
-def pack(
-    root: Path, zip_path: Path, targets: Sequence[Target], progress: Progress = lambda done, total: None
-) -> None:
+def pack(root: Path, zip_path: Path, targets: Sequence[Target], progress: Progress = lambda done, total: None) -> None:
     """The targets' arrays under ``root`` as one zip; the same store gives the same bytes.
 
     Whatever else lies under ``root`` stays out. ``zip_path`` changes only when the new zip is complete and

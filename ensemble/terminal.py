@@ -141,8 +141,16 @@ def _routes(value: Plan) -> dict[tuple[str, ...], list[str]]:
     for crop in value.crops:
         for name in crop.target.classes:
             rows.setdefault(_route(crop, name), []).append(crop.target.crop)
-    return dict(sorted(rows.items(), key=lambda row: list(value.crops[0].target.classes).index(row[0][0])
-                       if row[0][0] in value.crops[0].target.classes else 999))
+    return dict(
+        sorted(
+            rows.items(),
+            key=lambda row: (
+                list(value.crops[0].target.classes).index(row[0][0])
+                if row[0][0] in value.crops[0].target.classes
+                else 999
+            ),
+        )
+    )
 
 
 def _route(crop: CropPlan, name: str) -> tuple[str, ...]:
@@ -168,8 +176,9 @@ def _source(said: Any) -> str:
 
 def _step(said: Mapping[str, Any]) -> str:
     ((name, parameters),) = said.items()
-    return name + "".join(f" {key} {value:g}" if isinstance(value, float) else f" {key} {value}"
-                          for key, value in parameters.items())
+    return name + "".join(
+        f" {key} {value:g}" if isinstance(value, float) else f" {key} {value}" for key, value in parameters.items()
+    )
 
 
 def _job(job: Job) -> tuple[str, ...]:

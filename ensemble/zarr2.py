@@ -119,9 +119,7 @@ class StoredArray:
     def _corner(self, chunk: tuple[int, ...]) -> list[int]:
         return [i * c for i, c in zip(chunk, self.chunks, strict=True)]
 
-    def _overlap(
-        self, block: Sequence[slice], chunk: tuple[int, ...], values: np.ndarray
-    ) -> tuple[slice, ...]:
+    def _overlap(self, block: Sequence[slice], chunk: tuple[int, ...], values: np.ndarray) -> tuple[slice, ...]:
         return tuple(
             slice(max(s.start, a), min(s.stop, a + n))
             for s, a, n in zip(block, self._corner(chunk), values.shape, strict=True)

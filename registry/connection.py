@@ -177,6 +177,5 @@ def _check_answers(uri: str, address: str) -> None:
         if isinstance(reason, ssl.SSLError):
             return
         raise RegistryError(
-            f"{address}: the MLflow server does not answer ({reason});"
-            " start it, or correct MLFLOW_TRACKING_URI"
+            f"{address}: the MLflow server does not answer ({reason}); start it, or correct MLFLOW_TRACKING_URI"
         ) from error

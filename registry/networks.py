@@ -99,9 +99,7 @@ def _construct(architecture: str, arguments: Mapping[str, Any], where: Where) ->
     known = inspect.signature(constructor).parameters
     for name, value in arguments.items():
         if name not in known:
-            raise CardError(
-                f"{where('arguments', name)}: {architecture} has no such argument{suggestion(name, known)}"
-            )
+            raise CardError(f"{where('arguments', name)}: {architecture} has no such argument{suggestion(name, known)}")
         _check_size(value, ("arguments", name), where)
     given = {**{name: value for name, value in DEFAULTS.items() if name in known}, **arguments}
     for name, parameter in known.items():

@@ -221,8 +221,7 @@ def _is_exact(
 def _same_under(prefixes: list[str], values: Mapping[str, Any]) -> bool:
     first, *others = (_under(prefix, values) for prefix in prefixes)
     return all(
-        other.keys() == first.keys() and all(_equal(other[key], first[key]) for key in first)
-        for other in others
+        other.keys() == first.keys() and all(_equal(other[key], first[key]) for key in first) for other in others
     )
 
 

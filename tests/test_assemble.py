@@ -45,11 +45,16 @@ def step(name: str, **said) -> Step:
     return Step(method, method.parameters.model_validate(said).model_dump())
 
 
-def route(source: Expression = Named("s"), threshold: float = 0.5, weight=1.0, steps: tuple = ()) -> Route:
+S = Named("s")
+
+
+def route(source: Expression = S, threshold: float = 0.5, weight=1.0, steps: tuple = ()) -> Route:
     return Route(source, threshold, weight, "linear", tuple(steps), "test")
 
 
-def run(routes: Mapping[str, Route], fields: Mapping[str, Given], *, joint: bool) -> tuple[dict[str, np.ndarray], Outcome]:
+def run(
+    routes: Mapping[str, Route], fields: Mapping[str, Given], *, joint: bool
+) -> tuple[dict[str, np.ndarray], Outcome]:
     """The arrays as written, and the outcome."""
     written: dict[str, np.ndarray] = {}
 
@@ -89,7 +94,8 @@ CHAINS = {
             (step("smooth", sigma_nm=6),), (step("hysteresis", high=0.8),)],
     True: [(), (step("components"), step("drop_small", min_size_voxels=80)),
            (step("watershed", min_distance_nm=24), step("drop_small", min_size_voxels=50)),
-           (step("hysteresis", high=0.7), step("watershed", min_distance_nm=16)), (step("drop_small", min_size_nm3=9000),)],
+           (step("hysteresis", high=0.7), step("watershed", min_distance_nm=16)),
+           (step("drop_small", min_size_nm3=9000),)],
 }  # fmt: skip
 MIN_SIZE = {"min_size_voxels": 1, "min_size_nm3": 1 / GRID.voxel_volume_nm3}
 
@@ -125,7 +131,10 @@ def test_in_joint_mode_every_voxel_written_is_a_codeword_and_every_object_keeps_
                 by_id = written[name] if written[name].max() > 1 else cc3d.connected_components(written[name])
                 assert np.bincount(by_id.ravel().astype(np.int64))[1:].min() >= least
         if any(s.method.name in ("components", "watershed") for s in routes[name].steps):
-            assert written[name].max() == outcome.objects[name] == len(np.unique(written[name])) - 1 or not written[name].any()
+            assert (
+                written[name].max() == outcome.objects[name] == len(np.unique(written[name])) - 1
+                or not written[name].any()
+            )
 
 
 def test_without_filters_the_arrays_are_the_codewords_chosen_voxel_by_voxel() -> None:
@@ -134,7 +143,10 @@ def test_without_filters_the_arrays_are_the_codewords_chosen_voxel_by_voxel() ->
     fields = {name: cloud(rng) for name in names}
     written, outcome = run({name: route(threshold=0.4) for name in names}, fields, joint=True)
     words = sorted(legal(list(names)), key=len)
-    logits = {n: np.log(f.values / (1 - f.values) + 1e-12) - np.log(0.4 / 0.6) for n, f in fields.items()}
+    logits = {
+        n: np.log(np.clip(f.values, 1e-9, 1 - 1e-6) / np.clip(1 - f.values, 1e-6, 1)) - np.log(0.4 / 0.6)
+        for n, f in fields.items()
+    }
     for voxel in [(3, 4, 5), (10, 20, 7), (65, 12, 12), (40, 0, 25), (69, 23, 0)]:
         totals = {w: sum(np.clip(logits[n][voxel], -5.83, 6.7) for n in w) for w in words}
         got = frozenset(n for n in names if written[n][voxel])
@@ -142,7 +154,11 @@ def test_without_filters_the_arrays_are_the_codewords_chosen_voxel_by_voxel() ->
     for name in names:
         alone, now = fields[name].values > np.float32(0.4), written[name] > 0
         counted = outcome.decoding[name]
-        assert (counted.alone, counted.removed, counted.added) == (alone.sum(), (alone & ~now).sum(), (now & ~alone).sum())
+        assert (counted.alone, counted.removed, counted.added) == (
+            alone.sum(),
+            (alone & ~now).sum(),
+            (now & ~alone).sum(),
+        )
 
 
 def test_alone_each_class_is_p_above_its_threshold() -> None:
@@ -225,7 +241,11 @@ def test_ids_never_wrap() -> None:
 
 def test_an_empty_prediction_is_ordinary() -> None:
     chain = (step("watershed", min_distance_nm=20), step("drop_small", min_size_voxels=5))
-    routes = {"mito": route(steps=chain), "cell": route(), "er": route(steps=(step("fill_holes"), step("keep_largest")))}
+    routes = {
+        "mito": route(steps=chain),
+        "cell": route(),
+        "er": route(steps=(step("fill_holes"), step("keep_largest"))),
+    }
     nothing = Given(np.zeros(SHAPE, np.float32))
     for joint in (True, False):
         written, _ = run(routes, dict.fromkeys(routes, nothing), joint=joint)
@@ -237,7 +257,9 @@ def test_threads_do_not_change_a_byte(workers: int) -> None:
     rng = np.random.default_rng(9)
     fields = {name: cloud(rng) for name in ("mito", "nuc", "cell", "er")}
     target = Target("1", "d", GRID, ("nuc", "mito", "er", "cell"))
-    routes = {n: route(steps=CHAINS[taxonomy.is_instance(n)][2 if taxonomy.is_instance(n) else 1]) for n in target.classes}
+    routes = {
+        n: route(steps=CHAINS[taxonomy.is_instance(n)][2 if taxonomy.is_instance(n) else 1]) for n in target.classes
+    }
     outs = []
     for count in (1, workers):
         plan = CropPlan(target, routes, target.classes, ())

@@ -203,7 +203,12 @@ def start(*arguments: str, **options) -> subprocess.Popen:
     command = [sys.executable, "-m", "ensemble.cli", *BUILD, *arguments]
     path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
+        command,
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        **options,
     )
 
 
@@ -301,7 +306,9 @@ def test_a_truncated_chunk_of_em_and_one_of_predictions(place, capsys) -> None:
     assert "crop2/ecs: chunk 0.0.0 cannot be read" in wrong(capsys, *BUILD)
 
 
-@pytest.mark.parametrize(("value", "says"), [(np.nan, "voxels are NaN"), (3.0, "values run from"), (-0.1, "values run from")])
+@pytest.mark.parametrize(
+    ("value", "says"), [(np.nan, "voxels are NaN"), (3.0, "values run from"), (-0.1, "values run from")]
+)
 def test_predictions_that_are_no_probabilities(place, capsys, value: float, says: str) -> None:
     grid = Grid((16, 12, 14), (8, 8, 8), (36, 36, 36))
     p = np.full(grid.shape, 0.5, np.float32)

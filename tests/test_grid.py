@@ -36,7 +36,9 @@ def test_half_a_voxel_apart_is_another_grid() -> None:
     assert not grid.matches(Grid((10, 10, 10), (8.01, 8, 8), (4, 4, 4)))
 
 
-@pytest.mark.parametrize("fault", [{"shape": (0, 1, 1)}, {"voxel_size_nm": (0, 1, 1)}, {"origin_nm": (float("nan"), 0, 0)}])
+@pytest.mark.parametrize(
+    "fault", [{"shape": (0, 1, 1)}, {"voxel_size_nm": (0, 1, 1)}, {"origin_nm": (float("nan"), 0, 0)}]
+)
 def test_impossible_grids_are_refused(fault: dict) -> None:
     good = {"shape": (1, 1, 1), "voxel_size_nm": (1, 1, 1), "origin_nm": (0, 0, 0)}
     with pytest.raises(ValueError, match="not"):

@@ -95,7 +95,9 @@ def a_volume(tmp_path: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, G
     return array, grid, EM(tmp_path)
 
 
-@pytest.mark.parametrize(("shape", "overlap"), [((40, 55, 70), 0.5), ((33, 24, 90), 0.25), ((16, 24, 32), 0.5), ((20, 30, 40), 0)])
+@pytest.mark.parametrize(
+    ("shape", "overlap"), [((40, 55, 70), 0.5), ((33, 24, 90), 0.25), ((16, 24, 32), 0.5), ((20, 30, 40), 0)]
+)
 def test_without_context_it_is_monais_sliding_window(tmp_path, network, shape, overlap) -> None:
     array, grid, em = a_volume(tmp_path, shape)
     one = job(tmp_path, Target("1", "d", grid, CLASSES), em, card(overlap=overlap))
@@ -165,7 +167,7 @@ def test_a_slab_thinner_than_a_patch_is_mirrored(tmp_path, network) -> None:
 
 
 def test_em_that_is_not_there_ends_it_like_its_border(tmp_path, network) -> None:
-    array, grid, em = a_volume(tmp_path / "whole", (64, 64, 64))
+    array, grid, _ = a_volume(tmp_path / "whole", (64, 64, 64))
     crop = grid.sub((slice(20, 40), slice(20, 40), slice(20, 40)))
     target = Target("1", "d", crop, CLASSES)
     part = array[16:48, :48, 16:]  # what remains when other chunks are absent

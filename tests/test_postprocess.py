@@ -96,7 +96,10 @@ def test_smooth_is_as_wide_in_nm_along_every_axis() -> None:
     p = np.zeros((41, 21, 21), np.float32)
     p[20, 10, 10] = 1
     got = smooth(p, (4.0, 8.0, 8.0), sigma_nm=16.0)
-    spread = [np.sqrt((got.sum(axis=tuple(a for a in range(3) if a != axis)) * (np.arange(n) - n // 2) ** 2).sum()) for axis, n in enumerate(p.shape)]
+    spread = [
+        np.sqrt((got.sum(axis=tuple(a for a in range(3) if a != axis)) * (np.arange(n) - n // 2) ** 2).sum())
+        for axis, n in enumerate(p.shape)
+    ]
     assert np.allclose(np.array(spread) * (4, 8, 8), 16, rtol=0.05)
 
 

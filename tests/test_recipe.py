@@ -93,7 +93,7 @@ def test_the_first_condition_that_holds_wins_and_replaces_only_its_keys(load, cr
         ("threshold: 0.46", "threshold: 1.46", 11, "less than 1"),
         ("threshold: 0.5}", "treshold: 0.5}", 7, "did you mean 'threshold'?"),
         ('">=16"', '"16 nm"', 14, "comparison"),
-        ("{voxel_size_nm: \">=16\", source", "{source", 14, "no condition"),
+        ('{voxel_size_nm: ">=16", source', "{source", 14, "no condition"),
         ("consistency: joint", "consistency: joined", 19, "did you mean 'joint'?"),
         ("[er_mem,", "[er_mm,", 16, "did you mean 'er_mem'?"),
         ("[er_mem,", "[er_mem_all,", 16, "made of itself"),
@@ -132,7 +132,7 @@ def test_a_class_without_a_route_is_named(load) -> None:
 
 
 def test_a_recipe_that_is_not_there_is_told_with_those_that_are() -> None:
-    with pytest.raises(RecipeError, match="did you mean 'watershed.yaml'"):
+    with pytest.raises(RecipeError, match=r"did you mean 'watershed\.yaml'"):
         recipe.load("watershd.yaml")
 
 
@@ -145,7 +145,8 @@ def test_shipped_recipes_route_every_scored_class_everywhere(name: str) -> None:
 
 
 GUIDE = {"nuc": (400, 512000), "mito": (20, 3200), "ves": (64, 10240), "ld": (80, 25600), "perox": (80, 25600),
-         "endo": (80, 25600), "lyso": (80, 25600), "np": (40, 5120), "mt": (120, 51200), "cell": (800, 2560000)}  # fmt: skip
+         "endo": (80, 25600), "lyso": (80, 25600), "np": (40, 5120),
+         "mt": (120, 51200), "cell": (800, 2560000)}  # fmt: skip
 """The guide's watershed distances and sizes: voxels of 8 nm (mito: 4 nm), in nm and nm3."""
 
 

@@ -19,9 +19,7 @@ def grid_pairs(draw: st.DrawFn) -> tuple[Grid, Grid]:
     span = [8 * max(s, t) for s, t in zip(source_nm, target_nm, strict=True)]
     origin = tuple(draw(st.floats(-50, 50)) for _ in range(3))
     margin = [2 * (s + t) for s, t in zip(source_nm, target_nm, strict=True)]
-    shape = tuple(
-        int((length + 2 * m) / v) + 3 for length, m, v in zip(span, margin, source_nm, strict=True)
-    )
+    shape = tuple(int((length + 2 * m) / v) + 3 for length, m, v in zip(span, margin, source_nm, strict=True))
     phase = tuple(draw(st.floats(0, 1)) for _ in range(3))
     start = tuple(o + m + p * v for o, m, p, v in zip(origin, margin, phase, source_nm, strict=True))
     target = tuple(max(1, int(length / v)) for length, v in zip(span, target_nm, strict=True))

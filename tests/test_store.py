@@ -81,9 +81,7 @@ def server(tmp_path_factory):
     command += ["--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"]
     lean = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env={**os.environ, **lean}, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **lean}, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_for_health(process, address, folder / "log")
@@ -403,9 +401,7 @@ def test_registrations_from_several_processes_lose_no_version(kind, tmp_path, re
     context.set_forkserver_preload(["registry.networks", "monai.networks.nets", "mlflow"])
     start, answers = context.Barrier(3), context.Queue()
     processes = [
-        context.Process(
-            target=_register, args=(address, str(checkpoint(tmp_path / f"{i}.pt", seed=i)), start, answers)
-        )
+        context.Process(target=_register, args=(address, str(checkpoint(tmp_path / f"{i}.pt", seed=i)), start, answers))
         for i in range(3)
     ]
     for process in processes:

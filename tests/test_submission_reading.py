@@ -45,9 +45,7 @@ def test_any_block_reads_as_it_was_written(store, packed, unzipped):
         assert not submission.read("crop557", "er", np.s_[0:70, 0:130, 0:40]).any()
 
 
-@pytest.mark.parametrize(
-    "compressor", [None, numcodecs.Blosc("lz4", shuffle=2), numcodecs.GZip(), numcodecs.LZ4()]
-)
+@pytest.mark.parametrize("compressor", [None, numcodecs.Blosc("lz4", shuffle=2), numcodecs.GZip(), numcodecs.LZ4()])
 @pytest.mark.parametrize(("order", "separator"), [("C", "/"), ("F", ".")])
 def test_arrays_other_tools_wrote_read_the_same(tmp_path, compressor, order, separator):
     write_group_files(tmp_path, [COARSE], {})

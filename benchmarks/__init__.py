@@ -1,0 +1,1 @@
+"""Measurements, each a command that prints figures side by side in one run."""

@@ -1,0 +1,33 @@
+"""One crop of a semantic class: voxels of the truth that were found, missed and made up."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Voxels that are rightly foreground, wrongly so, and wrongly not; blocks of a volume add up."""
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    def __add__(self, other: "Voxels") -> "Voxels":
+        return Voxels(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+
+def count(truth: np.ndarray, prediction: np.ndarray) -> Voxels:
+    """The voxels of two volumes of one shape, whose foreground is everything above 0."""
+    if truth.shape != prediction.shape:
+        raise ValueError(f"the truth has shape {truth.shape}, the prediction {prediction.shape}")
+    total = Voxels()
+    for true, predicted in zip(truth, prediction, strict=True):
+        found, wanted = _foreground(predicted), _foreground(true)
+        tp = int(np.count_nonzero(found & wanted))
+        total += Voxels(tp, int(np.count_nonzero(found)) - tp, int(np.count_nonzero(wanted)) - tp)
+    return total
+
+
+def _foreground(plane: np.ndarray) -> np.ndarray:
+    return plane if plane.dtype == bool else plane > 0
