@@ -26,7 +26,7 @@ CLEARANCE_NM = 14
 OVERLAP_NM = 8
 ER_RADIUS_NM = 31.0
 ER_STEP_NM = 70.0
-TRIES = 80
+TRIES = 200
 PORES = 26
 # Objects tried per µm³, in the order in which they are placed.
 CROWD = {"mito pair": 20, "ld": 26, "mito": 12, "er": 36, "ves": 100}

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
-from ensemble.errors import TrainingError
+from ensemble.errors import RegistryError, TrainingError
 from ensemble.training_data import CACHE_BYTES, AnnotatedCrop, Reader, open_crops
 from ensemble.training_sampling import PatchSampler, ValidationPatches, index_foreground
 from ensemble.training_spec import TrainingSpec
@@ -56,13 +56,17 @@ def train(
     validation = open_crops(root, spec.validation_crops, spec, "validation_crops")
     _check_annotated(spec, training)
     digest = _digest(spec, (*training, *validation))
-    with _alone(folder, spec):
-        if _state(folder).get("digest") != digest:
-            _start_over(folder)
-        if not (folder / CARD).exists():
-            card = _learn(_Task(spec, card, training, validation, digest, folder), store, progress)
-            _write(folder / CARD, cards.dump(card))
-        return store.register(folder / "best.ckpt", cards.load(folder / CARD), alias=spec.alias)
+    task = _Task(spec, card, training, validation, digest, folder)
+    try:
+        with _alone(folder, spec):
+            if _state(folder).get("digest") != digest:
+                _start_over(folder)
+            if not (folder / CARD).exists():
+                _write(folder / CARD, cards.dump(_learn(task, store, progress)))
+            return store.register(folder / "best.ckpt", cards.load(folder / CARD), alias=spec.alias)
+    except OSError as error:
+        reason = error.strerror or error
+        raise TrainingError(f"{folder}: cannot be written: {reason}; free space, or choose another --work") from error
 
 
 @dataclass(frozen=True)
@@ -100,12 +104,16 @@ def _digest(spec: TrainingSpec, crops: Sequence[AnnotatedCrop]) -> str:
 def _alone(folder: Path, spec: TrainingSpec) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
-            yield
+        lock.acquire()
     except Timeout as error:
         raise TrainingError(f"{folder}: {spec.name} is being trained there already; wait for it") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _state(folder: Path) -> dict[str, str]:
@@ -114,7 +122,7 @@ def _state(folder: Path) -> dict[str, str]:
         return json.loads((folder / STATE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise TrainingError(f"{folder / STATE}: cannot be read; delete the folder to train anew") from error
 
 
@@ -208,11 +216,13 @@ def _recorded(log: "TrainingLog", spec: TrainingSpec, folder: Path) -> Iterator[
     try:
         yield
     except KeyboardInterrupt as stopped:
-        log.end("KILLED")
+        with suppress(RegistryError):
+            log.end("KILLED")
         kept = "goes on from its last validation" if (folder / "last.ckpt").exists() else "begins anew"
         raise KeyboardInterrupt(f"training of {spec.name} stopped; the same command {kept}") from stopped
     except BaseException:
-        log.end("FAILED")
+        with suppress(RegistryError):
+            log.end("FAILED")
         raise
     log.end("FINISHED")
 

@@ -283,7 +283,13 @@ def fit(module: Specialist, patches: Patches, folder: Path, reporting: Reporting
         last = folder / LAST
         with _interruptible(trainer):
             start = last if last.exists() else None
-            trainer.fit(module, datamodule=patches, ckpt_path=start, weights_only=True)
+            try:
+                trainer.fit(module, datamodule=patches, ckpt_path=start, weights_only=True)
+            except torch.OutOfMemoryError as error:
+                raise TrainingError(
+                    f"{spec.where('batch_size')}: {spec.batch_size} patches of {list(spec.patch_voxels)} do not"
+                    " fit into the GPU's memory; lower batch_size (and raise accumulate) or patch_voxels"
+                ) from error
 
 
 @contextmanager

@@ -183,6 +183,9 @@ def open_volume(place: Place) -> Volume:
 
     A plain array needs ``voxel_size`` and ``translation`` in nm. Raises VolumeError when they are missing.
     """
+    local = Path(place)
+    if (local / "s0").is_dir() and not any((local / name).exists() for name in (".zgroup", ".zarray", "zarr.json")):
+        return open_volume(local / "s0")  # a plain folder that holds the array
     node = open_node(place)
     if isinstance(node, zarr.Group):
         if _multiscale(node, place) is not None:

@@ -49,8 +49,9 @@ def cost(truth: np.ndarray, predicted: np.ndarray) -> int | None:
 
 def distance(truth: np.ndarray, predicted: np.ndarray, voxel_size: tuple[float, ...]) -> float:
     """Between all pairs of voxels."""
-    steps = [np.subtract.outer(a, b) * v for a, b, v in zip(truth.nonzero(), predicted.nonzero(), voxel_size)]
-    apart = np.sqrt(steps[0] ** 2 + steps[1] ** 2 + steps[2] ** 2)
+    sides = zip(truth.nonzero(), predicted.nonzero(), voxel_size, strict=True)
+    z, y, x = (np.subtract.outer(a, b) * v for a, b, v in sides)
+    apart = np.sqrt(z**2 + y**2 + x**2)
     return max(apart.min(axis=0).max(), apart.min(axis=1).max())
 
 

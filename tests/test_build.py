@@ -184,6 +184,27 @@ def test_other_em_runs_the_networks_again(place) -> None:
     assert len(predictions(place)) > len(kept)
 
 
+def test_labels_of_an_earlier_submission_are_a_source_and_keep_their_ids(place) -> None:
+    assert run() == 0
+    Path("again.yaml").write_text(
+        "name: again\nsources: {old: {labels: build/small/submission.zip}}\n"
+        "classes: {mito: {source: old, postprocess: [keep_ids]}, nuc: {source: old}, ecs: {source: old}}\n"
+        "defaults: {source: empty}\nconsistency: none\n"
+    )
+    assert main(["build", "again.yaml", *BUILD[2:]]) == 0
+    with (
+        Submission.open(Path("build/small/submission.zip")) as old,
+        Submission.open(Path("build/again/submission.zip")) as new,
+    ):
+        for crop in old.crops:
+            whole = tuple(slice(0, n) for n in old.array(crop, "mito").shape)
+            for name in ("nuc", "ecs"):
+                assert np.array_equal(old.read(crop, name, whole) > 0, new.read(crop, name, whole) > 0)
+            a, b = old.read(crop, "mito", whole), new.read(crop, "mito", whole)
+            pairs = np.unique(np.stack([a.ravel(), b.ravel()]).astype(np.int64), axis=1)
+            assert len(np.unique(pairs[1])) == pairs.shape[1]  # no two old objects share a new id
+
+
 def test_a_moved_alias_is_told_and_the_lock_obeyed_until_told_otherwise(place, store, capsys) -> None:
     assert run() == 0
     first = Path("build/small/submission.zip").read_bytes()

@@ -272,7 +272,7 @@ def test_an_interrupted_write_leaves_neither_truth_nor_manifest(tmp_path):
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["phantom-small"]
 
 
-@pytest.mark.parametrize("seed, place, message", [(0, "file", "file: cannot write"), (-1, ".", "seed -1")])
+@pytest.mark.parametrize(("seed", "place", "message"), [(0, "file", "file: cannot write"), (-1, ".", "seed -1")])
 def test_what_cannot_be_written_is_told_in_one_line(tmp_path, seed, place, message):
     (tmp_path / "file").write_text("a file where a folder belongs")
     with pytest.raises(VolumeError, match=message) as caught:

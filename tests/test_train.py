@@ -226,6 +226,28 @@ def test_two_trainings_do_not_share_a_folder(tmp_path, data):
         run(spec_of(tmp_path), data, tmp_path)
 
 
+def test_a_disk_that_is_full_is_told_in_one_line_and_nothing_is_registered(tmp_path, data):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def fill_the_disk(done: float, what: str) -> None:
+        if what.startswith("validated"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+
+    try:
+        with pytest.raises(TrainingError) as error:
+            run(spec_of(tmp_path, ("steps: 60", "steps: 1")), data, tmp_path, fill_the_disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert str(error.value).startswith(f"{tmp_path}/work/blobs: cannot be written: File too large; free space")
+    assert store_in(tmp_path).versions() == []
+    version = run(spec_of(tmp_path, ("steps: 60", "steps: 1")), data, tmp_path)
+    assert version.version == 1
+
+
 def test_voxels_that_are_not_annotated_teach_nothing():
     import torch
 

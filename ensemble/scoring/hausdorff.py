@@ -1,8 +1,14 @@
 """How far two objects are apart: the exact Hausdorff distance of sets of voxels.
 
-Both objects lie in the union of their bounding boxes, so nothing outside of it is looked at. A distance
-transform in single precision tells which voxels are the farthest; their distances are then computed anew.
+Both objects lie in the union of their bounding boxes, so nothing outside of it is looked at. In a box that is
+well filled a distance transform in single precision tells which voxels are the farthest, and their distances
+are then computed anew; few voxels in a vast box are looked up in a tree of the others' surface.
 """
+
+import threading
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 import edt
 import numpy as np
@@ -11,14 +17,20 @@ from scipy.spatial import cKDTree
 
 from ensemble.grid import Slices, Triple
 
-_RELATIVE_ERROR = 1e-6
-"""More than the relative error of a distance in single precision."""
+Box = np.ndarray
+"""First voxel and one past the last, shape (2, 3)."""
 
 LARGE_VOXELS = 2**21
 """In a larger box, memory counts for more than speed."""
 
-Box = np.ndarray
-"""First voxel and one past the last, shape (2, 3)."""
+_ONE_AT_A_TIME = threading.Lock()
+"""Large boxes take turns, whatever the crop and class."""
+
+_RELATIVE_ERROR = 1e-6
+"""More than the relative error of a distance in single precision."""
+
+_POINT_COST, _TARGET_COST = 100, 25
+"""Of looking up a voxel, and of having one in the tree, where transforming a voxel of a box costs 1."""
 
 
 def box(where: Slices) -> Box:
@@ -26,79 +38,160 @@ def box(where: Slices) -> Box:
     return np.array([[s.start for s in where], [s.stop for s in where]])
 
 
-def union(first: Box, second: Box) -> Box:
-    """The smallest box around both."""
-    return np.stack([np.minimum(first[0], second[0]), np.maximum(first[1], second[1])])
+@dataclass(frozen=True)
+class Body:
+    """The voxels of one id of a volume; all of them lie in ``around``."""
+
+    labels: np.ndarray
+    id: int
+    around: Box
+    size: int
+
+    def mask(self, where: Box) -> np.ndarray:
+        """Its voxels in a box."""
+        return self.labels[_index(where)] == self.id
+
+    def voxels(self) -> np.ndarray:
+        """Indices of all its voxels, shape (size, 3)."""
+        return np.argwhere(self.mask(self.around)) + self.around[0]
+
+    def surface(self) -> np.ndarray:
+        """Indices of those with a neighbour across a face that is not of the body."""
+        where = _grown(self.around, np.ones(3), np.array([[0, 0, 0], self.labels.shape]))
+        return np.argwhere(_surface(self.mask(where))) + where[0]
 
 
-def slices(around: Box) -> Slices:
-    """The box as an index."""
-    return tuple(slice(int(a), int(b)) for a, b in around.T)
+@dataclass(frozen=True)
+class _Way:
+    """From every voxel of ``points`` to the nearest voxel of ``targets``; ``touching`` if they share any."""
 
+    points: Body
+    targets: Sequence[Body]
+    touching: bool
+    voxel_size_nm: np.ndarray
 
-def least_nm(first: Box, second: Box, voxel_size_nm: Triple) -> float:
-    """A distance that two objects are apart at least: one has a voxel so far beyond the other's box."""
-    return float((np.abs(first - second) * np.asarray(voxel_size_nm)).max())
+    @property
+    def targets_box(self) -> Box:
+        return _union([target.around for target in self.targets])
+
+    def at_least_nm(self) -> float:
+        """Some voxel is at least so far from all targets, as the boxes tell."""
+        own, other = self.points.around, self.targets_box
+        beyond = np.maximum(other[0] - own[0], own[1] - other[1]).clip(min=0)
+        between = np.maximum(other[0] - own[1], own[0] - other[1]) + 1
+        apart = np.linalg.norm(between.clip(min=0) * self.voxel_size_nm)
+        return float(max((beyond * self.voxel_size_nm).max(), apart))
+
+    def at_most_nm(self) -> float:
+        """No voxel is farther than this from a voxel that both share."""
+        return (
+            float(np.linalg.norm(np.diff(self.points.around, axis=0) * self.voxel_size_nm)) if self.touching else np.inf
+        )
+
+    def domain(self) -> Box:
+        """All voxels, and of the targets all that can be nearest."""
+        whole = _union([self.points.around, self.targets_box])
+        return _grown(self.points.around, self.at_most_nm() / self.voxel_size_nm + 1, whole)
 
 
 def hausdorff_nm(
-    first: np.ndarray, second: np.ndarray, boxes: tuple[Box, Box], voxel_size_nm: Triple, *, threads: int = 1
+    true: Body,
+    predicted: Sequence[Body],
+    touching: Sequence[bool],
+    voxel_size_nm: Triple,
+    limit_nm: float,
+    threads: int = 1,
 ) -> float:
-    """The distance in nm of two masks over the union of their ``boxes``, neither of them empty."""
-    whole = union(*boxes)
-    touching = bool((first & second).any())
-    directed = []
-    for points, targets, own in ((first, second, boxes[0]), (second, first, boxes[1])):
-        # an object reaches every voxel of another that it touches within its own box's diagonal
-        reach_nm = np.linalg.norm((own[1] - own[0]) * voxel_size_nm) if touching else np.inf
-        part = slices(_grown(own, reach_nm, voxel_size_nm, whole) - whole[0])
-        directed.append(_directed_nm(points[part], targets[part], voxel_size_nm, threads))
-    return max(directed)
+    """The distance in nm of a body from one made up of others, at most ``limit_nm``.
+
+    ``touching`` says which of the others share voxels with it.
+    """
+    scale = np.asarray(voxel_size_nm, np.float64)
+    ways = [_Way(body, [true], touches, scale) for body, touches in zip(predicted, touching, strict=True)]
+    ways.append(_Way(true, predicted, any(touching), scale))
+    farthest = max(way.at_least_nm() for way in ways)
+    for way in sorted(ways, key=_Way.at_most_nm, reverse=True):
+        if farthest >= limit_nm:
+            return limit_nm
+        if way.at_most_nm() > farthest:
+            farthest = max(farthest, _directed_nm(way, threads))
+    return min(farthest, limit_nm)
 
 
-def _grown(own: Box, reach_nm: float, voxel_size_nm: Triple, limit: Box) -> Box:
-    reach = np.minimum(reach_nm / np.asarray(voxel_size_nm) + 1, (limit[1] - limit[0]).max()).astype(np.int64)
-    return np.stack([np.maximum(own[0] - reach, limit[0]), np.minimum(own[1] + reach, limit[1])])
+def _directed_nm(way: _Way, threads: int) -> float:
+    domain = way.domain()
+    looked_up = _POINT_COST * way.points.size + _TARGET_COST * sum(target.size for target in way.targets)
+    if looked_up < np.prod(np.diff(domain, axis=0)):
+        return _by_tree(way)
+    with _ONE_AT_A_TIME if np.prod(np.diff(domain, axis=0)) > LARGE_VOXELS else nullcontext():
+        targets = way.targets[0].mask(domain)
+        for other in way.targets[1:]:
+            targets |= other.mask(domain)
+        return _by_transform(way.points.mask(domain), targets, way.voxel_size_nm, threads)
 
 
-def _directed_nm(points: np.ndarray, targets: np.ndarray, voxel_size_nm: Triple, threads: int) -> float:
-    """The largest distance from a voxel of ``points`` to the nearest voxel of ``targets``."""
+def _by_tree(way: _Way) -> float:
+    points = way.points.voxels()
+    surface = np.concatenate([target.surface() for target in way.targets])
+    inside = np.zeros(len(points), bool)
+    for target in way.targets:
+        inside |= target.labels[tuple(points.T)] == target.id
+    points = points[~inside]
+    return _nearest_nm(points, surface, way.voxel_size_nm).max(initial=0.0)
+
+
+def _by_transform(points: np.ndarray, targets: np.ndarray, voxel_size_nm: np.ndarray, threads: int) -> float:
     if not (points > targets).any():
         return 0.0
     distances = _distances_nm(targets, voxel_size_nm, threads)
     distances *= points
     highest = float(distances.max())
     farthest = np.argwhere(distances >= highest * (1 - _RELATIVE_ERROR))
-    return _exact_nm(farthest, targets, highest * (1 + _RELATIVE_ERROR), voxel_size_nm)
+    near = _surface_near(farthest, targets, highest * (1 + _RELATIVE_ERROR), voxel_size_nm)
+    return _nearest_nm(farthest, near, voxel_size_nm).max()
 
 
-def _distances_nm(targets: np.ndarray, voxel_size_nm: Triple, threads: int) -> np.ndarray:
+def _distances_nm(targets: np.ndarray, voxel_size_nm: np.ndarray, threads: int) -> np.ndarray:
     """From every voxel to the nearest target, float32.
 
     Of two transforms of the same answers one is twice as fast on small boxes and leaves other threads alone,
     the other needs a third of the memory.
     """
     if targets.size <= LARGE_VOXELS:
-        return distance_transform(~targets, sampling=voxel_size_nm)
+        return distance_transform(~targets, sampling=tuple(voxel_size_nm))
     elsewhere = np.ascontiguousarray(~targets).view(np.uint8)
-    return edt.edt(elsewhere, anisotropy=voxel_size_nm, black_border=False, parallel=threads)
+    return edt.edt(elsewhere, anisotropy=tuple(voxel_size_nm), black_border=False, parallel=threads)
 
 
-def _exact_nm(points: np.ndarray, targets: np.ndarray, reach_nm: float, voxel_size_nm: Triple) -> float:
-    """The largest distance from ``points`` (indices) to the nearest targets, which lie within ``reach_nm``."""
-    scale = np.asarray(voxel_size_nm, np.float64)
-    low, high = points.min(axis=0), points.max(axis=0)
-    reach = (reach_nm / scale + 1).astype(np.int64)
-    start = np.maximum(low - reach, 0)
-    window = targets[tuple(slice(a, b) for a, b in zip(start, high + reach + 1, strict=True))]
-    near = np.argwhere(_surface(window)) + start
-    beyond = np.maximum(low - near, near - high).clip(min=0) * scale
-    near = near[(beyond**2).sum(axis=1) <= reach_nm**2]
-    tree = cKDTree(near * scale, balanced_tree=False, compact_nodes=False)
-    nearest = near[tree.query(points * scale)[1]]
+def _surface_near(points: np.ndarray, targets: np.ndarray, reach_nm: float, voxel_size_nm: np.ndarray) -> np.ndarray:
+    """Indices of the surface of ``targets`` as far as it lies within reach of the box around ``points``."""
+    own = np.stack([points.min(axis=0), points.max(axis=0) + 1])
+    window = _grown(own, reach_nm / voxel_size_nm + 1, np.array([[0, 0, 0], targets.shape]))
+    near = np.argwhere(_surface(targets[_index(window)])) + window[0]
+    beyond = np.maximum(own[0] - near, near - own[1] + 1).clip(min=0) * voxel_size_nm
+    return near[(beyond**2).sum(axis=1) <= reach_nm**2]
+
+
+def _nearest_nm(points: np.ndarray, targets: np.ndarray, voxel_size_nm: np.ndarray) -> np.ndarray:
+    """The exact distance from every one of ``points`` to the nearest of ``targets``, float64."""
+    tree = cKDTree(targets * voxel_size_nm, balanced_tree=False, compact_nodes=False)
+    nearest = targets[tree.query(points * voxel_size_nm)[1]]
     # summed z, y, x like the official scorer's transform, so that the last bit agrees
-    z, y, x = (((points - nearest) * scale) ** 2).T
-    return float(np.sqrt((z + y + x).max()))
+    z, y, x = (((points - nearest) * voxel_size_nm) ** 2).T
+    return np.sqrt(z + y + x)
+
+
+def _union(around: Sequence[Box]) -> Box:
+    return np.stack([np.min([a[0] for a in around], axis=0), np.max([a[1] for a in around], axis=0)])
+
+
+def _grown(around: Box, by_voxels: np.ndarray, limit: Box) -> Box:
+    by = np.minimum(by_voxels, limit[1] - limit[0]).astype(np.int64)
+    return np.stack([np.maximum(around[0] - by, limit[0]), np.minimum(around[1] + by, limit[1])])
+
+
+def _index(where: Box) -> Slices:
+    return tuple(slice(int(a), int(b)) for a, b in where.T)
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:

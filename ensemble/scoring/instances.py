@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 
 import numpy as np
 from scipy.ndimage import find_objects
 
 from ensemble.grid import Triple
-from ensemble.scoring import hausdorff
+from ensemble.scoring.hausdorff import Body, box, hausdorff_nm
 from ensemble.scoring.matching import Limits, match
 from ensemble.scoring.objects import Overlaps, overlaps
 
@@ -63,9 +63,15 @@ def compare(
     matches = match(counted)
     pairs = _pairs(counted, matches)
     distances = np.full(len(counted.truth_ids), farthest, np.float32)
-    if any(pairs):
-        measure = _Ruler(truth, predicted, voxel_size_nm, farthest)
-        measure.fill(distances, counted.truth_ids, pairs, threads)
+    measured = [index for index, objects in enumerate(pairs) if objects]
+    if measured:
+        ruler = _Ruler(truth, predicted, counted, voxel_size_nm)
+
+        def measure(index: int) -> float:
+            return ruler.distance_nm(int(counted.truth_ids[index]), pairs[index], farthest, threads)
+
+        with ThreadPoolExecutor(threads) as pool:
+            distances[measured] = list(pool.map(measure, measured))
     return Comparison(counted, voxel_size_nm, farthest, np.isin(counted.truth_ids, matches), distances)
 
 
@@ -84,42 +90,19 @@ def _pairs(counted: Overlaps, matches: np.ndarray) -> list[list[int]]:
 
 
 class _Ruler:
-    """Measures objects of one truth and one prediction."""
+    """Measures the objects of one truth by those of one prediction."""
 
-    def __init__(self, truth: np.ndarray, predicted: np.ndarray, voxel_size_nm: Triple, farthest_nm: float) -> None:
+    def __init__(self, truth: np.ndarray, predicted: np.ndarray, counted: Overlaps, voxel_size_nm: Triple) -> None:
         self._truth, self._predicted = truth, predicted
-        self._voxel_size_nm, self._farthest_nm = voxel_size_nm, farthest_nm
+        self._counted, self._voxel_size_nm = counted, voxel_size_nm
         # by id, from 1 on
         self._truth_slices, self._predicted_slices = find_objects(truth), find_objects(predicted)
 
-    def fill(self, distances: np.ndarray, ids: np.ndarray, pairs: list[list[int]], threads: int) -> None:
-        """Write the distance of every id that has a prediction."""
-        small, large = [], []
-        for index, (id_, objects) in enumerate(zip(ids, pairs, strict=True)):
-            if objects:
-                size = np.prod(np.diff(hausdorff.union(*self._boxes(id_, objects)), axis=0))
-                (large if size > hausdorff.LARGE_VOXELS else small).append(index)
-
-        def measure(index: int, threads: int = 1) -> None:
-            distances[index] = self._distance_nm(ids[index], pairs[index], threads)
-
-        for index in large:  # one at a time, by all threads, so that few large boxes are held
-            measure(index, threads)
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(measure, small))
-
-    def _boxes(self, id_: int, objects: list[int]) -> tuple[hausdorff.Box, hausdorff.Box]:
-        boxes = [hausdorff.box(self._predicted_slices[n - 1]) for n in objects]
-        return hausdorff.box(self._truth_slices[id_ - 1]), reduce(hausdorff.union, boxes)
-
-    def _distance_nm(self, id_: int, objects: list[int], threads: int) -> float:
-        both = self._boxes(id_, objects)
-        if hausdorff.least_nm(*both, self._voxel_size_nm) >= self._farthest_nm:
-            return self._farthest_nm
-        where = hausdorff.slices(hausdorff.union(*both))
-        true = self._truth[where] == id_
-        predicted = self._predicted[where] == objects[0]
-        for other in objects[1:]:
-            predicted |= self._predicted[where] == other
-        distance = hausdorff.hausdorff_nm(true, predicted, both, self._voxel_size_nm, threads=threads)
-        return min(distance, self._farthest_nm)
+    def distance_nm(self, id_: int, objects: list[int], limit_nm: float, threads: int) -> float:
+        """Of an object of the truth from all the predicted ``objects`` together, at most ``limit_nm``."""
+        size = int(self._counted.truth_sizes[id_])
+        true = Body(self._truth, id_, box(self._truth_slices[id_ - 1]), size)
+        sizes = self._counted.predicted_sizes
+        bodies = [Body(self._predicted, n, box(self._predicted_slices[n - 1]), int(sizes[n])) for n in objects]
+        touching = [bool(self._counted.table[id_, n]) for n in objects]
+        return hausdorff_nm(true, bodies, touching, self._voxel_size_nm, limit_nm, threads)
