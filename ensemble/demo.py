@@ -3,8 +3,9 @@
 from importlib.resources import files
 from pathlib import Path
 
-from ensemble import phantom, training_spec
+from ensemble import training_spec
 from ensemble.build import Built, Request, build
+from ensemble.phantom import dataset as phantom
 from ensemble.progress import Progress
 from ensemble.train import train
 from registry.store import Store

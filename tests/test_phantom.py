@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import zarr
 
-from ensemble import manifest, phantom, taxonomy
+from ensemble import manifest, taxonomy
 from ensemble.errors import VolumeError
 from ensemble.grid import Grid
 from ensemble.manifest import Target
-from ensemble.phantom_scene import Scene
-from ensemble.phantom_tissue import Seed
+from ensemble.phantom import dataset as phantom
+from ensemble.phantom.scene import Scene
+from ensemble.phantom.tissue import Seed
 
 SCORED = next(target.classes for target in manifest.official() if target.crop == "557")
 

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from ensemble import taxonomy
 from ensemble.grid import Grid, Triple
-from ensemble.phantom_shapes import (
+from ensemble.phantom.shapes import (
     ATOM,
     LAYERS,
     Axes,

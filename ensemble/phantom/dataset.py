@@ -22,10 +22,10 @@ from ensemble import manifest, taxonomy
 from ensemble.errors import VolumeError
 from ensemble.grid import Grid, Slices, Triple
 from ensemble.manifest import Target
-from ensemble.phantom_em import Microscope, render
-from ensemble.phantom_scene import WORKERS, Painted, Scene
-from ensemble.phantom_shapes import DRAWN
-from ensemble.phantom_tissue import Seed, Tissue, grow
+from ensemble.phantom.em import Microscope, render
+from ensemble.phantom.scene import WORKERS, Painted, Scene
+from ensemble.phantom.shapes import DRAWN
+from ensemble.phantom.tissue import Seed, Tissue, grow
 
 EM_CHUNK_VOXELS = 64
 LABEL_CHUNK_VOXELS = 128

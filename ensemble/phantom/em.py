@@ -7,8 +7,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from threadpoolctl import threadpool_limits
 
-from ensemble.phantom_scene import WORKERS, Painted
-from ensemble.phantom_shapes import ATOM, Ripples
+from ensemble.phantom.scene import WORKERS, Painted
+from ensemble.phantom.shapes import ATOM, Ripples
 
 # Grey level of each atom, and how strongly it is mottled (tens of nm) and grainy (a few nm), in grey levels.
 TISSUE = {

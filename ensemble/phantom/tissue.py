@@ -10,8 +10,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ensemble.grid import Triple
-from ensemble.phantom_scene import Scene
-from ensemble.phantom_shapes import (
+from ensemble.phantom.scene import Scene
+from ensemble.phantom.shapes import (
     PM_NM,
     Cells,
     Nucleus,

@@ -1,0 +1,1 @@
+"""A synthetic data set with truth: what `make demo` learns from and predicts."""
