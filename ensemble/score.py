@@ -90,6 +90,7 @@ def score(
     """What a submission (a zip or an unzipped folder) is worth for ``targets``.
 
     ``truth`` holds {crop}/{class} arrays, and perhaps {crop}/{class}_mask: what is 0 there does not count.
+    (The official scorer also takes each mask for a missing class, an accident that is not repeated here.)
     What the submission lacks counts against it; what the truth lacks does not count. Raises SubmissionError
     or VolumeError, naming all of them, for arrays that are not on the manifest's grid or cannot be read.
     """

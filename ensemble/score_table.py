@@ -27,9 +27,9 @@ def report(
 
 
 def classes(scores: Scores) -> Table:
-    """A row per class, instance classes first, each kind by what mending the class would gain overall."""
+    """A row per class with anything to show, instance classes first, each kind by what mending it would gain."""
     table = _table("class", "score", "if perfect", "gain", "F1", "distance", "tp", "fp", "fn", title="classes")
-    for name in _by_gain(scores):
+    for name in _shown(scores):
         tally, best = scores.tallies[name], scores.if_perfect(name)
         of = scores.of(name, tally)
         table.add_row(
@@ -72,7 +72,7 @@ def more_metrics(scores: Scores) -> Iterator[Table]:
     for kind, wanted in (("instance", True), ("semantic", False)):
         rows = {
             name: scores.metrics_of(name, scores.tallies[name])
-            for name in _by_gain(scores)
+            for name in _shown(scores)
             if (name in scores.instance_classes) == wanted
         }
         if rows:
@@ -116,6 +116,11 @@ def notes(scores: Scores) -> Iterator[Text]:
             if array.status == Status.TOO_MANY:
                 yield Text(f"{crop}/{name} is left out of its class: {array.why}", style="yellow")
 
+    nothing = [name for name in scores.tallies if _is_empty(scores, name)]
+    if nothing:
+        what = "classes have nothing in the truth or the prediction, which counts as 1"
+        yield Text(f"{len(nothing)} {what}: {' '.join(nothing)}")
+
 
 def summary(scores: Scores) -> Text:
     """The overall score and what it is made of, in one line."""
@@ -133,6 +138,17 @@ def _by_gain(scores: Scores) -> list[str]:
         scores.tallies,
         key=lambda name: (name not in scores.instance_classes, -scores.if_perfect(name), scores.by_class[name]),
     )
+
+
+def _shown(scores: Scores) -> list[str]:
+    return [name for name in _by_gain(scores) if not _is_empty(scores, name)]
+
+
+def _is_empty(scores: Scores, name: str) -> bool:
+    """Nothing is anywhere; an array that was left out had something."""
+    tally = scores.tallies[name]
+    left_out = any(a[name].status == Status.TOO_MANY for a in scores.arrays.values() if name in a)
+    return not (tally.tp or tally.fp or tally.fn or left_out)
 
 
 def _table(first: str, *others: str, title: str) -> Table:

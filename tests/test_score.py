@@ -268,6 +268,15 @@ def test_the_table_puts_what_gains_most_first_and_is_plain_in_a_pipe(submission,
     assert text.rstrip().endswith("rules 2026-06")
 
 
+def test_classes_with_nothing_anywhere_are_told_in_a_line(submission, tmp_path):
+    masks = small.good()
+    masks["nuc"][:] = masks["ecs"][:] = 0
+    truth = write_truth(tmp_path / "truth.zarr", masks)
+    text = shown(scored(small.write(submission, masks), truth))
+    assert "2 classes have nothing in the truth or the prediction, which counts as 1: nuc ecs" in text
+    assert "│ nuc" not in text
+
+
 def test_against_another_submission_shows_what_changed(submission, truth):
     before = scored(submission, truth)
     masks = small.good()
