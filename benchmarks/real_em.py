@@ -19,6 +19,7 @@ from rich.table import Table
 from ensemble import manifest, terminal, training_spec
 from ensemble.build import Request, build
 from ensemble.manifest import Target
+from ensemble.score import score
 from ensemble.submission import Submission
 from ensemble.train import train
 from ensemble.volume import open_volume
@@ -76,7 +77,9 @@ def _score(option: str, root: Path, out: Path, store: Store) -> dict[str, str]:
                     hits, there = _matched(truth, found)
                     matched, objects = matched + hits, objects + there
     ious = {name: f"{inter[name] / max(union[name], 1):.3f}" for name in CLASSES}
-    return {**ious, "mito objects": f"{matched} of {objects}"}
+    official = score(folder / "submission.zip", root / "validation_truth.zarr", manifest.load(path))
+    scores = {"mito score": official.by_class["mito"], "overall": official.overall.score}
+    return {**ious, "objects": f"{matched} of {objects}", **{key: f"{value:.3f}" for key, value in scores.items()}}
 
 
 def _recipe(option: str, consistency: str, chain: list) -> str:
@@ -119,7 +122,7 @@ def _matched(truth: np.ndarray, found: np.ndarray) -> tuple[int, int]:
 
 
 def _print(rows: dict[str, dict[str, str]]) -> None:
-    table = Table("option", *(f"{name} IoU" for name in CLASSES), "mito objects matched")
+    table = Table("option", *(f"{name} IoU" for name in CLASSES), "mito objects matched", "mito score", "overall score")
     for option, row in rows.items():
         table.add_row(option, *row.values())
     Console(width=120).print(table)

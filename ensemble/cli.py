@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_build(commands)
     _add_plan(commands)
     _add_check(commands)
+    _add_score(commands)
     _add_models(commands)
     _add_train(commands)
     _add_postprocess(commands)
@@ -104,11 +105,13 @@ def _build(arguments: argparse.Namespace) -> int:
     from registry.store import Store
 
     out = arguments.out or Path("build") / recipe.load(arguments.recipe).name
-    request = _request(arguments, out)
+    request, store = _request(arguments, out), Store()
     with terminal.progress() as progress:
-        built = build(request, Store(), progress)
+        built = build(request, store, progress)
     terminal.report(built.report)
     terminal.line(f"submission: {request.zip}   lock: {request.lock}")
+    if built.run_id is not None:
+        terminal.line(f"recorded as MLflow run {built.run_id} in {store.tracking_uri}")
     return EXIT_FAULTS_FOUND if built.report.faults else 0
 
 
@@ -154,6 +157,62 @@ def _check(arguments: argparse.Namespace) -> int:
     else:
         terminal.report(report)
     return EXIT_FAULTS_FOUND if report.faults else 0
+
+
+def _add_score(commands) -> None:
+    parser = _command(commands, "score", _score, "Score a submission against truth, as the challenge does.")
+    parser.add_argument("submission", type=Path, metavar="SUBMISSION.zip")
+    parser.add_argument("--truth", required=True, metavar="TRUTH.zarr", help="a plain array per crop and class")
+    parser.add_argument("--manifest", type=Path, metavar="CSV", help="default: the challenge's own")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores, under the official keys")
+    parser.add_argument("--rules", metavar="NAME", help="default: the newest known")
+    parser.add_argument("--metrics", choices=["official", "all"], default="official", help="all: also the field's own")
+    parser.add_argument("--by-crop", action="store_true", help="also a table by crop")
+    parser.add_argument("--against", type=Path, metavar="B.zip", help="show what changed from this submission")
+    parser.add_argument(
+        "--run", dest="run_id", metavar="RUN_ID", help="log the scores to this MLflow run, such as a build's"
+    )
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="threads")
+    parser.add_argument("--memory", type=float, metavar="GIB", help="to stay within (default: half of what there is)")
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from ensemble import terminal
+    from ensemble.manifest import load
+    from ensemble.score import LATEST_RULES, Resources, score
+    from ensemble.score_table import report
+    from registry.store import Store
+
+    if arguments.workers < 1 or (arguments.memory is not None and arguments.memory <= 0):
+        raise EnsembleError("--workers and --memory must be above 0")
+    limit = {} if arguments.memory is None else {"memory_bytes": int(arguments.memory * 2**30)}
+    resources = Resources(arguments.workers, **limit)
+    targets, rules = load(arguments.manifest), arguments.rules or LATEST_RULES
+    with terminal.progress() as progress:
+        scored = [
+            score(path, arguments.truth, targets, rules_name=rules, resources=resources, progress=progress)
+            for path in (arguments.submission, arguments.against)
+            if path is not None
+        ]
+    scores, against = scored[0], scored[1] if arguments.against else None
+    if arguments.json:
+        _write(arguments.json, scores.to_json(arguments.metrics) + "\n")
+    terminal.show(report(scores, which=arguments.metrics, by_crop=arguments.by_crop, against=against))
+    if arguments.run_id:
+        Store().log_metrics(arguments.run_id, scores.flat())
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        if error.errno in _FULL:
+            raise
+        raise EnsembleError(f"{path}: cannot write here: {error.strerror}") from error
 
 
 def _add_models(commands) -> None:
@@ -245,12 +304,15 @@ def _add_demo(commands) -> None:
 
 def _demo(arguments: argparse.Namespace) -> int:
     from ensemble import demo, terminal
+    from ensemble.score_table import report
 
     with terminal.progress() as progress:
-        built = demo.run(arguments.out, progress, prepare_only=arguments.prepare)
-    if built is None:
+        finished = demo.run(arguments.out, progress, prepare_only=arguments.prepare)
+    if finished is None:
         return 0
+    built, scores = finished
     terminal.report(built.report)
+    terminal.show(report(scores, which="all"))
     terminal.line(f"submission: {arguments.out / 'submission.zip'}")
     return EXIT_FAULTS_FOUND if built.report.faults else 0
 

@@ -5,16 +5,19 @@ from pathlib import Path
 
 from ensemble import training_spec
 from ensemble.build import Built, Request, build
+from ensemble.manifest import load
 from ensemble.phantom import dataset as phantom
 from ensemble.progress import Progress
+from ensemble.score import score
+from ensemble.scoring.scores import Scores
 from ensemble.train import train
 from registry.store import Store
 
 SPECS = ("demo_mito.yaml", "demo_nuc.yaml", "demo_multi.yaml")
 
 
-def run(out: Path, progress: Progress, *, prepare_only: bool = False) -> Built | None:
-    """The demo under ``out``: data/, manifest.csv, truth.zarr, registered specialists, submission.zip.
+def run(out: Path, progress: Progress, *, prepare_only: bool = False) -> tuple[Built, Scores] | None:
+    """The demo under ``out``: data/, manifest.csv, truth.zarr, registered specialists, submission.zip, scored.
 
     What is there already is not made again. With ``prepare_only`` it stops before the build.
     """
@@ -27,7 +30,9 @@ def run(out: Path, progress: Progress, *, prepare_only: bool = False) -> Built |
         train(spec, data_root=out / "data", store=store, work=out / "training", progress=progress.at)
     if prepare_only:
         return None
-    return build(Request("demo.yaml", out, manifest=out / "manifest.csv", data_root=str(out / "data")), store, progress)
+    manifest = out / "manifest.csv"
+    built = build(Request("demo.yaml", out, manifest=manifest, data_root=str(out / "data")), store, progress)
+    return built, score(out / "submission.zip", out / "truth.zarr", load(manifest), progress=progress)
 
 
 def _write_phantom(out: Path, progress: Progress) -> None:

@@ -1,10 +1,10 @@
 """What people see on a terminal: progress, plans, models, reports; plain when piped."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -95,6 +95,12 @@ def _share(counts: Mapping[str, int], key: str) -> str:
     if key == "alone" or not counts["alone"]:
         return f"{counts[key]:,}"
     return f"{counts[key]:,} ({counts[key] / counts['alone']:.1%})"
+
+
+def show(items: Iterable[RenderableType]) -> None:
+    """Tables and lines, one below the other."""
+    for item in items:
+        _OUT.print(item)
 
 
 def models(versions: Sequence[Any], where: str) -> None:

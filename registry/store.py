@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ WEIGHTS, CARD, GOLDEN = "model.safetensors", "card.yaml", "golden.npz"
 REGISTER = "ensemble register CHECKPOINT --card CARD.yaml"
 READY_WITHIN_S = 60
 PARAMETERS_PER_CALL = 100
+METRICS_PER_CALL = 1000
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,16 @@ class Store:
                 else:
                     client.log_artifact(run_id, str(path))
         return run_id
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Add ``metrics`` to a run there is. Raises RegistryError when there is no such run."""
+        with self._mlflow.answering():
+            from mlflow.entities import Metric
+
+            now = int(time.time() * 1000)
+            listed = [Metric(key, value, now, 0) for key, value in metrics.items()]
+            for start in range(0, len(listed), METRICS_PER_CALL):
+                self._mlflow.client.log_batch(run_id, metrics=listed[start : start + METRICS_PER_CALL])
 
     # -- reading
 
