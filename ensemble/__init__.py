@@ -1,0 +1,1 @@
+"""From registered checkpoints and a YAML recipe to one consistent challenge submission."""
