@@ -1,0 +1,122 @@
+"""The guide's options 1, 2, 3 and joint decoding, side by side: what each is worth for mitochondria and overall.
+
+``python -m benchmarks.options`` compares them on the demo's data and models, after ``make demo``.
+"""
+
+import copy
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cc3d
+import numpy as np
+from rich.table import Table
+
+from ensemble import manifest, terminal, yamlfile
+from ensemble.build import Request, build
+from ensemble.score import score
+from ensemble.submission import Submission
+from ensemble.volume import open_volume
+from registry.store import Store
+
+
+@dataclass(frozen=True)
+class Case:
+    """Data with truth, a recipe (as plain values) for it, and the guide's parameters for its mitochondria."""
+
+    recipe: dict[str, Any]
+    manifest: Path
+    truth: Path
+    data_root: Path
+    out: Path
+    min_distance_nm: float
+    min_size_nm3: float
+
+    def options(self) -> dict[str, tuple[str, list[Any]]]:
+        """Consistency and mito's post-processing of each option."""
+        drop = {"drop_small": {"min_size_nm3": self.min_size_nm3}}
+        return {
+            "option 1: masks": ("none", []),
+            "option 2: components": ("none", ["components", drop]),
+            "option 3: watershed": ("none", [{"watershed": {"min_distance_nm": self.min_distance_nm}}, drop]),
+            "joint, components": ("joint", ["components", drop]),
+        }
+
+
+def compare(case: Case, store: Store) -> None:
+    """Build and score every option; print IoU per class, mito objects matched at IoU >= 0.5, official scores."""
+    rows = {option: _measure(case, option, store) for option in case.options()}
+    columns = next(iter(rows.values()))
+    table = Table("", *rows, title="options, side by side")
+    for name in columns:
+        table.add_row(name, *(row.get(name, "") for row in rows.values()))
+    terminal.show([table])
+
+
+def _measure(case: Case, option: str, store: Store) -> dict[str, str]:
+    folder = case.out / option.split(":")[0].split(",")[0].replace(" ", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(_recipe(case, option))
+    request = Request(recipe, folder, manifest=case.manifest, data_root=str(case.data_root))
+    with terminal.progress() as progress:
+        build(request, store, progress)
+        scores = score(request.zip, case.truth, manifest.load(case.manifest), progress=progress)
+    ious, objects = _against_truth(case, request.zip)
+    official = {"mito score": scores.by_class["mito"], "overall score": scores.overall.score}
+    return {**ious, "mito objects matched": objects, **{key: f"{value:.3f}" for key, value in official.items()}}
+
+
+def _recipe(case: Case, option: str) -> str:
+    consistency, chain = case.options()[option]
+    said = copy.deepcopy(case.recipe)
+    said["classes"].setdefault("mito", {})["postprocess"] = chain
+    return yamlfile.dump({"name": "option", **said, "consistency": consistency})
+
+
+def _against_truth(case: Case, zip_path: Path) -> tuple[dict[str, str], str]:
+    """IoU by claimed class, pooled over crops, and mito objects matched of those there are."""
+    inter, union, matched, objects = Counter(), Counter(), 0, 0
+    with Submission.open(zip_path) as submission:
+        unclaimed = submission.attributes.get("unclaimed", {})
+        for target in manifest.load(case.manifest):
+            whole = tuple(slice(0, n) for n in target.grid.shape)
+            for name in set(target.classes) - set(unclaimed.get(target.group, ())):
+                truth = open_volume(case.truth / target.group / name).read(whole)
+                found = submission.read(target.group, name, whole)
+                inter[name] += int(((truth > 0) & (found > 0)).sum())
+                union[name] += int(((truth > 0) | (found > 0)).sum())
+                if name == "mito":
+                    hits, there = _matched(truth, found)
+                    matched, objects = matched + hits, objects + there
+    ious = {f"{name} IoU": f"{inter[name] / max(union[name], 1):.3f}" for name in sorted(union)}
+    return ious, f"{matched} of {objects}"
+
+
+def _matched(truth: np.ndarray, found: np.ndarray) -> tuple[int, int]:
+    """Truth objects with a predicted object at IoU >= 0.5, and truth objects there are."""
+    parts = cc3d.connected_components(found, connectivity=26)
+    pairs, overlaps = np.unique(np.stack([truth.ravel(), parts.ravel()]).astype(np.int64), axis=1, return_counts=True)
+    sizes_t, sizes_p = np.bincount(truth.ravel()), np.bincount(parts.ravel())
+    hits = {
+        int(t)
+        for (t, p), n in zip(pairs.T, overlaps, strict=True)
+        if t and p and n / (sizes_t[t] + sizes_p[p] - n) >= 0.5
+    }
+    return len(hits), int((sizes_t[1:] > 0).sum())
+
+
+def main() -> None:
+    from ensemble.errors import RecipeError
+    from ensemble.recipe import find
+
+    demo = Path("build/demo")
+    recipe, _ = yamlfile.load(find("demo.yaml"), RecipeError)
+    kept = {key: recipe[key] for key in ("sources", "defaults", "classes", "empty")}
+    case = Case(kept, demo / "manifest.csv", demo / "truth.zarr", demo / "data", Path("build/options"), 60, 100_000)
+    compare(case, Store())
+
+
+if __name__ == "__main__":
+    main()
