@@ -242,7 +242,8 @@ def test_a_disk_that_is_full_is_told_in_one_line_and_nothing_is_registered(tmp_p
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
-    assert str(error.value).startswith(f"{tmp_path.joinpath('work', 'blobs')}: cannot be written: File too large; free space")
+    place = tmp_path.joinpath("work", "blobs")
+    assert str(error.value).startswith(f"{place}: cannot be written: File too large; free space")
     assert store_in(tmp_path).versions() == []
     version = run(spec_of(tmp_path, ("steps: 60", "steps: 1")), data, tmp_path)
     assert version.version == 1
