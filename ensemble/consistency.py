@@ -231,15 +231,6 @@ def _best(evidence: list[np.ndarray], book: Codebook, words: tuple[int, ...]) ->
     return codes
 
 
-def violations(book: Codebook, masks: Sequence[np.ndarray]) -> np.ndarray:
-    """Where the set of nonzero arrays is not a codeword: bool. ``masks`` follow ``book.classes``."""
-    table = automaton(book)
-    state = np.full(masks[0].shape, 1, np.uint16)
-    for index, mask in enumerate(masks):
-        state = table[index][state, (mask != 0).view(np.uint8)]
-    return state == 0
-
-
 @cache
 def automaton(book: Codebook) -> tuple[np.ndarray, ...]:
     """For each class a table (states, 2) from state and bit to the next state.

@@ -35,13 +35,6 @@ _STORED_FILE = re.compile(r"\.zarray|\.zattrs|\d+(\.\d+)*")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def smallest_dtype(highest_id: int) -> np.dtype:
-    """The smallest little-endian unsigned dtype that holds every id up to ``highest_id``."""
-    if not 0 <= highest_id < 2**64:
-        raise ValueError(f"no unsigned dtype holds the id {highest_id}")
-    return next(np.dtype(f"<u{size}") for size in (1, 2, 4, 8) if highest_id < 2 ** (8 * size))
-
-
 def create_array(root: Path, target: Target, name: str, dtype: np.dtype) -> zarr.Array:
     """The array of one class of one crop under ``root``, all background, replacing what was there.
 

@@ -16,7 +16,7 @@ import zarr
 from small_store import COARSE, FINE, TARGETS, build, labels
 
 from ensemble.errors import SubmissionError
-from ensemble.submission import create_array, pack, smallest_dtype, write_group_files
+from ensemble.submission import create_array, pack, write_group_files
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +30,6 @@ def store(tmp_path_factory) -> Path:
 def packed(store, tmp_path) -> Path:
     pack(store, tmp_path / "submission.zip", TARGETS)
     return tmp_path / "submission.zip"
-
-
-@pytest.mark.parametrize(
-    ("highest", "dtype"),
-    [(0, "|u1"), (255, "|u1"), (256, "<u2"), (65535, "<u2"), (65536, "<u4"), (2**64 - 1, "<u8")],
-)
-def test_ids_never_wrap_and_take_no_more_bytes_than_needed(highest, dtype):
-    assert smallest_dtype(highest).str == dtype
-
-
-@pytest.mark.parametrize("highest", [-1, 2**64])
-def test_an_id_that_no_dtype_holds_is_refused(highest):
-    with pytest.raises(ValueError, match="no unsigned dtype"):
-        smallest_dtype(highest)
 
 
 def test_an_array_lies_on_the_manifests_grid_to_the_letter(store):
