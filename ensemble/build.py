@@ -5,40 +5,36 @@ Everything lies under OUT: ``submission.zip``, ``lock.yaml``, ``plan.json`` and 
 """
 
 import fcntl
-import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numcodecs
-import numpy as np
-import zarr
+from threadpoolctl import threadpool_limits
 
 from ensemble import check as checking
-from ensemble import describe, infer, lock, predictions, submission
+from ensemble import describe, infer, lock, predictions, resources, submission
 from ensemble import plan as planning
-from ensemble.assemble import Crop, Outcome, Probability, assemble
+from ensemble.assemble import Crop, assemble, groups
 from ensemble.check import Report
 from ensemble.em import EM
-from ensemble.errors import EnsembleError
-from ensemble.manifest import Target, load, select
+from ensemble.errors import EnsembleError, RegistryError, VolumeError
+from ensemble.manifest import load, select
+from ensemble.mixing import Probability
 from ensemble.plan import CropPlan, Job, Plan
 from ensemble.predictions import code_digest, digest, job_key
 from ensemble.progress import Progress, Quiet
-from ensemble.recipe import LabelSource, PredictionSource
+from ensemble.recipe import Empty, LabelSource, PredictionSource
 from ensemble.recipe import load as load_recipe
 from ensemble.sources import Labels, Probabilities, open_labels, open_probabilities
-from ensemble.tiling import chunk_shape
+from ensemble.workspace import Workspace, read_json, write_json, write_text
 from registry.store import ModelVersion, Store
 
-_SCRATCH = numcodecs.Blosc(cname="lz4", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE)
 _ASSEMBLY_CODE = (
-    *("assemble", "components", "consistency", "grid", "merge", "methods", "postprocess", "resample", "sources"),
-    *("submission", "taxonomy", "tiling"),
+    *("assemble", "components", "consistency", "grid", "merge", "methods", "mixing", "postprocess", "resample"),
+    *("sources", "submission", "taxonomy", "tiling"),
 )
 
 
@@ -54,7 +50,8 @@ class Request:
     classes: Sequence[str] | None = None
     device: str = "auto"
     precision: infer.Precision = "32"
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    workers: int = field(default_factory=resources.cores)
+    memory_bytes: int = field(default_factory=resources.default_memory_bytes)
     absent_is_zero: bool = False
     update_lock: bool = False
 
@@ -67,8 +64,8 @@ class Request:
         return self.out / "submission.zip"
 
     @property
-    def work(self) -> Path:
-        return self.out / "work"
+    def work(self) -> Workspace:
+        return Workspace(self.out / "work")
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,7 @@ class Prepared:
     models: Mapping[str, ModelVersion]
     em: EM
     moved: tuple[str, ...]
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,8 @@ def prepare(request: Request, store: Store) -> Prepared:
     in_order = [name for name in recipe.sources if name in used]
     resolved = lock.resolve(recipe, in_order, store, request.lock, update=request.update_lock)
     em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
-    return Prepared(planning.make(recipe, targets, resolved.models, em), resolved.models, em, resolved.moved)
+    plan = planning.make(recipe, targets, resolved.models, em)
+    return Prepared(plan, resolved.models, em, resolved.moved, resolved.threads or resources.cores())
 
 
 def build(request: Request, store: Store, progress: Progress | None = None) -> Built:
@@ -107,8 +106,8 @@ def build(request: Request, store: Store, progress: Progress | None = None) -> B
     """
     progress = progress or Quiet()
     prepared = prepare(request, store)
-    request.work.mkdir(parents=True, exist_ok=True)
-    with _alone(request.work / "lock"):
+    request.work.root.mkdir(parents=True, exist_ok=True)
+    with _alone(request.work.root / "lock"), threadpool_limits(1, "blas"):
         return _Build(request, prepared, store, progress).run()
 
 
@@ -127,7 +126,8 @@ def _alone(path: Path) -> Iterator[None]:
 class _Build:
     def __init__(self, request: Request, prepared: Prepared, store: Store, progress: Progress) -> None:
         self.request, self.prepared, self.store, self.progress = request, prepared, store, progress
-        self.plan, self.recipe = prepared.plan, prepared.plan.recipe
+        self.plan, self.recipe, self.work = prepared.plan, prepared.plan.recipe, request.work
+        self.joint = self.recipe.consistency == "joint"
         self.device = infer.device(request.device)
         self.keys = {id(job): self._job_key(job) for job in self.plan.jobs}
         self.fields = {crop.target.crop: self._stored_fields(crop) for crop in self.plan.crops}
@@ -136,29 +136,38 @@ class _Build:
         request = self.request
         for line in self.prepared.moved:
             self.progress.say(line)
-        locked = lock.contents(self.plan, self.prepared.models, request.manifest, request.data_root)
-        crop_keys = {crop.target.crop: self._crop_key(crop) for crop in self.plan.crops}
-        key = digest({"crops": crop_keys, "models": locked["models"]})
-        finished = _read_json(request.work / "finished.json")
-        kept = all((request.out / name).exists() for name in ("lock.yaml", "plan.json", "check.json"))
-        if kept and finished == {"key": key, "zip": _stamp(request.zip)}:
+        locked = lock.contents(
+            self.plan, self.prepared.models, request.manifest, request.data_root, self.prepared.threads
+        )
+        key = digest({"groups": list(self._groups.values()), "models": locked["models"], "recipe": self.recipe.name})
+        known = read_json(self._state) or {}
+        if known.get("key") != key or known.get("zip") != _stamp(request.zip) or not request.lock.exists():
+            lock.write(request.lock, locked)
+            self._predict()
+            self._pack(self._assemble())
+            known = {"key": key, "zip": _stamp(request.zip)}
+            write_json(self._state, known)
+        if known.get("run_id") and all((request.out / name).exists() for name in ("plan.json", "check.json")):
             self.progress.say(f"{request.zip}: everything is done already")
-            return Built(checking.Report.from_json((request.out / "check.json").read_text()), None)
-        lock.write(request.lock, locked)
-        self._predict()
-        outcomes = self._assemble(crop_keys)
-        self._pack(outcomes)
+            return Built(Report.from_json((request.out / "check.json").read_text()), None)
         report = self._check()
         run_id = self._record(report)
-        _write_json(request.work / "finished.json", {"key": key, "zip": _stamp(request.zip)})
+        write_json(self._state, {**known, "run_id": run_id})
         return Built(report, run_id)
+
+    @property
+    def _state(self) -> Path:
+        return self.work.root / "state.json"
 
     # -- predicting
 
     def _job_key(self, job: Job) -> str:
-        return job_key(job, self.prepared.em.tissue(job), self.device.type, self.request.precision)
+        return job_key(
+            job, self.prepared.em.tissue(job), self.device.type, self.request.precision, self.prepared.threads
+        )
 
     def _predict(self) -> None:
+        infer.fix_threads(self.prepared.threads)
         jobs = [(job, self._keep(job)) for job in self.plan.jobs]
         open_jobs = [(job, kept) for job, kept in jobs if not kept.complete]
         targets = {crop.target.crop: crop.target for crop in self.plan.crops}
@@ -177,7 +186,7 @@ class _Build:
         self.progress.at(done)
 
     def _keep(self, job: Job) -> predictions.Kept:
-        return predictions.keep(self.request.work / "predictions", self.keys[id(job)], job)
+        return predictions.keep(self.work.predictions, self.keys[id(job)], job)
 
     def _runner(self, job: Job) -> infer.Runner:
         from registry.weights import load_network
@@ -198,7 +207,17 @@ class _Build:
             self.progress.at(done + patches * passes, f"{job.source} on crop {job.crop}")
 
         read = infer.frame_reader(job, self.prepared.em.tissue(job))
-        infer.predict(job, run, run.batch_size(), read, kept.array, done_planes=kept.done_planes, progress=advance)
+        infer.predict(
+            job,
+            run,
+            run.batch_size(),
+            read,
+            kept.array,
+            done_planes=kept.done_planes,
+            progress=advance,
+            memory_bytes=max(0, self.request.memory_bytes - job.network_bytes),
+            scratch=self.work.root / "scratch",
+        )
 
     # -- assembling
 
@@ -214,117 +233,134 @@ class _Build:
                     fields[name, source] = open_labels(spec.template, self.request.data_root, crop.target, name)
         return fields
 
-    def _crop_key(self, crop: CropPlan) -> str:
-        stored = self.fields[crop.target.crop]
+    @cached_property
+    def _groups(self) -> dict[tuple[str, tuple[str, ...]], str]:
+        """Crop and classes that are decided together -> what decides their arrays."""
+        return {
+            (crop.target.crop, group): self._group_key(crop, group)
+            for crop in self.plan.crops
+            for group in groups(crop, joint=self.joint)
+        }
+
+    def _group_key(self, crop: CropPlan, group: Sequence[str]) -> str:
+        names = planning.made_from(crop.routes, group)
+        if all(isinstance(crop.routes[name].source, Empty) for name in group):
+            return digest({"grid": crop.target.grid, "empty": group})
         return digest(
             {
-                "target": crop.target,
-                "routes": {name: describe.route(route) for name, route in crop.routes.items()},
-                "order": list(crop.routes),
-                "jobs": [(job.source, self.keys[id(job)]) for job in crop.jobs],
-                "stored": {f"{name} {source}": field.identity for (name, source), field in stored.items()},
-                "consistency": self.recipe.consistency == "joint",
+                "grid": crop.target.grid,
+                "group": group,
+                "routes": {name: describe.route(crop.routes[name]) for name in names},
+                "order": [name for name in crop.routes if name in group],
+                "jobs": [(job.source, self.keys[id(job)]) for job in crop.jobs if set(job.classes) & set(names)],
+                "stored": {
+                    f"{name} {source}": field.identity
+                    for (name, source), field in self.fields[crop.target.crop].items()
+                    if name in names
+                },
+                "joint": self.joint,
                 "code": code_digest(*_ASSEMBLY_CODE),
             }
         )
 
-    def _assemble(self, keys: Mapping[str, str]) -> dict[str, Outcome]:
+    def _assemble(self) -> dict[str, list[dict[str, Any]]]:
+        """The outcomes of every crop's groups."""
         self.progress.stage(
             "assemble", sum(crop.target.grid.size * len(crop.target.classes) for crop in self.plan.crops)
         )
-        outcomes, done = {}, 0
+        outcomes: dict[str, list[dict[str, Any]]] = {}
+        done = 0
         for crop in self.plan.crops:
             target = crop.target
-            state = self.request.work / "assembled" / f"{target.crop}.json"
-            known = _read_json(state)
-            if known is None or known.get("key") != keys[target.crop] or not self._arrays_there(target):
-                state.unlink(missing_ok=True)
-                outcome = self._assemble_one(crop, done)
-                known = {"key": keys[target.crop], "outcome": asdict(outcome)}
-                _write_json(state, known)
-            outcomes[target.crop] = known["outcome"]
-            done += target.grid.size * len(target.classes)
-            self.progress.at(done)
+            for group in groups(crop, joint=self.joint):
+                key = self._groups[target.crop, group]
+                outcome = self.work.finished(target, group, key)
+                if outcome is None:
+                    outcome = self._assemble_one(crop, group, key, done)
+                outcomes.setdefault(target.group, []).append(outcome)
+                done += target.grid.size * len(group)
+                self.progress.at(done)
         return outcomes
 
-    def _arrays_there(self, target: Target) -> bool:
-        folder = self._store / target.group
-        return all((folder / name / ".zarray").exists() for name in target.classes)
-
-    @property
-    def _store(self) -> Path:
-        return self.request.work / "submission.zarr"
-
-    def _assemble_one(self, crop: CropPlan, done: int) -> Outcome:
-        fields: dict[tuple[str, str], Any] = dict(self.fields[crop.target.crop])
+    def _assemble_one(self, crop: CropPlan, group: tuple[str, ...], key: str, done: int) -> dict[str, Any]:
+        target, share_of = crop.target, crop.target.grid.size * len(group)
+        fields: dict[tuple[str, str], Any] = dict(self.fields[target.crop])
         for job in crop.jobs:
             kept = self._keep(job)
             fields.update({(name, job.source): kept.of(name) for name in job.classes})
-        scratch = self.request.work / "scratch"
-        shutil.rmtree(scratch, ignore_errors=True)
-
-        def temporary(name: str, dtype: np.dtype) -> zarr.Array:
-            shape = crop.target.grid.shape
-            return zarr.create_array(
-                str(scratch / name.replace(" ", "-")),
-                shape=shape,
-                chunks=chunk_shape(shape),
-                dtype=dtype,
-                zarr_format=2,
-                compressors=_SCRATCH,
-                fill_value=0,
-                overwrite=True,
-            )
-
-        outcome = assemble(
-            Crop(
-                crop,
-                Probability(crop, fields),
-                temporary,
-                lambda name, dtype: submission.create_array(self._store, crop.target, name, dtype),
-                self.request.workers,
-                lambda what, share: self.progress.at(done, f"crop {crop.target.crop}: {what} {share:.0%}"),
+        journal = self.work.begin(target, group, key)
+        one = Crop(
+            crop,
+            Probability(crop, fields),
+            lambda name, dtype, *, keep=False: self.work.temporary(target, name, dtype, keep=keep),
+            lambda name, dtype, *, keep=False: self.work.array(target, name, dtype, keep=keep),
+            self.request.workers,
+            self.request.memory_bytes,
+            lambda what, share: self.progress.at(
+                done + share_of * share / 2, f"crop {target.crop}: {what} {share:.0%}"
             ),
-            joint=self.recipe.consistency == "joint",
+            self.progress.say,
         )
-        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            outcome = asdict(assemble(one, group, joint=self.joint, journal=journal))
+        except VolumeError as error:
+            raise self._without_damaged(crop, error) from error
+        self.work.finish(target, group, key, outcome, journal)
         return outcome
+
+    def _without_damaged(self, crop: CropPlan, error: VolumeError) -> VolumeError:
+        """The error, or what to do about it where it is this build's own stored prediction that is damaged."""
+        for kept in map(self._keep, crop.jobs):
+            if str(error).startswith(str(kept.place)):
+                kept.forget()
+                return VolumeError(f"{error}: it was dropped; run the same command again to predict it anew")
+        return error
 
     # -- packing, checking, recording
 
-    def _pack(self, outcomes: Mapping[str, Any]) -> None:
+    def _pack(self, outcomes: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         targets = [crop.target for crop in self.plan.crops]
+        decoding = {group: {k: v for o in found for k, v in o["decoding"].items()} for group, found in outcomes.items()}
         attributes = {
             "consistency": self.recipe.consistency,
             "unclaimed": {crop.target.group: list(crop.unclaimed) for crop in self.plan.crops if crop.unclaimed},
-            "decoding": {
-                f"crop{name}": outcome["decoding"] for name, outcome in outcomes.items() if outcome["decoding"]
-            },
+            "decoding": {group: changes for group, changes in decoding.items() if changes},
         }
         self.progress.stage("pack", 1)
-        submission.write_group_files(self._store, targets, attributes)
-        submission.pack(self._store, self.request.zip, targets, lambda done, total: self.progress.at(done / total))
+        submission.write_group_files(self.work.store, targets, attributes)
+        submission.pack(self.work.store, self.request.zip, targets, lambda done, total: self.progress.at(done / total))
 
     def _check(self) -> Report:
         self.progress.stage("check", 1)
         targets = [crop.target for crop in self.plan.crops]
         report = checking.check(self.request.zip, targets, lambda done, total: self.progress.at(done / total))
-        _write(self.request.out / "check.json", report.to_json())
+        for target in targets:
+            # what is damaged on disk is made anew by the next build
+            if any(fault.startswith(f"{target.group}/") for fault in report.faults):
+                self.work.forget(target.crop)
+                self._state.unlink(missing_ok=True)
+        write_text(self.request.out / "check.json", report.to_json())
         return report
 
     def _record(self, report: Report) -> str:
-        _write_json(self.request.out / "plan.json", describe.plan(self.plan))
+        write_json(self.request.out / "plan.json", describe.plan(self.plan))
         models = {f"model.{name}": f"{m.name} version {m.version}" for name, m in self.prepared.models.items()}
-        return self.store.log_build(
-            self.recipe.name,
-            params={"recipe": self.recipe.name, "consistency": self.recipe.consistency, **models},
-            metrics={"faults": len(report.faults), "warnings": len(report.warnings), "empty": len(report.empty)},
-            tags={"out": str(self.request.out.resolve())},
-            artifacts=[
-                self.recipe.path,
-                *(self.request.out / name for name in ("lock.yaml", "plan.json", "check.json")),
-            ],
-        )
+        try:
+            return self.store.log_build(
+                self.recipe.name,
+                params={"recipe": self.recipe.name, "consistency": self.recipe.consistency, **models},
+                metrics={"faults": len(report.faults), "warnings": len(report.warnings), "empty": len(report.empty)},
+                tags={"out": str(self.request.out.resolve())},
+                artifacts=[
+                    self.recipe.path,
+                    *(self.request.out / name for name in ("lock.yaml", "plan.json", "check.json")),
+                ],
+            )
+        except RegistryError as error:
+            raise RegistryError(
+                f"{self.request.zip} is complete and checked, but could not be recorded: {error}; "
+                "run the same command again to record it"
+            ) from error
 
 
 def _stamp(path: Path) -> dict[str, int] | None:
@@ -333,22 +369,3 @@ def _stamp(path: Path) -> dict[str, int] | None:
         return None
     status = path.stat()
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def _read_json(path: Path) -> Any:
-    """What a file of this build says; None where there is none or it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-
-
-def _write_json(path: Path, data: Any) -> None:
-    _write(path, json.dumps(data, indent=1) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)

@@ -249,8 +249,10 @@ def count_objects(array: StoredArray) -> int:
     stop = np.minimum((chunks.max(axis=0) + 1) * array.chunks, array.shape)
     box = [slice(int(a), int(b)) for a, b in zip(start, stop, strict=True)]
 
-    def slab(first: int, last: int) -> np.ndarray:
-        return array.read((slice(box[0].start + first, box[0].start + last), *box[1:])) != 0
+    def read(block: Slices) -> np.ndarray:
+        return (
+            array.read(tuple(slice(b.start + s.start, b.start + s.stop) for b, s in zip(box, block, strict=True))) != 0
+        )
 
     grid = Grid(tuple(s.stop - s.start for s in box), (1, 1, 1), (0, 0, 0))
-    return len(Components(grid, slab).objects)
+    return len(Components(grid, read).objects)

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ensemble import resources
 from ensemble.errors import EXIT_FAULTS_FOUND, EXIT_INTERRUPTED, EXIT_WRONG_INPUT, EnsembleError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -70,16 +71,30 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=_names, metavar="A,B", help="only these classes")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.add_argument("--precision", choices=["32", "16", "bf16"], default="32", help="of the network's arithmetic")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="threads")
+    _add_resources(parser)
     parser.add_argument("--absent-is-zero", action="store_true", help="EM chunks never written are really black")
     parser.add_argument("--update-lock", action="store_true", help="take what the aliases mean now")
+
+
+def _add_resources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, default=resources.cores(), help="threads (default: all cores)")
+    half = resources.default_memory_bytes() / 2**30
+    parser.add_argument(
+        "--memory", type=float, default=half, metavar="GIB", help=f"to stay within (default: half, here {half:.1f})"
+    )
+
+
+def _check_resources(arguments: argparse.Namespace) -> None:
+    if arguments.workers < 1:
+        raise EnsembleError(f"--workers {arguments.workers}: at least one thread is needed")
+    if not arguments.memory > 0:
+        raise EnsembleError(f"--memory {arguments.memory:g}: some memory is needed")
 
 
 def _request(arguments: argparse.Namespace, out: Path):
     from ensemble.build import Request
 
-    if arguments.workers < 1:
-        raise EnsembleError(f"--workers {arguments.workers}: at least one thread is needed")
+    _check_resources(arguments)
     return Request(
         recipe=arguments.recipe,
         out=out,
@@ -90,6 +105,7 @@ def _request(arguments: argparse.Namespace, out: Path):
         device=arguments.device,
         precision=arguments.precision,
         workers=arguments.workers,
+        memory_bytes=int(arguments.memory * 2**30),
         absent_is_zero=arguments.absent_is_zero,
         update_lock=arguments.update_lock,
     )
@@ -174,8 +190,7 @@ def _add_score(commands) -> None:
     parser.add_argument(
         "--run", dest="run_id", metavar="RUN_ID", help="log the scores to this MLflow run, such as a build's"
     )
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="threads")
-    parser.add_argument("--memory", type=float, metavar="GIB", help="to stay within (default: half of what there is)")
+    _add_resources(parser)
 
 
 def _score(arguments: argparse.Namespace) -> int:
@@ -185,14 +200,12 @@ def _score(arguments: argparse.Namespace) -> int:
     from ensemble.score_table import report
     from registry.store import Store
 
-    if arguments.workers < 1 or (arguments.memory is not None and arguments.memory <= 0):
-        raise EnsembleError("--workers and --memory must be above 0")
-    limit = {} if arguments.memory is None else {"memory_bytes": int(arguments.memory * 2**30)}
-    resources = Resources(arguments.workers, **limit)
+    _check_resources(arguments)
+    lent = Resources(arguments.workers, int(arguments.memory * 2**30))
     targets, rules = load(arguments.manifest), arguments.rules or LATEST_RULES
     with terminal.progress() as progress:
         scored = [
-            score(path, arguments.truth, targets, rules_name=rules, resources=resources, progress=progress)
+            score(path, arguments.truth, targets, rules_name=rules, resources=lent, progress=progress)
             for path in (arguments.submission, arguments.against)
             if path is not None
         ]
@@ -277,7 +290,7 @@ def _add_postprocess(commands) -> None:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--method", choices=["binary", "components", "watershed"], required=True)
     parser.add_argument("--recipe", metavar="RECIPE", help="thresholds and chains by class (default: the guide's)")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="threads")
+    parser.add_argument("--workers", type=int, default=resources.cores(), help="threads")
 
 
 def _postprocess(arguments: argparse.Namespace) -> int:

@@ -6,9 +6,9 @@ whole segmentation is one volume of codeword numbers and every class's mask is a
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 
@@ -22,6 +22,8 @@ _CERTAIN = 1 / 510
 
 _WORD_BITS = 8
 _CHUNK = 1 << 14
+_ROUNDING = 1e-6
+"""What float32 arithmetic may be off by, relatively, with room to spare."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Decoder:
         Probabilities are taken no nearer to 0 and 1 than 1/510.
         """
         threshold, weight = self.thresholds[index], self.weights[index]
-        if weight == 0 or index in self.hard:
+        if weight == 0:
             return np.zeros(probability.shape, np.int32)
         p = np.clip(probability, *_clip_bounds(threshold), dtype=np.float32)
         e = np.subtract(np.float32(1), p)
@@ -121,22 +123,75 @@ class Decoder:
         above = probability > threshold
         return np.where(above, np.maximum(units, 1), np.minimum(units, 0))
 
-    def decide(self, probabilities: Sequence[np.ndarray], allowed: Sequence[int] | None = None) -> np.ndarray:
+    def survivors(self, low: Sequence[float], high: Sequence[float]) -> tuple[int, ...]:
+        """The words that can win a voxel whose probabilities lie within bounds; never none.
+
+        ``low`` and ``high`` follow ``book.classes`` and must hold for float32 arithmetic too.
+        """
+        words = tuple(range(len(self.book.words)))
+        if self.hard:
+            if not all(high[i] <= self.thresholds[i] or low[i] > self.thresholds[i] for i in self.hard):
+                return words
+            words = self._obeying([low[i] > self.thresholds[i] for i in self.hard], words)
+        least, most = self._units(np.asarray(low, np.float64)), self._units(np.asarray(high, np.float64))
+        least, most = least - _ROUNDING * np.abs(least) - 2, most + _ROUNDING * np.abs(most) + 2
+        free = np.array([self.weights[i] > 0 and i not in self.hard for i in range(len(self.book.classes))], bool)
+        least, most = np.where(free, least, 0), np.where(free, most, 0)
+        table = self.book.table[list(words)].astype(np.float64)
+        # the most by which one word (rows) can lead another (columns): what both hold cancels
+        lead = (table @ most)[:, None] - (table @ least)[None] - (table * (most - least)) @ table.T
+        np.fill_diagonal(lead, 0)
+        return tuple(word for word, leads in zip(words, lead, strict=True) if leads.min() >= 0)
+
+    def _units(self, p: np.ndarray) -> np.ndarray:
+        """Evidence of every class at one probability each, in units, not rounded."""
+        low, high = np.array([_clip_bounds(t) for t in self.thresholds]).reshape(-1, 2).T
+        p = np.clip(p, low, high)
+        offset = np.array([_logit(t) for t in self.thresholds])
+        return np.asarray(self.weights) / self.unit * (np.log(p / (1 - p)) - offset)
+
+    def needed(self, words: Sequence[int]) -> tuple[int, ...]:
+        """The classes whose probability the choice between these words depends on."""
+        if len(words) == 1:
+            return ()
+        table = self.book.table[list(words)]
+        differing = table.any(axis=0) & ~table.all(axis=0)
+        return tuple(
+            i for i in range(len(self.book.classes)) if i in self.hard or (differing[i] and self.weights[i] > 0)
+        )
+
+    def decide(
+        self, probabilities: Mapping[int, np.ndarray] | Sequence[np.ndarray], words: Sequence[int] | None = None
+    ) -> np.ndarray:
         """The number of the codeword with the most evidence, for every voxel: uint8, shape of an input.
 
-        ``probabilities`` follow ``book.classes``. With ``allowed`` only those words are considered.
+        ``probabilities`` are found by the class's place in ``book.classes``; of ``words`` (default: all), which
+        are two or more, only the ``needed`` ones are looked at.
         """
-        shape = probabilities[0].shape if probabilities else (0,)
-        words = tuple(range(len(self.book.words))) if allowed is None else tuple(allowed)
-        flat = [np.ascontiguousarray(p, dtype=np.float32).reshape(-1) for p in probabilities]
-        evidence = [self.evidence(index, p) for index, p in enumerate(flat)]
-        if not self.hard:
-            return _best(evidence, self.book, words).reshape(shape)
-        codes = np.zeros(flat[0].size, np.uint8)
-        for pattern, where in _patterns([flat[i] > self.thresholds[i] for i in self.hard]):
-            chosen = self._obeying(pattern, words)
-            codes[where] = _best([e[where] for e in evidence], self.book, chosen)
+        words = tuple(range(len(self.book.words))) if words is None else tuple(words)
+        needed = self.needed(words)
+        if not needed:
+            shape = np.shape(probabilities[0]) if len(probabilities) else (0,)
+            return np.full(shape, words[0], np.uint8)
+        shape = probabilities[needed[0]].shape
+        flat = {i: np.ascontiguousarray(probabilities[i], dtype=np.float32).reshape(-1) for i in needed}
+        codes = np.empty(flat[needed[0]].size, np.uint8)
+        # pieces small enough for the processor's cache
+        for start in range(0, codes.size, _CHUNK):
+            part = {i: p[start : start + _CHUNK] for i, p in flat.items()}
+            codes[start : start + _CHUNK] = self._decide_piece(part, words)
         return codes.reshape(shape)
+
+    def _decide_piece(self, ps: Mapping[int, np.ndarray], words: tuple[int, ...]) -> np.ndarray:
+        evidence = {i: self.evidence(i, p) for i, p in ps.items() if i not in self.hard}
+        size = next(iter(ps.values())).size
+        if not self.hard:
+            return _best(evidence, size, self.book, words)
+        codes = np.zeros(size, np.uint8)
+        for pattern, where in _patterns([ps[i] > self.thresholds[i] for i in self.hard]):
+            chosen = {i: e[where] for i, e in evidence.items()}
+            codes[where] = _best(chosen, len(where), self.book, self._obeying(pattern, words))
+        return codes
 
     def _obeying(self, pattern: Sequence[bool], words: tuple[int, ...]) -> tuple[int, ...]:
         """The words that agree with the hard classes, the first of them first."""
@@ -145,24 +200,24 @@ class Decoder:
             words = tuple(w for w in words if table[w, index] == present) or words
         return words
 
-    def redecide(self, probabilities: Callable[[], Sequence[np.ndarray]], codes: np.ndarray, lost: str) -> np.ndarray:
+    def redecide(self, probability: Callable[[int], np.ndarray], codes: np.ndarray, lost: str) -> np.ndarray:
         """New codewords, uint8 (n,), for voxels of ``codes`` (n,) that lose the class ``lost``.
 
-        Ancestors and unrelated instance classes stay. ``probabilities`` gives arrays (n,), one for each class
-        of the book; it is only called where there is a choice.
+        Ancestors and unrelated instance classes stay. ``probability`` gives a class's array (n,) by its place in
+        ``book.classes``; it is only called where the choice depends on the class.
         """
+        known: dict[int, np.ndarray] = {}
         new = codes.copy()
-        ps: Sequence[np.ndarray] | None = None
         for word in np.unique(codes):
             if lost not in self.book.words[word]:
                 continue
             where = codes == word
             allowed = self.book.without(int(word), lost)
-            if len(allowed) == 1:
-                new[where] = allowed[0]
-                continue
-            ps = probabilities() if ps is None else ps
-            new[where] = self.decide([p[where] for p in ps], allowed)
+            for index in self.needed(allowed):
+                if index not in known:
+                    known[index] = probability(index)
+            here = {i: known[i][where] for i in self.needed(allowed)}
+            new[where] = self.decide(here, allowed) if here else allowed[0]
         return new
 
 
@@ -193,42 +248,45 @@ class _Step:
     word: int | None
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _steps(book: Codebook, words: tuple[int, ...]) -> tuple[_Step, ...]:
-    """The additions that evaluate ``words``, shared where words share classes: a trie in preorder."""
-    largest_first = taxonomy.ancestors_first(book.classes)
+    """The additions that evaluate ``words``, shared where words share classes: a trie in preorder.
+
+    Classes that all the words hold cancel and are left out.
+    """
+    common = frozenset.intersection(*(book.words[w] for w in words))
+    largest_first = [name for name in taxonomy.ancestors_first(book.classes) if name not in common]
     paths = {tuple(book.classes.index(name) for name in largest_first if name in book.words[w]): w for w in words}
     nodes = {path[:length] for path in paths for length in range(1, len(path) + 1)}
     return tuple(_Step(len(node), node[-1], paths.get(node)) for node in sorted(nodes))
 
 
-def _best(evidence: list[np.ndarray], book: Codebook, words: tuple[int, ...]) -> np.ndarray:
+def _best(evidence: Mapping[int, np.ndarray], size: int, book: Codebook, words: tuple[int, ...]) -> np.ndarray:
     """Number of the word with the largest sum of evidence; ties go to the smaller number.
 
-    The word's number rides in the low bits of the sum, so that one maximum finds both.
+    Classes without evidence add nothing. The word's number rides in the low bits of the sum, so that one
+    maximum finds both.
     """
-    size = evidence[0].size
     if len(words) == 1:
         return np.full(size, words[0], np.uint8)
     steps = _steps(book, words)
-    codes = np.empty(size, np.uint8)
-    chunk = min(_CHUNK, max(size, 1))
-    sums = np.empty((max((s.depth for s in steps), default=0) + 1, chunk), np.int32)
-    best, candidate = np.empty(chunk, np.int32), np.empty(chunk, np.int32)
+    common = frozenset.intersection(*(book.words[w] for w in words))
+    bare = [w for w in words if book.words[w] == common]
     last = (1 << _WORD_BITS) - 1
-    for start in range(0, size, chunk):
-        n = min(chunk, size - start)
-        sums[0, :n] = 0
-        best[:n] = last if 0 in words else np.iinfo(np.int32).min
-        for step in steps:
-            total = sums[step.depth, :n]
-            np.add(sums[step.depth - 1, :n], evidence[step.index][start : start + n], out=total)
-            if step.word is not None:
-                np.left_shift(total, _WORD_BITS, out=candidate[:n])
-                np.add(candidate[:n], last - step.word, out=candidate[:n])
-                np.maximum(best[:n], candidate[:n], out=best[:n])
-        codes[start : start + n] = last - (best[:n] & last)
-    return codes
+    sums = np.zeros((max(s.depth for s in steps) + 1, size), np.int32)
+    best = np.full(size, last - bare[0] if bare else np.iinfo(np.int32).min, np.int32)
+    candidate = np.empty(size, np.int32)
+    for step in steps:
+        total, above = sums[step.depth], sums[step.depth - 1]
+        if step.index in evidence:
+            np.add(above, evidence[step.index], out=total)
+        else:
+            total[...] = above
+        if step.word is not None:
+            np.left_shift(total, _WORD_BITS, out=candidate)
+            np.add(candidate, last - step.word, out=candidate)
+            np.maximum(best, candidate, out=best)
+    return (last - (best & last)).astype(np.uint8)
 
 
 @cache

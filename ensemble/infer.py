@@ -1,37 +1,33 @@
-"""Running a network over a crop, a patch deep at a time, and keeping its probabilities.
+"""Running a network over a crop, a row of patches at a time, and keeping its probabilities.
 
-Patches overlap and are averaged with Gaussian weights, as MONAI's sliding window does. Planes that no later
-patch touches are normalised, carried to the stored grid and written, so that memory is one patch deep
-whatever the crop's depth. Probabilities are stored as uint8, round(255 p): within 1/510.
+Planes that no later patch touches are normalised, carried to the stored grid and written, so that memory is
+one patch deep whatever the crop's depth (see ``sums``). Probabilities are stored as uint8, round(255 p):
+within 1/510.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import permutations, product
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from monai.data.utils import compute_importance_map
 from torch import nn
 
 from ensemble.errors import EnsembleError
-from ensemble.grid import Grid, Slices
-from ensemble.plan import Job
+from ensemble.grid import Slices
+from ensemble.plan import STORED_PLANES, Job
 from ensemble.resample import resample, support
+from ensemble.sums import Room, Sink, Stored, Sums
 from ensemble.volume import Tissue
 from registry.card import Card
 
 Precision = Literal["32", "16", "bf16"]
 
 _VOXELS_PER_BATCH = {"cpu": 1 << 17, "cuda": 1 << 22, "mps": 1 << 20}
-
-
-class Stored(Protocol):
-    """An array (channels, z, y, x) of uint8 that takes blocks."""
-
-    def __setitem__(self, index: tuple[slice, ...], value: np.ndarray) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -142,6 +138,11 @@ def frame_reader(job: Job, tissue: Tissue) -> Callable[[Slices], np.ndarray]:
     return read
 
 
+def fix_threads(count: int) -> None:
+    """Let every operation of a network use this many threads: their number changes the last bits."""
+    torch.set_num_threads(count)
+
+
 def predict(
     job: Job,
     run: Callable[[np.ndarray], torch.Tensor],
@@ -151,152 +152,86 @@ def predict(
     *,
     done_planes: int = 0,
     progress: Callable[[int, int], None] = lambda patches, planes: None,
+    memory_bytes: int | None = None,
+    scratch: Path | None = None,
 ) -> None:
     """Write the job's probabilities, uint8 on ``job.stored``, from plane ``done_planes`` on.
 
-    ``progress`` hears of patches computed and of planes of ``job.stored`` written for good.
+    ``progress`` hears of patches computed and of planes of ``job.stored`` written for good. Partial sums that
+    would take more than ``memory_bytes`` lie in a file under ``scratch``. EM is read, and finished planes are
+    carried over and written, while the network computes.
     """
-    sink = _Sink(job, stored, done_planes)
-    sums = _Sums(job)
-    rows = job.starts[0]
+    spills = memory_bytes is not None and job.sum_bytes > memory_bytes
+    room = Room(scratch if spills else None)
+    sink = Sink(job, stored, done_planes, room)
+    sums = Sums(job, room)
     first = sink.first_plane_needed()
-    rows = [start for start in rows if start + job.patch[0] > first]
-    for index, z in enumerate(rows):
-        for count in _add_row(job, run, batch_size, read, sums, z):
-            progress(count, sink.written)
-        last = index + 1 == len(rows)
-        final = job.lattice.shape[0] if last else rows[index + 1]
-        sink.take(sums.planes(z, final), z)
-        progress(0, sink.written)
+    rows = [start for start in job.starts[0] if start + job.patch[0] > first]
+    strips = [(z, y) for z in rows for y in job.starts[1]]
+    with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+        try:
+            ahead = _Ahead(reader, lambda strip: _strip(job, read, *strip), strips)
+            taking = None
+            for index, z in enumerate(rows):
+                for y in job.starts[1]:
+                    for count in _add_row(job, run, batch_size, ahead.next(), sums, (z, y)):
+                        progress(count, sink.written)
+                    sums.row_done()
+                if taking is not None:
+                    taking.result()
+                    progress(0, sink.written)
+                final = job.lattice.shape[0] if index + 1 == len(rows) else rows[index + 1]
+                taking = writer.submit(sink.take, sums, z, final)
+            if taking is not None:
+                taking.result()
+        finally:
+            reader.shutdown(cancel_futures=True)
+            writer.shutdown(cancel_futures=True)
+    progress(0, sink.written)
+
+
+class _Ahead:
+    """Results of a function on items in turn, the next one computed in a thread meanwhile."""
+
+    def __init__(self, pool: ThreadPoolExecutor, function: Callable[[Any], Any], items: Sequence[Any]) -> None:
+        self._pool, self._function, self._items = pool, function, iter(items)
+        self._pending: Future | None = None
+        self._start()
+
+    def _start(self) -> None:
+        item = next(self._items, None)
+        self._pending = None if item is None else self._pool.submit(self._function, item)
+
+    def next(self) -> Any:
+        result = self._pending.result()
+        self._start()
+        return result
+
+
+def _strip(job: Job, read: Callable[[Slices], np.ndarray], z: int, y: int) -> np.ndarray:
+    """The EM under a row of patches."""
+    depth, height, _ = job.patch
+    return read((slice(z, z + depth), slice(y, y + height), slice(0, job.lattice.shape[2])))
 
 
 def _add_row(
     job: Job,
     run: Callable[[np.ndarray], torch.Tensor],
     batch_size: int,
-    read: Callable[[Slices], np.ndarray],
-    sums: "_Sums",
-    z: int,
+    strip: np.ndarray,
+    sums: Sums,
+    start: tuple[int, int],
 ) -> Iterator[int]:
-    """Add all patches that start at plane ``z``; yields how many were added at a time."""
-    depth, height, width = job.patch
-    for y in job.starts[1]:
-        strip = read((slice(z, z + depth), slice(y, y + height), slice(0, job.lattice.shape[2])))
-        xs = job.starts[2]
-        for begin in range(0, len(xs), batch_size):
-            batch = xs[begin : begin + batch_size]
-            p = run(np.stack([strip[:, :, x : x + width] for x in batch])).cpu().numpy()
-            for one, x in zip(p, batch, strict=True):
-                sums.add(one, (z, y, x))
-            yield len(batch)
-
-
-class _Sums:
-    """Weighted sums of overlapping patches, one patch deep: plane z is kept at z modulo the depth."""
-
-    def __init__(self, job: Job) -> None:
-        self._depth = job.patch[0]
-        plane = job.lattice.shape[1:]
-        self._sums = np.zeros((len(job.classes), self._depth, *plane), np.float32)
-        self._weights = np.zeros((self._depth, *plane), np.float32)
-        self._map = compute_importance_map(job.patch, mode="gaussian", sigma_scale=0.125).numpy()
-        self._needed = job.needed
-
-    def add(self, p: np.ndarray, start: tuple[int, int, int]) -> None:
-        z, y, x = start
-        ys, xs = slice(y, y + p.shape[2]), slice(x, x + p.shape[3])
-        weighted = p * self._map
-        for part, ring in self._pieces(z, z + self._depth):
-            self._sums[:, ring, ys, xs] += weighted[:, part]
-            self._weights[ring, ys, xs] += self._map[part]
-
-    def _pieces(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
-        """Planes start ... stop - 1 as runs: (place within them, place in the ring)."""
-        at = start
-        while at < stop:
-            ring = at % self._depth
-            n = min(stop - at, self._depth - ring)
-            yield slice(at - start, at - start + n), slice(ring, ring + n)
-            at += n
-
-    def planes(self, start: int, stop: int) -> np.ndarray:
-        """Probabilities of planes start ... stop - 1 over the needed rows and columns; their sums restart."""
-        _, ys, xs = self._needed
-        out = np.empty((len(self._sums), stop - start, ys.stop - ys.start, xs.stop - xs.start), np.float32)
-        for part, ring in self._pieces(start, stop):
-            np.divide(self._sums[:, ring, ys, xs], self._weights[ring, ys, xs], out=out[:, part])
-            self._sums[:, ring] = 0
-            self._weights[ring] = 0
-        return out
-
-
-class _Sink:
-    """Carries finished planes to the stored grid and writes them a chunk deep."""
-
-    def __init__(self, job: Job, stored: Stored, done_planes: int) -> None:
-        self._out = stored
-        self._grid = job.stored
-        self._source = job.lattice.sub(job.needed)
-        self._needed = job.needed[0]
-        self.written = done_planes
-        self._thickness = stored_chunks(job)[1]
-        # y and x are carried over at once; along z planes wait until a chunk of the stored grid is complete
-        self._middle = Grid(
-            (self._source.shape[0], *self._grid.shape[1:]),
-            (self._source.voxel_size_nm[0], *self._grid.voxel_size_nm[1:]),
-            (self._source.origin_nm[0], *self._grid.origin_nm[1:]),
-        )
-        self._waiting = np.zeros((len(job.classes), 0, *self._grid.shape[1:]), np.float32)
-        self._from = self._need()[0] if self.written < self._grid.shape[0] else 0
-
-    def _next(self) -> slice:
-        return slice(self.written, min(self.written + self._thickness, self._grid.shape[0]))
-
-    def _need(self) -> tuple[int, int]:
-        """Planes of the needed part that the next chunk of the stored grid is made of."""
-        z = self._next()
-        planes = support(self._middle, self._grid.sub((z, slice(None), slice(None))))[0]
-        return planes.start, planes.stop
-
-    def first_plane_needed(self) -> int:
-        return self._from + self._needed.start
-
-    def take(self, planes: np.ndarray, start: int) -> None:
-        """Take the lattice's finished planes from ``start`` on, rows and columns already cut."""
-        skip = self._from + self._waiting.shape[1] - (start - self._needed.start)
-        keep = planes[:, max(skip, 0) : self._needed.stop - start]
-        if keep.shape[1] <= 0:
-            return
-        source = self._source.sub((slice(0, keep.shape[1]), slice(None), slice(None)))
-        target = self._middle.sub((slice(0, keep.shape[1]), slice(None), slice(None)))
-        carried = np.stack([resample(channel, source, target) for channel in keep])
-        self._waiting = np.concatenate([self._waiting, carried], axis=1)
-        while self.written < self._grid.shape[0] and self._need()[1] <= self._from + self._waiting.shape[1]:
-            self._write()
-
-    def _write(self) -> None:
-        z = self._next()
-        start, stop = self._need()
-        window = slice(start - self._from, stop - self._from)
-        source = self._middle.sub((slice(start, stop), slice(None), slice(None)))
-        target = self._grid.sub((z, slice(None), slice(None)))
-        for channel, waiting in enumerate(self._waiting):
-            p = resample(waiting[window], source, target)
-            self._out[channel : channel + 1, z] = quantised(p)[None]
-        self.written = z.stop
-        if self.written < self._grid.shape[0]:
-            start = self._need()[0]
-            self._waiting = self._waiting[:, start - self._from :].copy()
-            self._from = start
-
-
-def quantised(p: np.ndarray) -> np.ndarray:
-    """round(255 p) as uint8; NaN is refused."""
-    if np.isnan(p).any():
-        raise EnsembleError("a network predicted NaN; its weights or its normalisation do not fit the EM")
-    return np.rint(np.clip(p, 0, 1) * 255).astype(np.uint8)
+    """Add a row of patches; yields how many were added at a time."""
+    width, xs = job.patch[2], job.starts[2]
+    for begin in range(0, len(xs), batch_size):
+        batch = xs[begin : begin + batch_size]
+        p = run(np.stack([strip[:, :, x : x + width] for x in batch])).cpu().numpy()
+        for one, x in zip(p, batch, strict=True):
+            sums.add(one, (*start, x))
+        yield len(batch)
 
 
 def stored_chunks(job: Job) -> tuple[int, int, int, int]:
     """Chunks of a stored probability array: one class, thin enough to complete soon."""
-    return (1, *(min(c, n) for c, n in zip((16, 128, 128), job.stored.shape, strict=True)))
+    return (1, *(min(c, n) for c, n in zip((STORED_PLANES, 128, 128), job.stored.shape, strict=True)))

@@ -21,10 +21,14 @@ PACKAGES = ("torch", "monai", "lightning", "zarr", "numpy", "scipy", "scikit-ima
 
 @dataclass(frozen=True)
 class Resolved:
-    """The models of a recipe's sources by name, and what to tell of aliases that have moved since."""
+    """The models of a recipe's sources by name, and what to tell of aliases that have moved since.
+
+    ``threads``: how many the lock says a network's operations use, which decides their last bits; None: no lock.
+    """
 
     models: dict[str, ModelVersion]
     moved: tuple[str, ...]
+    threads: int | None
 
 
 def resolve(recipe: Recipe, used: Iterable[str], store: Store, lock_path: Path, *, update: bool) -> Resolved:
@@ -32,7 +36,8 @@ def resolve(recipe: Recipe, used: Iterable[str], store: Store, lock_path: Path, 
 
     Raises RegistryError, with the recipe's line, for a model, alias or version that is not registered.
     """
-    locked = {} if update else _locked_models(lock_path)
+    known_lock = {} if update else _read(lock_path)
+    locked = known_lock.get("models", {})
     models, moved = {}, []
     for name in used:
         source = recipe.sources[name]
@@ -50,25 +55,28 @@ def resolve(recipe: Recipe, used: Iterable[str], store: Store, lock_path: Path, 
         except RegistryError as error:
             raise RegistryError(f"{recipe.source_places[name]}: {error}") from error
         models[name] = model
-    return Resolved(models, tuple(moved))
+    return Resolved(models, tuple(moved), known_lock.get("threads"))
 
 
-def _locked_models(path: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> Mapping[str, Any]:
     if not path.exists():
         return {}
     data, _ = yamlfile.load(path, RegistryError)
-    models = data.get("models") if isinstance(data, dict) else None
-    if not isinstance(models, dict):
+    right = isinstance(data, dict) and isinstance(data.get("models"), dict)
+    if not right or not (isinstance(data.get("threads"), int) and data["threads"] > 0):
         raise RegistryError(f"{path}: not a lock of this tool; remove it, or say --update-lock")
-    return models
+    return data
 
 
-def contents(plan: Plan, models: Mapping[str, ModelVersion], manifest: Path | None, data_root: str) -> dict[str, Any]:
+def contents(
+    plan: Plan, models: Mapping[str, ModelVersion], manifest: Path | None, data_root: str, threads: int
+) -> dict[str, Any]:
     """What the lock says: everything that decides the submission's bytes, and where it came from."""
     return {
         "recipe": {"name": plan.recipe.name, "sha256": _digest(plan.recipe.path)},
         "manifest": {"path": str(manifest), "sha256": _digest(manifest)} if manifest else "official",
         "data": str(data_root),
+        "threads": threads,
         "models": {
             name: {
                 "uri": plan.recipe.sources[name].uri,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from ensemble.errors import RecipeError, nearest
@@ -24,6 +25,9 @@ from registry.card import Card
 
 FORWARDS = {"none": 1, "mirror": 8, "octahedral": 48}
 """Forward passes per patch of each kind of test-time augmentation."""
+
+STORED_PLANES = 16
+"""Depth of a chunk of stored probabilities."""
 
 _LIBRARIES_BYTES = 700 << 20
 _FEATURES_ALIVE = 256
@@ -93,16 +97,31 @@ class Job:
         return len(self.classes) * self.stored.size
 
     @property
+    def ring_planes(self) -> int:
+        """Planes of partial sums that are kept: a patch and the largest step between patches."""
+        return self.patch[0] + max((b - a for a, b in pairwise(self.starts[0])), default=0)
+
+    @property
+    def waiting_planes(self) -> int:
+        """Finished planes that may wait for a stored chunk to be complete."""
+        ratio = self.stored.voxel_size_nm[0] / self.lattice.voxel_size_nm[0]
+        return self.ring_planes + math.ceil(STORED_PLANES * ratio) + 4
+
+    @property
     def sum_bytes(self) -> int:
-        """Memory of the partial sums: one patch deep, the whole region wide."""
-        return 4 * (len(self.classes) + 1) * self.patch[0] * math.prod(self.lattice.shape[1:])
+        """What partial sums and waiting planes take, in memory or on disk."""
+        wide = (len(self.classes) + 1) * self.ring_planes * math.prod(self.lattice.shape[1:])
+        return 4 * (wide + len(self.classes) * self.waiting_planes * math.prod(self.stored.shape[1:]))
+
+    @property
+    def network_bytes(self) -> int:
+        """About: the libraries and the network's activations on one batch."""
+        return _LIBRARIES_BYTES + 4 * math.prod(self.patch) * _FEATURES_ALIVE
 
     @property
     def peak_memory_bytes(self) -> int:
-        """About: the libraries, the weights' activations on one batch, the partial sums and what waits."""
-        patch = math.prod(self.patch)
-        waiting = 4 * len(self.classes) * 2 * self.patch[0] * math.prod(self.stored.shape[1:])
-        return _LIBRARIES_BYTES + self.sum_bytes + waiting + 4 * patch * _FEATURES_ALIVE
+        """About: the network, and the partial sums where they are held."""
+        return self.network_bytes + self.sum_bytes
 
 
 @dataclass(frozen=True)
@@ -224,6 +243,19 @@ def sources_in(expression: Expression) -> tuple[str, ...]:
     if isinstance(expression, Mix):
         return tuple(name for part, _ in expression.parts for name in sources_in(part))
     return ()
+
+
+def made_from(routes: Mapping[str, Route], names: Sequence[str]) -> tuple[str, ...]:
+    """The classes, and all that their probabilities, and the seeds of their objects, come from."""
+    found: dict[str, None] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop(0)
+        if name not in found:
+            found[name] = None
+            waiting += classes_in(routes[name].source)
+            waiting += [s for step in routes[name].steps if (s := step.parameters.get("seeds_from")) is not None]
+    return tuple(found)
 
 
 def _leaves(routes: Mapping[str, Route]) -> list[tuple[str, str]]:

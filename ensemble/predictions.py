@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,10 +17,16 @@ import zarr
 from ensemble.grid import Grid
 from ensemble.infer import stored_chunks
 from ensemble.plan import Job
-from ensemble.sources import Probabilities
+from ensemble.sources import Channel, Probabilities
 from ensemble.volume import Tissue, Volume, open_node
 
 _COMPRESSOR = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE)
+
+_CONFIG = {"write_empty_chunks": True}
+"""So that a lost chunk is told from one of zeros."""
+
+_CHECKED = [numcodecs.CRC32()]
+"""A damaged chunk is told from a right one."""
 
 
 @cache
@@ -33,8 +41,8 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def job_key(job: Job, tissue: Tissue, device_kind: str, precision: str) -> str:
-    """What decides a job's probabilities to the last bit."""
+def job_key(job: Job, tissue: Tissue, device_kind: str, precision: str, threads: int) -> str:
+    """What decides a job's probabilities to the last bit; ``threads`` work on one operation of the network."""
     card = job.model.card
     return digest(
         {
@@ -44,8 +52,8 @@ def job_key(job: Job, tissue: Tissue, device_kind: str, precision: str) -> str:
             "classes": job.classes,
             "patches": (job.patch, job.starts, job.lattice, job.needed, job.stored),
             "em": (tissue.volume.identity(tissue.box), tissue.box, tissue.absent_is_zero, job.level_grid),
-            "device": (device_kind, precision),
-            "code": code_digest("infer", "resample", "tiling", "grid", "volume"),
+            "device": (device_kind, precision, threads),
+            "code": code_digest("infer", "sums", "resample", "tiling", "grid", "volume"),
         }
     )
 
@@ -66,7 +74,17 @@ class Kept:
 
     @property
     def complete(self) -> bool:
-        return self.done_planes == self.grid.shape[0]
+        return self.done_planes == self.grid.shape[0] and self._chunks_there()
+
+    def _chunks_there(self) -> bool:
+        """Whether every chunk has its file: all are written, be they zeros."""
+        counts = [-(-n // c) for n, c in zip(self.array.shape, self.array.chunks, strict=True)]
+        files = sum(not file.name.startswith(".") for file in os.scandir(self.place))
+        return files >= math.prod(counts)
+
+    def forget(self) -> None:
+        """Have it computed anew."""
+        self.progress_file.unlink(missing_ok=True)
 
     def mark(self, planes: int) -> None:
         """Say that planes before ``planes`` are written for good."""
@@ -75,7 +93,8 @@ class Kept:
         part.replace(self.progress_file)
 
     def of(self, name: str) -> Probabilities:
-        return Probabilities(Volume(self.array, self.grid, str(self.place)), self.classes.index(name))
+        volume = Volume(self.array, self.grid, str(self.place))
+        return Probabilities(Channel(volume, self.classes.index(name)))
 
 
 def keep(folder: Path, key: str, job: Job) -> Kept:
@@ -83,9 +102,9 @@ def keep(folder: Path, key: str, job: Job) -> Kept:
     place = folder / f"{key}.zarr"
     marker = folder / f"{key}.planes"
     shape = (len(job.classes), *job.stored.shape)
-    if marker.exists() and place.exists():
+    if marker.exists() and place.exists() and _known(marker):
         array = open_node(place)
-        writable = zarr.open_array(str(place), mode="r+") if array.shape == shape else None
+        writable = zarr.open_array(str(place), mode="r+").with_config(_CONFIG) if array.shape == shape else None
     else:
         writable = None
     if writable is None:
@@ -97,13 +116,19 @@ def keep(folder: Path, key: str, job: Job) -> Kept:
             dtype=np.uint8,
             zarr_format=2,
             compressors=_COMPRESSOR,
+            filters=_CHECKED,
             fill_value=0,
+            config=_CONFIG,
             attributes=_attributes(job.classes, job.stored),
             overwrite=True,
         )
         kept = Kept(writable, marker, job.classes, job.stored, place)
         kept.mark(0)
     return Kept(writable, marker, job.classes, job.stored, place)
+
+
+def _known(marker: Path) -> bool:
+    return marker.read_text().isdigit()
 
 
 def _attributes(classes: Sequence[str], grid: Grid) -> dict[str, Any]:

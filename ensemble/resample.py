@@ -25,8 +25,9 @@ def support(source: Grid, target: Grid) -> Slices:
         low = source.position_voxels(axis, target.origin_nm[axis]) - half
         high = low + 2 * half + (target.shape[axis] - 1) * target.voxel_size_nm[axis] / source.voxel_size_nm[axis]
         last = source.shape[axis] - 1
-        start = min(max(math.floor(low), 0), last)
-        bounds.append(slice(start, min(max(math.ceil(high), start), last) + 1))
+        # rounded, so that parts of one grid agree on what a position touches
+        start = min(max(math.floor(round(low, 6)), 0), last)
+        bounds.append(slice(start, min(max(math.ceil(round(high, 6)), start), last) + 1))
     return tuple(bounds)
 
 

@@ -3,7 +3,6 @@
 For arrays, ``instance`` and ``semantic`` need neither zarr nor torch.
 """
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ensemble import taxonomy
+from ensemble import resources, taxonomy
 from ensemble.errors import SubmissionError, VolumeError
 from ensemble.grid import Triple
 from ensemble.manifest import Target
@@ -74,8 +73,8 @@ def semantic(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float | int
 class Resources:
     """Threads to use, and memory to stay within; an array that needs more than all of it is scored alone."""
 
-    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    memory_bytes: int = field(default_factory=lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+    workers: int = field(default_factory=resources.cores)
+    memory_bytes: int = field(default_factory=resources.default_memory_bytes)
 
 
 def score(

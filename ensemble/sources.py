@@ -1,5 +1,6 @@
 """Stored probabilities and labels, read as probabilities on any block of a target's grid."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,41 +15,110 @@ from ensemble.submission import Submission
 from ensemble.volume import Volume, open_volume
 
 
-class Field(Protocol):
-    """One class as one source has it."""
+class Readable(Protocol):
+    """An array with its grid: a volume, one inside a submission, or a part of one in memory."""
 
-    def probability(self, block: Grid, method: Method) -> np.ndarray:
-        """Probabilities on ``block``, float32."""
-        ...
+    place: str
 
-    def ids(self, block: Grid) -> np.ndarray | None:
-        """Object ids on ``block``, or None for a source that has none."""
-        ...
+    @property
+    def grid(self) -> Grid: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def read(self, block: Slices) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Held:
+    """A part of an array in memory."""
+
+    array: np.ndarray
+    grid: Grid
+    place: str
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    def read(self, block: Slices) -> np.ndarray:
+        return self.array[block]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of a volume."""
+
+    volume: Volume
+    index: int
+
+    @property
+    def place(self) -> str:
+        return self.volume.place
+
+    @property
+    def grid(self) -> Grid:
+        return self.volume.grid
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.volume.dtype
+
+    def read(self, block: Slices) -> np.ndarray:
+        return self.volume.read(block, self.index)
+
+
+def _held(volume: Readable, block: Grid) -> Held:
+    window = support(volume.grid, block)
+    return Held(volume.read(window), volume.grid.sub(window), volume.place)
+
+
+def _bytes(volume: Readable, block: Grid) -> int:
+    return math.prod(s.stop - s.start for s in support(volume.grid, block)) * volume.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class Probabilities:
-    """Stored probabilities; unsigned integers are shares of their largest value."""
+    """Stored probabilities of one class; unsigned integers are shares of their largest value."""
 
-    volume: Volume
-    channel: int | None = None
+    volume: Readable
     identity: str = ""
 
+    def over(self, block: Grid) -> "Probabilities":
+        """The same over ``block``, in memory. Raises VolumeError where values are no probabilities."""
+        held = _held(self.volume, block)
+        if held.array.dtype.kind != "u" and not (np.min(held.array) >= 0 and np.max(held.array) <= 1):
+            raise VolumeError(f"{held.place}: {_not_probabilities(held.array)}; write probabilities from 0 to 1")
+        return Probabilities(held)
+
+    def bytes_over(self, block: Grid) -> int:
+        """What ``over`` holds."""
+        return _bytes(self.volume, block)
+
     def probability(self, block: Grid, method: Method) -> np.ndarray:
-        window = support(self.volume.grid, block)
-        data = self.volume.read(window, self.channel)
+        data, source = self._around(block)
         if data.dtype.kind == "u":
-            scale = np.float32(1 / np.iinfo(data.dtype).max)
             if not data.any():
                 return np.zeros(block.shape, np.float32)
-            return resample(data * scale, self.volume.grid.sub(window), block, method)
-        data = data.astype(np.float32)
-        if not (np.min(data) >= 0 and np.max(data) <= 1):
-            raise VolumeError(f"{self.volume.place}: {_not_probabilities(data)}; write probabilities from 0 to 1")
-        return resample(data, self.volume.grid.sub(window), block, method)
+            data = data * _scale(data.dtype)
+        return resample(data, source, block, method)
+
+    def bounds(self, block: Grid) -> tuple[float, float]:
+        """The least and the highest value that the probabilities on ``block`` are made of."""
+        data, _ = self._around(block)
+        scale = _scale(data.dtype) if data.dtype.kind == "u" else 1
+        return float(data.min() * scale), float(data.max() * scale)
+
+    def _around(self, block: Grid) -> tuple[np.ndarray, Grid]:
+        window = support(self.volume.grid, block)
+        return self.volume.read(window), self.volume.grid.sub(window)
 
     def ids(self, block: Grid) -> None:
         return None
+
+
+def _scale(dtype: np.dtype) -> np.float32:
+    return np.float32(1 / np.iinfo(dtype).max)
 
 
 def _not_probabilities(data: np.ndarray) -> str:
@@ -56,26 +126,26 @@ def _not_probabilities(data: np.ndarray) -> str:
     return f"{bad} voxels are NaN" if bad else f"values run from {data.min():g} to {data.max():g}"
 
 
-class Readable(Protocol):
-    """A label array with its grid, on its own or inside a submission."""
-
-    place: str
-
-    @property
-    def grid(self) -> Grid: ...
-
-    def read(self, block: Slices) -> np.ndarray: ...
-
-
 @dataclass(frozen=True)
 class Labels:
     """A label volume: probability 1 where there is a label; resampled by the nearest voxel."""
 
     volume: Readable
-    identity: str
+    identity: str = ""
+
+    def over(self, block: Grid) -> "Labels":
+        return Labels(_held(self.volume, block))
+
+    def bytes_over(self, block: Grid) -> int:
+        """What ``over`` holds."""
+        return _bytes(self.volume, block)
 
     def probability(self, block: Grid, method: Method) -> np.ndarray:
         return (self.ids(block) > 0).astype(np.float32)
+
+    def bounds(self, block: Grid) -> tuple[float, float]:
+        ids = self.volume.read(support(self.volume.grid, block))
+        return float(ids.all()), float(ids.any())
 
     def ids(self, block: Grid) -> np.ndarray:
         window = support(self.volume.grid, block)

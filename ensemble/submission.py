@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import re
-import shutil
 import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,50 +17,42 @@ from typing import Any
 
 import numcodecs
 import numpy as np
-import zarr
 
+from ensemble.chunks import Chunked
 from ensemble.errors import SubmissionError, suggestion
 from ensemble.grid import Slices
 from ensemble.manifest import Target
 from ensemble.members import Members, open_members
-from ensemble.tiling import chunk_shape
 from ensemble.zarr2 import StoredArray, open_array, read_json
 
 Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is to do."""
 
-_COMPRESSOR = numcodecs.Zstd(level=1)
+_CODEC = numcodecs.Zstd(level=1, checksum=True)
+_STORED_CODEC = {"id": "zstd", "level": 1}
+"""Readers need not know of the checksum: it is part of each frame."""
+
 _STORED_FILE = re.compile(r"\.zarray|\.zattrs|\d+(\.\d+)*")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def create_array(root: Path, target: Target, name: str, dtype: np.dtype) -> zarr.Array:
+def create_array(root: Path, target: Target, name: str, dtype: np.dtype) -> Chunked:
     """The array of one class of one crop under ``root``, all background, replacing what was there.
 
     It lies on the target's grid exactly; chunks that stay background are never written.
     """
     grid = target.grid
-    place = Path(root) / target.group / name
-    if place.exists():
-        shutil.rmtree(place)
-    return zarr.create_array(
-        str(place),
-        shape=grid.shape,
-        chunks=chunk_shape(grid.shape),
-        dtype=np.dtype(dtype).newbyteorder("<"),
-        compressors=_COMPRESSOR,
-        filters=None,
-        fill_value=0,
-        order="C",
-        zarr_format=2,
-        chunk_key_encoding={"name": "v2", "separator": "."},
-        attributes={
-            "voxel_size": list(grid.voxel_size_nm),
-            "translation": list(grid.origin_nm),
-            "shape": list(grid.shape),
-        },
-        config={"write_empty_chunks": False},
-    )
+    attributes = {
+        "voxel_size": list(grid.voxel_size_nm),
+        "translation": list(grid.origin_nm),
+        "shape": list(grid.shape),
+    }
+    return Chunked.create(Path(root) / target.group / name, grid.shape, dtype, _CODEC, _STORED_CODEC, attributes)
+
+
+def reopen_array(root: Path, target: Target, name: str) -> Chunked:
+    """The array of one class of one crop, as ``create_array`` and what was written since left it."""
+    return Chunked.open(Path(root) / target.group / name, _CODEC)
 
 
 def write_group_files(root: Path, targets: Sequence[Target], attributes: Mapping[str, Any]) -> None:

@@ -5,30 +5,30 @@ Trees are ``{dataset}.zarr/{crop}/{class}`` or ``{dataset}/{crop}/{class}/s0``, 
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numcodecs
 import numpy as np
-import zarr
 
 from ensemble import taxonomy
-from ensemble.assemble import Crop, Probability, assemble
+from ensemble.assemble import Crop, assemble
+from ensemble.chunks import Chunked
 from ensemble.errors import VolumeError
 from ensemble.manifest import Target
 from ensemble.methods import Stage, Step
+from ensemble.mixing import Probability
 from ensemble.plan import CropPlan
 from ensemble.postprocess import POSTPROCESS
 from ensemble.progress import Progress
 from ensemble.recipe import Named, Route
 from ensemble.recipe import load as load_recipe
 from ensemble.sources import Probabilities
-from ensemble.tiling import chunk_shape
 from ensemble.volume import Volume, open_volume
+from ensemble.workspace import scratch_array
 
-_COMPRESSOR = numcodecs.Zstd(level=1)
+_CODEC = numcodecs.Zstd(level=1)
 _SHIPPED = {"binary": "baseline.yaml", "components": "components.yaml", "watershed": "watershed.yaml"}
 
 
@@ -62,7 +62,7 @@ def postprocess(
         target = Target(entry.crop, entry.dataset, entry.volume.grid, (entry.name,))
         route = _alone(rules.route(entry.name, target), entry.name, method)
         if not (out / entry.relative).exists():
-            _one(entry, target, route, out, workers)
+            _one(entry, target, route, out, workers, progress.say)
     progress.at(len(entries))
     return len(entries)
 
@@ -86,7 +86,7 @@ def _default(method: str) -> Step:
     return Step(entry, entry.parameters.model_validate(said).model_dump())
 
 
-def _one(entry: Entry, target: Target, route: Route, out: Path, workers: int) -> None:
+def _one(entry: Entry, target: Target, route: Route, out: Path, workers: int, say: Callable[[str], None]) -> None:
     place, part = out / entry.relative, out / f".{os.getpid()}.part"
     plan = CropPlan(target, {entry.name: route}, (entry.name,), ())
     field = Probabilities(entry.volume)
@@ -94,34 +94,21 @@ def _one(entry: Entry, target: Target, route: Route, out: Path, workers: int) ->
     try:
         attributes = dict(entry.volume.array.attrs)
 
-        def create(name: str, dtype: np.dtype) -> zarr.Array:
-            return _array(part / "result", target, dtype, attributes)
+        def create(name: str, dtype: np.dtype, *, keep: bool = False) -> Chunked:
+            shape = target.grid.shape
+            return Chunked.create(part / "result", shape, dtype, _CODEC, _CODEC.get_config(), attributes)
 
-        def scratch(name: str, dtype: np.dtype) -> zarr.Array:
-            return _array(part / name.replace(" ", "-"), target, dtype, {})
+        def scratch(name: str, dtype: np.dtype, *, keep: bool = False) -> Chunked:
+            return scratch_array(part, target, name, dtype, keep=keep)
 
         probability = Probability(plan, {(entry.name, "tree"): field})
-        assemble(Crop(plan, probability, scratch, create, workers), joint=False)
+        crop = Crop(plan, probability, scratch, create, workers=workers, say=say)
+        assemble(crop, (entry.name,), joint=False)
         place.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part / "result", place)
         _copy_group_files(entry, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _array(place: Path, target: Target, dtype: np.dtype, attributes: dict[str, Any]) -> zarr.Array:
-    shape = target.grid.shape
-    return zarr.create_array(
-        str(place),
-        shape=shape,
-        chunks=chunk_shape(shape),
-        dtype=dtype,
-        zarr_format=2,
-        compressors=_COMPRESSOR,
-        fill_value=0,
-        attributes=attributes,
-        overwrite=True,
-    )
 
 
 def _entries(root: Path) -> Iterator[Entry]:

@@ -54,6 +54,10 @@ class Volume:
     place: str
 
     @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    @property
     def chunks(self) -> tuple[int, int, int]:
         return (self.array.shards or self.array.chunks)[-3:]
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from ensemble import manifest, taxonomy
-from ensemble.assemble import Crop, Outcome, Probability, assemble
+from ensemble.assemble import Crop, Outcome, assemble, groups
 from ensemble.grid import Grid
 from ensemble.manifest import Target
 from ensemble.methods import Step
+from ensemble.mixing import Probability
 from ensemble.plan import CropPlan
 from ensemble.postprocess import POSTPROCESS
 from ensemble.recipe import Empty, Expression, Named, OfClasses, Route
@@ -36,6 +37,16 @@ class Given:
     def probability(self, block: Grid, method: str) -> np.ndarray:
         return self.values[self._place(block)]
 
+    def over(self, block: Grid) -> "Given":
+        return self
+
+    def bytes_over(self, block: Grid) -> int:
+        return 1 << 30  # so that bands are as small as can be
+
+    def bounds(self, block: Grid) -> tuple[float, float]:
+        here = self.values[self._place(block)]
+        return float(here.min()), float(here.max())
+
     def ids(self, block: Grid) -> np.ndarray | None:
         return None if self._ids is None else self._ids[self._place(block)]
 
@@ -53,22 +64,35 @@ def route(source: Expression = S, threshold: float = 0.5, weight=1.0, steps: tup
 
 
 def run(
-    routes: Mapping[str, Route], fields: Mapping[str, Given], *, joint: bool
+    routes: Mapping[str, Route], fields: Mapping[str, Given], *, joint: bool, workers: int = 1
 ) -> tuple[dict[str, np.ndarray], Outcome]:
     """The arrays as written, and the outcome."""
     written: dict[str, np.ndarray] = {}
 
-    def create(name: str, dtype: np.dtype) -> np.ndarray:
-        assert name not in written
-        written[name] = np.zeros(SHAPE, dtype)
+    def create(name: str, dtype: np.dtype, *, keep: bool = False) -> np.ndarray:
+        assert keep == (name in written)
+        if not keep:
+            written[name] = np.zeros(SHAPE, dtype)
         return written[name]
+
+    scratch: dict[str, np.ndarray] = {}
+
+    def temporary(name: str, dtype: np.dtype, *, keep: bool = False) -> np.ndarray:
+        if not keep or name not in scratch:
+            scratch[name] = np.zeros(SHAPE, dtype)
+        return scratch[name]
 
     target = Target("1", "d", GRID, tuple(sorted(routes, key=lambda n: taxonomy.classes()[n].id)))
     claimed = tuple(n for n in target.classes if not isinstance(routes[n].source, Empty))
     plan = CropPlan(target, dict(routes), claimed, ())
     probability = Probability(plan, {(name, "s"): field for name, field in fields.items()})
-    crop = Crop(plan, probability, lambda name, dtype: np.zeros(SHAPE, dtype), create)
-    return written, assemble(crop, joint=joint)
+    crop = Crop(plan, probability, temporary, create, workers)
+    total = Outcome()
+    for group in groups(plan, joint=joint):
+        outcome = assemble(crop, group, joint=joint)
+        total.decoding.update(outcome.decoding)
+        total.objects.update(outcome.objects)
+    return written, total
 
 
 def cloud(rng: np.random.Generator) -> Given:
@@ -254,19 +278,9 @@ def test_an_empty_prediction_is_ordinary() -> None:
 def test_threads_do_not_change_a_byte(workers: int) -> None:
     rng = np.random.default_rng(9)
     fields = {name: cloud(rng) for name in ("mito", "nuc", "cell", "er")}
-    target = Target("1", "d", GRID, ("nuc", "mito", "er", "cell"))
     routes = {
-        n: route(steps=CHAINS[taxonomy.is_instance(n)][2 if taxonomy.is_instance(n) else 1]) for n in target.classes
+        n: route(steps=CHAINS[taxonomy.is_instance(n)][2 if taxonomy.is_instance(n) else 1])
+        for n in ("nuc", "mito", "er", "cell")
     }
-    outs = []
-    for count in (1, workers):
-        plan = CropPlan(target, routes, target.classes, ())
-        arrays: dict[str, np.ndarray] = {}
-
-        def create(name: str, dtype: np.dtype, arrays=arrays) -> np.ndarray:
-            return arrays.setdefault(name, np.zeros(SHAPE, dtype))
-
-        probability = Probability(plan, {(name, "s"): field for name, field in fields.items()})
-        assemble(Crop(plan, probability, lambda n, d: np.zeros(SHAPE, d), create, count), joint=True)
-        outs.append(arrays)
-    assert all(np.array_equal(outs[0][name], outs[1][name]) for name in target.classes)
+    outs = [run(routes, fields, joint=True, workers=count)[0] for count in (1, workers)]
+    assert all(np.array_equal(outs[0][name], outs[1][name]) for name in routes)

@@ -96,6 +96,28 @@ def test_every_voxel_gets_the_codeword_with_the_most_evidence(problem) -> None:
         assert book.words[code] in allowed
 
 
+@settings(max_examples=100)
+@given(problems(), st.floats(0.001, 1))
+def test_words_that_cannot_win_within_bounds_are_left_out_and_nothing_else_changes(problem, width: float) -> None:
+    book, thresholds, weights, hard, seed = problem
+    rng = np.random.default_rng(seed)
+    centre = rng.choice([0.0, 0.02, 0.5, 0.98, 1.0], (len(book.classes), 1))
+    ps = np.clip(centre + rng.uniform(-width / 2, width / 2, (len(book.classes), 60)), 0, 1).astype(np.float32)
+    decoder = Decoder(book, thresholds, weights, hard)
+    words = decoder.survivors(ps.min(axis=1), ps.max(axis=1))
+    needed = {i: ps[i] for i in decoder.needed(words)}
+    short = decoder.decide(needed, words) if needed else np.full(60, words[0], np.uint8)
+    assert np.array_equal(short, decoder.decide(list(ps)))
+
+
+def test_where_every_class_is_sure_one_word_survives() -> None:
+    book = codebook(SCORED)
+    p = np.array([0.99 if name in ("cell", "mito", "mito_lum") else 0.0 for name in book.classes])
+    decoder = Decoder(book, (0.5,) * len(p), (1.0,) * len(p))
+    (word,) = decoder.survivors(p, p)
+    assert book.words[word] == {"cell", "mito", "mito_lum"}
+
+
 @settings(max_examples=40)
 @given(problems())
 def test_a_class_alone_is_p_above_its_threshold(problem) -> None:
@@ -152,7 +174,7 @@ def test_redeciding_keeps_ancestors_and_drops_the_class_with_all_below_it(proble
     decoder = Decoder(book, thresholds, weights, hard)
     codes = decoder.decide(ps)
     for lost in book.classes:
-        new = decoder.redecide(lambda: ps, codes, lost)
+        new = decoder.redecide(ps.__getitem__, codes, lost)
         gone = {c for c in book.classes if taxonomy.leaf(c) < taxonomy.leaf(lost)} | {lost}
         for before, after in zip(codes, new, strict=True):
             old = book.words[before]

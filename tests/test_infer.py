@@ -1,5 +1,6 @@
 """Inference: what MONAI's sliding window gives, where it lies in nm, and what happens at borders."""
 
+import errno
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,9 @@ from monai.networks.nets import UNet
 from scipy import ndimage
 from volumes import noise, write_em
 
-from ensemble import infer, plan, recipe
+from ensemble import infer, plan, recipe, sums
 from ensemble.em import EM
-from ensemble.errors import VolumeError
+from ensemble.errors import EnsembleError, VolumeError
 from ensemble.grid import Grid
 from ensemble.manifest import Target
 from ensemble.resample import resample
@@ -70,11 +71,11 @@ def predicted(one: plan.Job, em: EM, network: torch.nn.Module, **more) -> np.nda
     """Probabilities as floats, before they are stored."""
     out = np.zeros((len(one.classes), *one.stored.shape), np.float32)
     run = infer.Runner.of(network, one, torch.device("cpu"), "32")
-    keep, infer.quantised = infer.quantised, lambda p: p
+    keep, sums.quantised = sums.quantised, lambda p: p
     try:
         infer.predict(one, run, run.batch_size(), infer.frame_reader(one, em.tissue(one)), out, **more)
     finally:
-        infer.quantised = keep
+        sums.quantised = keep
     return out
 
 
@@ -111,6 +112,59 @@ def test_it_is_stored_within_1_in_510(tmp_path, network) -> None:
     stored = np.zeros((3, *one.stored.shape), np.uint8)
     infer.predict(one, run, run.batch_size(), infer.frame_reader(one, em.tissue(one)), stored)
     assert np.abs(stored / 255 - monai(array, network)[order(one)]).max() <= 1 / 510 + 1e-5
+
+
+@pytest.mark.parametrize(("shape", "voxel_nm"), [((61, 50, 70), 8), ((33, 24, 90), 16), ((45, 30, 40), 4)])
+def test_partial_sums_on_disk_give_the_same_bytes(tmp_path, network, shape, voxel_nm) -> None:
+    _, grid, em = a_volume(tmp_path, shape)
+    target = Target("1", "d", Grid(tuple(n * 8 // voxel_nm for n in shape), (voxel_nm,) * 3, grid.origin_nm), CLASSES)
+    one = job(tmp_path, target, em, card())
+    run = infer.Runner.of(network, one, torch.device("cpu"), "32")
+    outs = []
+    for memory_bytes in (None, one.sum_bytes - 1):
+        stored = np.zeros((3, *one.stored.shape), np.uint8)
+        read, scratch = infer.frame_reader(one, em.tissue(one)), tmp_path / "scratch"
+        infer.predict(one, run, run.batch_size(), read, stored, memory_bytes=memory_bytes, scratch=scratch)
+        outs.append(stored)
+    assert outs[0].any()
+    assert np.array_equal(*outs)
+    assert not list(scratch.iterdir())
+
+
+def test_a_disk_without_room_for_partial_sums_is_told(tmp_path, network, monkeypatch) -> None:
+    _, grid, em = a_volume(tmp_path, (30, 40, 50))
+    one = job(tmp_path, Target("1", "d", grid, CLASSES), em, card())
+    run = infer.Runner.of(network, one, torch.device("cpu"), "32")
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    stored = np.zeros((3, *one.stored.shape), np.uint8)
+    read = infer.frame_reader(one, em.tissue(one))
+    with pytest.raises(EnsembleError, match="the disk is full: partial sums need"):
+        infer.predict(one, run, 1, read, stored, memory_bytes=0, scratch=tmp_path / "scratch")
+
+
+@pytest.mark.parametrize("where", ["read", "write"])
+def test_what_fails_while_the_network_computes_is_told_as_it_is(tmp_path, network, where: str) -> None:
+    _, grid, em = a_volume(tmp_path, (60, 40, 50))
+    one = job(tmp_path, Target("1", "d", grid, CLASSES), em, card())
+    run = infer.Runner.of(network, one, torch.device("cpu"), "32")
+    read = infer.frame_reader(one, em.tissue(one))
+
+    class Full:
+        def __setitem__(self, *_: object) -> None:
+            raise OSError(errno.ENOSPC, "no space")
+
+    def damaged(block) -> np.ndarray:
+        if block[0].start > 0:
+            raise VolumeError("chunk 3.0.0 cannot be read")
+        return read(block)
+
+    stored = Full() if where == "write" else np.zeros((3, *one.stored.shape), np.uint8)
+    with pytest.raises(OSError if where == "write" else VolumeError):
+        infer.predict(one, run, 1, damaged if where == "read" else read, stored)
 
 
 class Mean(torch.nn.Module):

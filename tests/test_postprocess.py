@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed as skimage_watershed
 
-from ensemble.components import Components, Kept, Split
+from ensemble.components import Components, Kept
 from ensemble.grid import Grid
 from ensemble.methods import Stage, Step
 from ensemble.postprocess import (
@@ -27,7 +27,8 @@ from ensemble.postprocess import (
     smooth,
     watershed,
 )
-from ensemble.tiling import slabs
+from ensemble.split import Split
+from ensemble.tiling import CHUNK, blocks, slabs
 
 ISOTROPIC = (8.0, 8.0, 8.0)
 
@@ -199,6 +200,22 @@ def test_keep_ids_splits_touching_objects_and_hands_unlabelled_voxels_to_a_neigh
     assert full.ravel().tolist() == [1, 1, 2, 2]
 
 
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 10**6))
+def test_a_large_component_has_the_same_objects_but_for_ties(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = balls((64, 64, 64), rng.uniform(96, 416, (9, 3)).tolist(), rng.uniform(56, 88, 9).tolist(), ISOTROPIC)
+    mask = cc3d.largest_k(mask, k=1, connectivity=6) > 0
+    exact = watershed(mask, ISOTROPIC, None, min_distance_voxels=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ensemble.postprocess._LARGE_VOXELS", 0)
+        quick = watershed(mask, ISOTROPIC, None, min_distance_voxels=5)
+    assert np.array_equal(quick > 0, mask)
+    assert exact.max() == quick.max()
+    pairs = np.unique(np.stack([exact[mask], quick[mask]]), axis=1, return_counts=True)[1]
+    assert np.sort(pairs)[-int(exact.max()) :].sum() > 0.9 * mask.sum()
+
+
 # slab by slab
 
 
@@ -210,7 +227,11 @@ def test_components_by_slabs_are_those_of_the_whole(connectivity: int, seed: int
     grid = Grid(mask.shape, ISOTROPIC, (0, 0, 0))
     probability = np.random.default_rng(seed).random(mask.shape, dtype=np.float32)
     found = Components(
-        grid, lambda a, b: mask[a:b], connectivity=connectivity, probability=lambda a, b: probability[a:b]
+        grid,
+        lambda block: mask[block],
+        connectivity=connectivity,
+        probability=lambda block: probability[block],
+        workers=1 + seed % 2,
     )
     got = whole(found, grid)
     assert same_up_to_ids(got, cc3d.connected_components(mask, connectivity=connectivity))
@@ -219,14 +240,44 @@ def test_components_by_slabs_are_those_of_the_whole(connectivity: int, seed: int
         assert found.objects.size_voxels[k] == own.sum()
         assert [slice(a, b) for a, b in zip(found.objects.start[k], found.objects.stop[k], strict=True)] == list(box)
         assert found.objects.peak_probability[k] == probability[own].max()
-        assert own[tuple(found.inside[k])]
         touches = any(s.start == 0 or s.stop == n for s, n in zip(box, mask.shape, strict=True))
         assert found.objects.touches_border[k] == touches
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10**6))
+def test_components_of_the_blocks_that_are_occupied_are_those_of_the_whole(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((130, 300, 270), bool)
+    for corner in rng.integers(0, [100, 280, 250], (12, 3)):
+        mask[tuple(slice(c, c + n) for c, n in zip(corner, rng.integers(1, 40, 3), strict=True))] = True
+    grid = Grid(mask.shape, ISOTROPIC, (0, 0, 0))
+    occupied = np.zeros([-(-n // c) for n, c in zip(mask.shape, CHUNK, strict=True)], bool)
+    for block in blocks(mask.shape):
+        occupied[tuple(s.start // c for s, c in zip(block, CHUNK, strict=True))] = mask[block].any()
+    read: list[int] = []
+
+    def reader(block) -> np.ndarray:
+        read.append(mask[block].size)
+        return mask[block]
+
+    found = Components(grid, reader, occupied=occupied, workers=2)
+    first_pass = sum(read)
+    everything = Components(grid, lambda block: mask[block])
+    got = whole(found, grid)
+    assert np.array_equal(got, whole(everything, grid))
+    assert first_pass <= 1.1 * mask.size
+    for start, stop in slabs(grid.shape[0]):
+        box = found.touched(start, stop)
+        outside = got[start:stop].copy()
+        if box is not None:
+            outside[:, box[1], box[2]] = 0
+        assert not outside.any()
+
+
 def test_no_mask_has_no_components() -> None:
     grid = Grid((130, 5, 5), ISOTROPIC, (0, 0, 0))
-    found = Components(grid, lambda a, b: np.zeros((b - a, 5, 5), bool))
+    found = Components(grid, lambda block: np.zeros((block[0].stop - block[0].start, 5, 5), bool))
     assert len(found.objects) == 0
     assert not whole(found, grid).any()
 
@@ -246,6 +297,54 @@ def test_watershed_by_components_and_slabs_is_the_watershed_of_each_component(se
         assert same_up_to_ids(np.where(alone, got[around], 0), expected)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_component_too_large_for_the_memory_is_cut_on_larger_voxels_and_told(workers: int) -> None:
+    centres = [(300, 300, 300), (300, 300, 620), (300, 620, 460), (600, 460, 460)]
+    mask = balls((120, 110, 110), centres, [180] * 4, ISOTROPIC)
+    mask[2:5, 2:5, 2:5] = True  # a small one elsewhere
+    mask[100:104, 3:8, 60:90] = True
+    grid = Grid(mask.shape, ISOTROPIC, (0, 0, 0))
+    method = POSTPROCESS.by_name["watershed"]
+    for said, seeds in (
+        ({"min_distance_nm": 100.0}, None),
+        ({"min_distance_voxels": 12}, None),
+        ({"min_distance_nm": 9.0, "seeds_from": "nuc"}, 1),
+    ):
+        step = Step(method, method.parameters.model_validate(said).model_dump())
+        nuclei = balls(mask.shape, centres, [60] * 4, ISOTROPIC)
+        pick = None if seeds is None else lambda block, nuclei=nuclei: nuclei[block]
+        lines: list[str] = []
+        results = []
+        for memory_bytes in (2 << 30, 20 << 20):
+            components = Components(grid, lambda block: mask[block], workers=workers)
+            cut = Split(
+                components,
+                grid,
+                step,
+                lambda block: mask[block],
+                np.zeros(mask.shape, np.uint32),
+                pick,
+                workers=workers,
+                say=lines.append,
+                memory_bytes=memory_bytes,
+            )
+            labels = whole(cut, grid)
+            assert np.array_equal(labels > 0, mask)
+            assert np.array_equal(np.bincount(labels.ravel())[1:], cut.objects.size_voxels)
+            for k, box in enumerate(ndimage.find_objects(labels.astype(np.int32))):
+                assert all(
+                    s.start >= a and s.stop <= b
+                    for s, a, b in zip(box, cut.objects.start[k], cut.objects.stop[k], strict=True)
+                )
+            results.append(labels)
+        exact, coarse = results
+        assert exact.max() == coarse.max() >= 6
+        assert len(lines) == 1
+        assert "2x larger voxels" in lines[0]
+        pairs = np.unique(np.stack([exact[mask], coarse[mask]]), axis=1, return_counts=True)[1]
+        assert np.sort(pairs)[-int(exact.max()) :].sum() > 0.97 * mask.sum()
+
+
 def test_touching_objects_stay_apart_after_the_size_filter() -> None:
     mask = balls((30, 30, 60), [(120, 120, 110), (120, 120, 230), (120, 120, 420)], [75, 75, 20], ISOTROPIC)
     grid = Grid(mask.shape, ISOTROPIC, (0, 0, 0))
@@ -260,7 +359,7 @@ def test_touching_objects_stay_apart_after_the_size_filter() -> None:
 def split_objects(mask: np.ndarray, grid: Grid, parameters: dict) -> Split:
     method = POSTPROCESS.by_name["watershed"]
     step = Step(method, method.parameters.model_validate(parameters).model_dump())
-    components = Components(grid, lambda a, b: mask[a:b])
+    components = Components(grid, lambda block: mask[block])
     return Split(components, grid, step, lambda block: mask[block], np.zeros(mask.shape, np.uint32))
 
 
@@ -269,4 +368,5 @@ def split(mask: np.ndarray, grid: Grid, parameters: dict) -> np.ndarray:
 
 
 def whole(labelled, grid: Grid) -> np.ndarray:
-    return np.concatenate([labelled.slab(a, b) for a, b in slabs(grid.shape[0])])
+    planes = (slice(0, grid.shape[1]), slice(0, grid.shape[2]))
+    return np.concatenate([labelled.read((slice(a, b), *planes)) for a, b in slabs(grid.shape[0])])

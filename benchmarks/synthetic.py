@@ -1,0 +1,187 @@
+"""Stored probabilities for every crop of the official manifest, as trained networks would have left them.
+
+A scene is a periodic volume of tissue, 256 voxels to a side: two cells with extracellular space, nuclei with
+their envelope and chromatin, mitochondria, a reticulum and the small organelles. A class's probability is its
+mask blurred over a voxel or two, with noise near structures, some half-sure false alarms, and next to nothing
+elsewhere. A crop is tiled with the scene of its scale, so that each distinct chunk is compressed once only.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numcodecs
+import numpy as np
+from scipy import ndimage
+
+from ensemble import taxonomy
+from ensemble.grid import Grid
+from ensemble.manifest import Target
+
+SIDE = 256
+CHUNK = (64, 128, 128)
+RECIPE = """
+name: full
+sources:
+  multi: {predictions: "{root}/multi/{dataset}.zarr/{crop}/{class}"}
+  mito_4nm: {predictions: "{root}/mito_4nm/{dataset}.zarr/{crop}/{class}"}
+defaults: {source: multi, threshold: 0.5}
+classes:
+  mito:
+    source: {mean: {mito_4nm: 2, multi: 1}}
+    postprocess: [{watershed: {min_distance_nm: 150}}, {drop_small: {min_size_nm3: 1.0e6}}]
+    when:
+      - {voxel_size_nm: ">=12", source: multi}
+  nuc: {postprocess: [{components: {}}, {drop_small: {min_size_nm3: 1.0e7}}]}
+  cell: {postprocess: [{watershed: {min_distance_nm: 500, seeds_from: nuc}}, {drop_small: {min_size_nm3: 1.0e7}}]}
+  ves: {postprocess: [{watershed: {min_distance_nm: 40}}, {drop_small: {min_size_nm3: 2.0e4}}]}
+  endo: {postprocess: [{watershed: {min_distance_nm: 80}}, {drop_small: {min_size_nm3: 1.0e5}}]}
+  lyso: {postprocess: [{components: {}}, {drop_small: {min_size_nm3: 1.0e5}}]}
+  ld: {postprocess: [{watershed: {min_distance_nm: 80}}, {drop_small: {min_size_nm3: 1.0e5}}]}
+  perox: {postprocess: [{components: {}}, {drop_small: {min_size_nm3: 1.0e5}}]}
+  np: {postprocess: [{components: {}}, {drop_small: {min_size_nm3: 1.0e4}}]}
+  mt: {postprocess: [{components: {}}, {drop_small: {min_size_nm3: 1.0e4}}]}
+consistency: joint
+"""
+_CODEC = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE)
+
+
+def _waves(rng: np.random.Generator, sigma: float) -> np.ndarray:
+    """A smooth periodic field with values spread evenly over 0 ... 1."""
+    field = ndimage.gaussian_filter(rng.normal(size=(SIDE // 2,) * 3).astype(np.float32), sigma / 2, mode="wrap")
+    field = ndimage.zoom(field, 2, order=1, mode="grid-wrap", grid_mode=True)
+    knots = np.quantile(field[::4, ::4, ::4], np.linspace(0, 1, 257))
+    return np.interp(field, knots, np.linspace(0, 1, 257)).astype(np.float32)
+
+
+class _Scene:
+    """Atoms by name, painted one over the other into a periodic volume."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.names = ["cyto"]
+        self.atoms = np.zeros((SIDE,) * 3, np.uint8)
+
+    def paint(self, name: str, where: np.ndarray) -> None:
+        if name not in self.names:
+            self.names.append(name)
+        self.atoms[where] = self.names.index(name)
+
+    def balls(self, parts: Sequence[tuple[str, float]], count: int, radius: tuple[float, float]) -> None:
+        """Ellipsoids in the cytosol; ``parts`` from outside in: (atom, share of the radius it reaches to)."""
+        cytosol = np.argwhere(self.atoms[::4, ::4, ::4] == 0) * 4
+        for centre in cytosol[self.rng.integers(len(cytosol), size=count)]:
+            radii = self.rng.uniform(*radius, 3)
+            reach = int(radii.max()) + 2
+            index = np.ix_(*((np.arange(c - reach, c + reach + 1) % SIDE) for c in centre))
+            z, y, x = np.ogrid[-reach : reach + 1, -reach : reach + 1, -reach : reach + 1]
+            r = np.sqrt((z / radii[0]) ** 2 + (y / radii[1]) ** 2 + (x / radii[2]) ** 2)
+            view = self.atoms[index]
+            free = view == 0
+            for name, share in parts:
+                if name not in self.names:
+                    self.names.append(name)
+                view[free & (r <= share)] = self.names.index(name)
+            self.atoms[index] = view
+
+
+def _tissue(seed: int, unit: float) -> _Scene:
+    """``unit``: size of an organelle's membrane in voxels; organelles scale with it."""
+    scene = _Scene(seed)
+    rng = scene.rng
+    cell = _waves(rng, 28)
+    scene.paint("ecs", cell < 0.12)
+    scene.paint("pm", (cell >= 0.12) & (cell < 0.12 + 0.008 * unit))
+    nucleus = np.minimum(_waves(rng, 34), (cell - 0.25) * 4)
+    width = 0.006 * unit
+    scene.paint("ne_mem", nucleus > 0.8 - 3 * width)
+    scene.paint("ne_lum", nucleus > 0.8 - 2 * width)
+    scene.paint("ne_mem", nucleus > 0.8 - width)
+    pores = _waves(rng, 3) > 0.93
+    envelope = (nucleus > 0.8 - 3 * width) & (nucleus <= 0.8)
+    scene.paint("np_out", envelope & pores)
+    scene.paint("np_in", envelope & (_waves(rng, 2) > 0.97))
+    inside = nucleus > 0.8
+    chromatin = _waves(rng, 6)
+    scene.paint("nucpl", inside)
+    scene.paint("hchrom", inside & (chromatin > 0.7))
+    scene.paint("echrom", inside & (chromatin < 0.3))
+    free = scene.atoms == 0
+    reticulum = np.abs(_waves(rng, 10) - 0.5)
+    scene.paint("er_mem", free & (reticulum < 0.016 * unit))
+    scene.paint("er_lum", free & (reticulum < 0.008 * unit))
+    scene.paint("eres_mem", free & (reticulum < 0.016 * unit) & (_waves(rng, 8) > 0.97))
+    shell = [("mem", 1.0), ("lum", 0.8)]
+    scene.balls([("mito_mem", 1.0), ("mito_lum", 0.85), ("mito_ribo", 0.15)], 60, (10 * unit, 20 * unit))
+    for name, count, radius in (
+        ("golgi", 12, (5, 10)),
+        ("endo", 25, (4, 7)),
+        ("lyso", 12, (5, 9)),
+        ("ld", 14, (6, 11)),
+        ("perox", 16, (4, 6)),
+        ("eres", 10, (2, 4)),
+        ("ves", 500, (1.5, 2.5)),
+    ):
+        scene.balls([(f"{name}_{part}", share) for part, share in shell], count, (radius[0] * unit, radius[1] * unit))
+    scene.balls([("mt_out", 1.0), ("mt_in", 0.6)], 300, (1.5, 5))
+    return scene
+
+
+def _probability(scene: _Scene, name: str, seed: int) -> np.ndarray:
+    """uint8 (256, 256, 256)."""
+    rng = np.random.default_rng([seed, taxonomy.classes()[name].id])
+    held = np.array([atom in taxonomy.leaf(name) for atom in scene.names], np.float32)
+    mask = held[scene.atoms]
+    p = 0.97 * ndimage.gaussian_filter(mask, 0.8, mode="wrap")
+    near = (p > 0.01).astype(np.float32)
+    p += near * rng.normal(scale=0.04, size=p.shape).astype(np.float32)
+    alarms = ndimage.gaussian_filter(rng.normal(size=(SIDE // 8,) * 3), 1, mode="wrap")
+    alarms = ndimage.zoom(alarms / alarms.std(), 8, order=1, mode="grid-wrap", grid_mode=True)
+    p = np.maximum(p, 0.35 * (alarms > 2.8))
+    p = np.maximum(p, np.where(rng.random(p.shape, np.float32) < 0.02, np.float32(0.006), 0))
+    return np.rint(255 * np.clip(p, 0, 1)).astype(np.uint8)
+
+
+def write(root: Path, targets: Sequence[Target]) -> None:
+    """The probabilities of all the targets under ``root``, with ``recipe.yaml``."""
+    for seed, unit, fitting in ((1, 1.0, (0, 12)), (2, 0.6, (12, 20)), (3, 0.4, (20, 100))):
+        crops = [t for t in targets if fitting[0] <= max(t.grid.voxel_size_nm) < fitting[1]]
+        scene = _tissue(seed, unit)
+        for name in sorted({name for target in crops for name in target.classes}):
+            tile = _probability(scene, name, seed)
+            for target in crops:
+                if name in target.classes:
+                    nm = max(8.0, round(max(target.grid.voxel_size_nm)))
+                    _write(root / "multi", target, name, target.grid.covering((nm,) * 3), tile)
+            if name == "mito" and seed == 1:
+                fine = ndimage.zoom(tile, 2, order=1, mode="grid-wrap", grid_mode=True)
+                for target in crops:
+                    _write(root / "mito_4nm", target, name, target.grid.covering((4.0,) * 3), fine)
+    (root / "recipe.yaml").write_text(RECIPE.lstrip())
+
+
+def _write(root: Path, target: Target, name: str, grid: Grid, tile: np.ndarray) -> None:
+    place = root / f"{target.dataset}.zarr" / target.group / name
+    place.mkdir(parents=True, exist_ok=True)
+    metadata = {
+        "zarr_format": 2,
+        "shape": list(grid.shape),
+        "chunks": list(CHUNK),
+        "dtype": "|u1",
+        "compressor": _CODEC.get_config(),
+        "filters": None,
+        "fill_value": 0,
+        "order": "C",
+    }
+    attributes = {"voxel_size": list(grid.voxel_size_nm), "translation": list(grid.origin_nm)}
+    (place / ".zarray").write_text(json.dumps(metadata))
+    (place / ".zattrs").write_text(json.dumps(attributes))
+    around = [n // c for n, c in zip(tile.shape, CHUNK, strict=True)]
+    encoded: dict[tuple[int, ...], bytes] = {}
+    for chunk in np.ndindex(*(-(-n // c) for n, c in zip(grid.shape, CHUNK, strict=True))):
+        key = tuple(i % n for i, n in zip(chunk, around, strict=True))
+        if key not in encoded:
+            part = tile[tuple(slice(k * c, (k + 1) * c) for k, c in zip(key, CHUNK, strict=True))]
+            encoded[key] = _CODEC.encode(np.ascontiguousarray(part)) if part.any() else b""
+        if encoded[key]:
+            (place / ".".join(map(str, chunk))).write_bytes(encoded[key])

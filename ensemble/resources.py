@@ -1,0 +1,39 @@
+"""What this machine lends a process: cores and memory, the limits of its control group respected."""
+
+import math
+import os
+from pathlib import Path
+
+_GROUPS = Path("/sys/fs/cgroup")
+_MIB = 1 << 20
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _first_line("cpu.max", "cpu/cpu.cfs_quota_us").partition(" ")
+    if quota.isdigit() and period.isdigit() and int(period):
+        allowed = min(allowed, math.ceil(int(quota) / int(period)))
+    return max(1, allowed)
+
+
+def memory_bytes() -> int:
+    """Memory this process may use."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _first_line("memory.max", "memory/memory.limit_in_bytes")
+    return min(physical, int(limit)) if limit.isdigit() and int(limit) > _MIB else physical
+
+
+def default_memory_bytes() -> int:
+    """Half of that: what a build or a scoring stays within unless told otherwise."""
+    return memory_bytes() // 2
+
+
+def _first_line(*names: str) -> str:
+    """Of the first of the control group's files that is there; the namespace's root is the process's group."""
+    for name in names:
+        try:
+            return (_GROUPS / name).read_text().splitlines()[0].strip()
+        except (OSError, IndexError):
+            continue
+    return ""

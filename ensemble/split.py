@@ -1,0 +1,263 @@
+"""Cutting components into objects one by one, those too large to hold on a coarser grid."""
+
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+
+from ensemble.components import Labelled, ReadBlock
+from ensemble.grid import Grid, Slices
+from ensemble.methods import Step
+from ensemble.postprocess import Objects
+from ensemble.tiling import CHUNK, slabs
+
+BYTES_PER_VOXEL = 40
+"""About what cutting takes at its peak for each voxel of a component's box."""
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A component's labels on its box, numbered from 1, and the table of its objects."""
+
+    block: Slices
+    labels: np.ndarray
+    objects: Objects
+
+
+class Split:
+    """Every component cut into its objects by a labelling step, kept in a scratch array.
+
+    26-connected components never touch, so each is cut alone, inside its box and one voxel around it: the
+    distances there are those of the whole volume. A component whose box would take more than ``memory_bytes``
+    is cut on voxels a power of two as large, which ``say`` is told. ``scratch`` is an array-like (z, y, x) of
+    uint32 zeros. The result does not depend on ``workers``.
+    """
+
+    objects: Objects
+
+    def __init__(
+        self,
+        components: Labelled,
+        grid: Grid,
+        step: Step,
+        read: ReadBlock,
+        scratch: np.ndarray,
+        seeds: ReadBlock | None = None,
+        *,
+        workers: int = 1,
+        say: Callable[[str], None] = lambda line: None,
+        memory_bytes: int = 2 << 30,
+    ) -> None:
+        self._components, self._grid, self._step = components, grid, step
+        self._read, self._seeds, self._scratch = read, seeds, scratch
+        self._say = say
+        self._most_voxels = memory_bytes // BYTES_PER_VOXEL
+        self._tables: list[Objects] = []
+        self._count = 0
+        table = components.objects
+        first, last = table.start[:, 0] // CHUNK[0], (table.stop[:, 0] - 1) // CHUNK[0]
+        with ThreadPoolExecutor(workers) as pool:
+            for number, (start, stop) in enumerate(slabs(grid.shape[0])):
+                here = [int(i) for i in np.flatnonzero(first == number)]
+                small = [i for i in here if last[i] == number and self._factor(self._around(i)) == 1]
+                for index in sorted(set(here) - set(small)):
+                    self._cut_one(index)
+                self._in_slab(small, start, stop, pool)
+        self.objects = _concatenated(self._tables, grid.voxel_volume_nm3)
+
+    def _cut_one(self, index: int) -> None:
+        """Cut a component that does not lie in one slab, or is large."""
+        block = self._around(index)
+        factor = self._factor(block)
+        if factor > 1:
+            self._cut_coarsely(index, block, factor)
+            return
+        numbered = self._numbered(self._cut(self._alone(index, block), block, index))
+        for part in self._parts(block):
+            labels = numbered[_inside(part, block)]
+            self._scratch[part] = np.where(labels > 0, labels, np.asarray(self._scratch[part]))
+
+    def _in_slab(self, indices: list[int], start: int, stop: int, pool: ThreadPoolExecutor) -> None:
+        box = self._components.touched(start, stop)
+        if not indices or box is None:
+            return
+        box = tuple(
+            slice(s.start // c * c, min(-(-s.stop // c) * c, n))
+            for s, c, n in zip(box, CHUNK, self._grid.shape, strict=True)
+        )
+        ids, out = self._components.read(box), np.array(self._scratch[box])
+        group: list[tuple[int, Slices]] = []
+        voxels = 0
+        for index in indices:
+            group.append((index, self._around(index)))
+            voxels += math.prod(s.stop - s.start for s in group[-1][1])
+            if voxels > self._most_voxels // 2:
+                self._cut_group(group, ids, out, box, pool)
+                group, voxels = [], 0
+        self._cut_group(group, ids, out, box, pool)
+        self._scratch[box] = out
+
+    def _cut_group(
+        self, group: list[tuple[int, Slices]], ids: np.ndarray, out: np.ndarray, box: Slices, pool: ThreadPoolExecutor
+    ) -> None:
+        def one(item: tuple[int, Slices]) -> _Cut:
+            index, block = item
+            # a box that ends with the slab still has background around it in the volume
+            inside = tuple(slice(max(b.start, x.start), min(b.stop, x.stop)) for b, x in zip(block, box, strict=True))
+            mask = np.zeros([s.stop - s.start for s in block], bool)
+            mask[_inside(inside, block)] = ids[_inside(inside, box)] == index + 1
+            return self._cut(mask, block, index)
+
+        for cut in pool.map(one, group):
+            numbered = self._numbered(cut)
+            inside = tuple(
+                slice(max(b.start, x.start), min(b.stop, x.stop)) for b, x in zip(cut.block, box, strict=True)
+            )
+            view, labels = out[_inside(inside, box)], numbered[_inside(inside, cut.block)]
+            np.copyto(view, labels, where=labels > 0)
+
+    def _around(self, index: int) -> Slices:
+        table = self._components.objects
+        box = tuple(slice(int(a) - 1, int(b) + 1) for a, b in zip(table.start[index], table.stop[index], strict=True))
+        return self._grid.clip(box)
+
+    def _parts(self, block: Slices) -> Iterator[Slices]:
+        """The block, slab by slab."""
+        for start, stop in slabs(self._grid.shape[0]):
+            z = slice(max(start, block[0].start), min(stop, block[0].stop))
+            if z.stop > z.start:
+                yield (z, *block[1:])
+
+    def _alone(self, index: int, block: Slices) -> np.ndarray:
+        """The component's voxels in its box."""
+        mask = cc3d.connected_components(
+            self._read(block).view(np.uint8), connectivity=26, out_dtype=np.uint32, binary_image=True
+        )
+        return mask == mask[self._a_voxel(index, block)]
+
+    def _a_voxel(self, index: int, block: Slices) -> tuple[int, ...]:
+        """Where in its box the component is, in the first plane it has."""
+        start, stop = (bound[index] for bound in (self._components.objects.start, self._components.objects.stop))
+        plane = (
+            slice(int(start[0]), int(start[0]) + 1),
+            *(slice(int(a), int(b)) for a, b in zip(start[1:], stop[1:], strict=True)),
+        )
+        where = np.unravel_index(
+            int(np.argmax(self._components.read(plane) == index + 1)), [s.stop - s.start for s in plane]
+        )
+        return tuple(int(w) + p.start - b.start for w, p, b in zip(where, plane, block, strict=True))
+
+    def _cut(self, mask: np.ndarray, block: Slices, index: int) -> _Cut:
+        seeds = self._seeds(block) if self._seeds else None
+        labels = np.asarray(self._step(mask, self._grid.voxel_size_nm, seeds))
+        return _Cut(block, labels, self._table(labels, [s.start for s in block], 1, index, None))
+
+    def _table(
+        self, labels: np.ndarray, corner: list[int], factor: int, index: int, sizes: np.ndarray | None
+    ) -> Objects:
+        statistics = cc3d.statistics(labels, no_slice_conversion=True)
+        boxes = statistics["bounding_boxes"][1:].astype(np.int64)
+        table = self._components.objects
+        starts = np.maximum(boxes[:, 0::2] * factor + corner, table.start[index])
+        stops = np.minimum((boxes[:, 1::2] + 1) * factor + corner, table.stop[index])
+        sizes = np.asarray(statistics["voxel_counts"][1:], np.int64) if sizes is None else sizes
+        border = ((starts == 0) | (stops == self._grid.shape)).any(axis=1)
+        peak = np.full(len(sizes), table.peak_probability[index], np.float32)
+        return Objects(sizes, starts, stops, border, peak, self._grid.voxel_volume_nm3)
+
+    def _numbered(self, cut: _Cut) -> np.ndarray:
+        """The labels, numbered on from those before."""
+        self._tables.append(cut.objects)
+        offset, self._count = self._count, self._count + len(cut.objects)
+        shifted = np.arange(len(cut.objects) + 1, dtype=np.uint32) + np.uint32(offset)
+        shifted[0] = 0
+        return np.take(shifted, cut.labels)
+
+    # -- components too large to hold
+
+    def _factor(self, block: Slices) -> int:
+        """How much larger voxels must be for the box to fit, a power of two."""
+        factor, shape = 1, [s.stop - s.start for s in block]
+        while math.prod(-(-n // factor) + 1 for n in shape) > self._most_voxels and factor < max(shape):
+            factor *= 2
+        return factor if math.prod(shape) > self._most_voxels else 1
+
+    def _cut_coarsely(self, index: int, block: Slices, factor: int) -> None:
+        """Cut the component as it is on larger voxels, those that hold any of it."""
+        size = int(self._components.objects.size_voxels[index])
+        self._say(
+            f"a component of {size:,} voxels is too large for the memory and is cut on {factor}x larger voxels "
+            "(--memory gives more)"
+        )
+        corner = [s.start // factor * factor for s in block]
+        shape = [-(-(s.stop - c) // factor) for s, c in zip(block, corner, strict=True)]
+        mask = np.zeros(shape, bool)
+        seeds = None if self._seeds is None else np.zeros(shape, np.int64)
+        for part in self._parts(block):
+            place, start = _coarse_place(part, corner, factor)
+            mask[place] |= _largest(self._components.read(part) == index + 1, start, factor)
+            if seeds is not None:
+                found = np.asarray(self._seeds(part)).astype(np.int64)
+                np.maximum(seeds[place], _largest(found, start, factor), out=seeds[place])
+        voxel_nm = tuple(v * factor for v in self._grid.voxel_size_nm)
+        labels = np.asarray(_coarser(self._step, factor)(mask, voxel_nm, seeds))
+        sizes = np.zeros(int(labels.max()) + 1, np.int64)
+        offset = self._count
+        for part in self._parts(block):
+            place, start = _coarse_place(part, corner, factor)
+            fine = labels[place]
+            for axis in range(3):
+                fine = np.repeat(fine, factor, axis=axis)
+            fine = fine[tuple(slice(s, s + p.stop - p.start) for s, p in zip(start, part, strict=True))]
+            fine = np.where(self._components.read(part) == index + 1, fine, 0)
+            sizes += np.bincount(fine.reshape(-1), minlength=len(sizes))
+            old = np.asarray(self._scratch[part])
+            self._scratch[part] = np.where(fine > 0, fine + np.uint32(offset), old).astype(np.uint32)
+        self._tables.append(self._table(labels, corner, factor, index, sizes[1:]))
+        self._count += len(sizes) - 1
+
+    # -- as any other labelled crop
+
+    def touched(self, start: int, stop: int) -> Slices | None:
+        return self._components.touched(start, stop)
+
+    def read(self, block: Slices) -> np.ndarray:
+        return np.asarray(self._scratch[block])
+
+
+def _inside(block: Slices, box: Slices) -> Slices:
+    return tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(block, box, strict=True))
+
+
+def _coarse_place(part: Slices, corner: list[int], factor: int) -> tuple[Slices, list[int]]:
+    """The coarse voxels under a part, and where in the first of them the part starts."""
+    place = tuple(slice((s.start - c) // factor, -(-(s.stop - c) // factor)) for s, c in zip(part, corner, strict=True))
+    return place, [(s.start - c) % factor for s, c in zip(part, corner, strict=True)]
+
+
+def _largest(values: np.ndarray, start: list[int], factor: int) -> np.ndarray:
+    """The largest value of each coarse voxel; the first voxel lies ``start`` into the first of them."""
+    for axis, skip in enumerate(start):
+        edges = np.arange(0, values.shape[axis] + skip, factor) - skip
+        values = np.maximum.reduceat(values, np.maximum(edges, 0), axis=axis)
+    return values
+
+
+def _coarser(step: Step, factor: int) -> Step:
+    """The same step where lengths in voxels are in larger voxels."""
+    voxels = step.parameters.get("min_distance_voxels")
+    if voxels is None:
+        return step
+    return Step(step.method, {**step.parameters, "min_distance_voxels": max(1, round(voxels / factor))})
+
+
+def _concatenated(tables: list[Objects], voxel_volume_nm3: float) -> Objects:
+    if not tables:
+        none = np.zeros((0, 3), np.int64)
+        return Objects(none[:, 0], none, none, np.zeros(0, bool), np.zeros(0, np.float32), voxel_volume_nm3)
+    columns = ("size_voxels", "start", "stop", "touches_border", "peak_probability")
+    joined = (np.concatenate([getattr(table, column) for table in tables]) for column in columns)
+    return Objects(*joined, voxel_volume_nm3)

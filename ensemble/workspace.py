@@ -1,0 +1,176 @@
+"""What a build keeps under OUT/work to go on from: finished groups of classes, begun ones, scratch arrays.
+
+predictions/      what networks predicted, by content (see ``predictions``)
+submission.zarr/  the arrays as they will be packed
+assembled/        a file per crop: which of its arrays are finished, and what they were made from
+scratch/          a folder per crop that is begun, with its journal
+state.json        how far the whole is
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import numpy as np
+
+from ensemble import submission
+from ensemble.chunks import Chunked
+from ensemble.manifest import Target
+
+_SCRATCH = numcodecs.Blosc(cname="lz4", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE)
+
+
+def read_json(path: Path) -> Any:
+    """What a file of a build says; None where there is none or it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def write_json(path: Path, data: Any) -> None:
+    """At once or not at all."""
+    write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """At once or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+class Journal:
+    """Lines of a file, each a word and a value: what of a group is finished; a torn last line is ignored."""
+
+    def __init__(self, path: Path) -> None:
+        self._entries: dict[str, list[Any]] = {}
+        good = 0
+        for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+            try:
+                what, value = json.loads(line) if line.endswith(b"\n") else (None, None)
+            except ValueError:
+                break
+            if what is None:
+                break
+            self._entries.setdefault(what, []).append(value)
+            good += len(line)
+        if path.exists() and path.stat().st_size != good:
+            os.truncate(path, good)
+        self._file = path.open("a")
+
+    def noted(self, what: str) -> list[Any]:
+        return self._entries.get(what, [])
+
+    def note(self, what: str, value: Any) -> None:
+        self._file.write(json.dumps([what, value]) + "\n")
+        self._file.flush()
+        self._entries.setdefault(what, []).append(value)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder OUT/work."""
+
+    root: Path
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions"
+
+    @property
+    def store(self) -> Path:
+        return self.root / "submission.zarr"
+
+    def scratch(self, target: Target) -> Path:
+        return self.root / "scratch" / target.crop
+
+    # -- groups of classes
+
+    def finished(self, target: Target, group: Sequence[str], key: str) -> dict[str, Any] | None:
+        """The outcome of a group that was made from what ``key`` says and is still there in whole."""
+        state = self._state(target)
+        for name in group:
+            if state["keys"].get(name) != key or state["chunks"].get(name) != self._chunks(target, name):
+                return None
+        return state["outcomes"].get(key)
+
+    def begin(self, target: Target, group: Sequence[str], key: str) -> Journal:
+        """The journal of a group, as far as it was begun with the same key; else everything starts anew."""
+        state = self._state(target)
+        if any(name in state["keys"] for name in group):
+            for name in group:
+                state["keys"].pop(name, None)
+            self._keep_state(target, state)
+        folder = self.scratch(target)
+        path = folder / "journal"
+        begun = Journal(path) if path.exists() else None
+        if begun is not None:
+            if begun.noted("key") == [key]:
+                return begun
+            begun.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        journal = Journal(path)
+        journal.note("key", key)
+        return journal
+
+    def finish(self, target: Target, group: Sequence[str], key: str, outcome: dict[str, Any], journal: Journal) -> None:
+        """Note that a group is finished, and drop what it needed on the way."""
+        journal.close()
+        state = self._state(target)
+        for name in group:
+            state["keys"][name] = key
+            state["chunks"][name] = self._chunks(target, name)
+        state["outcomes"][key] = outcome
+        state["outcomes"] = {k: v for k, v in state["outcomes"].items() if k in state["keys"].values()}
+        self._keep_state(target, state)
+        shutil.rmtree(self.scratch(target), ignore_errors=True)
+
+    def forget(self, crop: str) -> None:
+        """Have a crop assembled anew."""
+        (self.root / "assembled" / f"{crop}.json").unlink(missing_ok=True)
+
+    def _state(self, target: Target) -> dict[str, Any]:
+        known = read_json(self.root / "assembled" / f"{target.crop}.json")
+        whole = isinstance(known, dict) and set(known) == {"keys", "chunks", "outcomes"}
+        return known if whole else {"keys": {}, "chunks": {}, "outcomes": {}}
+
+    def _keep_state(self, target: Target, state: dict[str, Any]) -> None:
+        write_json(self.root / "assembled" / f"{target.crop}.json", state)
+
+    def _chunks(self, target: Target, name: str) -> int | None:
+        """How many files an array has."""
+        try:
+            return len(os.listdir(self.store / target.group / name))
+        except FileNotFoundError:
+            return None
+
+    # -- arrays
+
+    def array(self, target: Target, name: str, dtype: np.dtype, *, keep: bool = False) -> Chunked:
+        """The final array of a class, all background; with ``keep`` as it was left."""
+        if keep:
+            return submission.reopen_array(self.store, target, name)
+        return submission.create_array(self.store, target, name, dtype)
+
+    def temporary(self, target: Target, name: str, dtype: np.dtype, *, keep: bool = False) -> Chunked:
+        """A scratch array of zeros on the target's grid; with ``keep`` as it was left, if it is there."""
+        return scratch_array(self.scratch(target), target, name, dtype, keep=keep)
+
+
+def scratch_array(folder: Path, target: Target, name: str, dtype: np.dtype, *, keep: bool = False) -> Chunked:
+    """An array of zeros on the target's grid under ``folder``; with ``keep`` as it was left, if it is there."""
+    place = folder / name.replace(" ", "-")
+    if keep and (place / ".zarray").exists():
+        return Chunked.open(place, _SCRATCH)
+    return Chunked.create(place, target.grid.shape, dtype, _SCRATCH, _SCRATCH.get_config())
