@@ -376,11 +376,21 @@ class _Group:
         if not lost:
             return []
         marks = self.crop.scratch("lost", np.dtype(np.uint8), keep=True)
-        return list(_in_threads(self.crop.workers, lambda block: self._redecide(name, block, marks), lost))
 
-    def _redecide(self, name: str, block: Slices, marks: Array) -> list[int]:
+        def one(band: Slices) -> list[list[int]]:
+            held: dict[int, Probability] = {}
+            return [self._redecide(name, block, marks, band, held) for block in lost if _within(block, band)]
+
+        found: dict[tuple[int, ...], list[int]] = {}
+        bands = [band for band in self._bands() if any(_within(block, band) for block in lost)]
+        for band, words in zip(bands, _in_threads(self.crop.workers, one, bands), strict=True):
+            found.update(zip((self._chunk_of(b) for b in lost if _within(b, band)), words, strict=True))
+        return [found[self._chunk_of(block)] for block in lost]
+
+    def _redecide(
+        self, name: str, block: Slices, marks: Array, band: Slices, held: dict[int, Probability]
+    ) -> list[int]:
         gone, codes = np.asarray(marks[block]) > 0, np.array(self.codes[block])
-        held: dict[int, Probability] = {}
         for tile in blocks(codes.shape, _TILE):
             where = np.argwhere(gone[tile])
             if not len(where):
@@ -391,19 +401,19 @@ class _Group:
             in_crop = tuple(slice(s.start + b.start, b.stop + s.start) for s, b in zip(block, box, strict=True))
             here = gone[box]
             view = codes[box]
-            view[here] = self.decoder.redecide(self._reader(held, block, in_crop, here), view[here], name)
+            view[here] = self.decoder.redecide(self._reader(held, band, in_crop, here), view[here], name)
         self.codes[block] = codes
         return _values(codes)
 
     def _reader(
-        self, held: dict[int, Probability], block: Slices, box: Slices, here: np.ndarray
+        self, held: dict[int, Probability], band: Slices, box: Slices, here: np.ndarray
     ) -> Callable[[int], np.ndarray]:
-        """Probabilities of a class at some voxels of a box; what its sources have on the block is read once."""
+        """Probabilities of a class at some voxels of a box; what its sources have on the band is read once."""
 
         def read(index: int) -> np.ndarray:
             name = self.book.classes[index]
             if index not in held:
-                held[index] = self.crop.probability.over((name,), block)
+                held[index] = self.crop.probability.over((name,), band)
             return held[index].of(name, box)[here]
 
         return read
@@ -455,6 +465,10 @@ def decoder(book: Codebook, routes: Mapping[str, Route], *, joint: bool) -> Deco
         weights=tuple(0.0 if weight == "hard" else float(weight) for weight in weights),
         hard=tuple(book.classes.index(name) for name in hard),
     )
+
+
+def _within(block: Slices, band: Slices) -> bool:
+    return all(b.start <= s.start and s.stop <= b.stop for s, b in zip(block, band, strict=True))
 
 
 def _values(codes: np.ndarray) -> list[int]:

@@ -98,6 +98,7 @@ class Chunked:
     def __setitem__(self, index: Slices | slice, values: np.ndarray | int) -> None:
         block = self._bounds(index)
         values = np.broadcast_to(values, [s.stop - s.start for s in block])
+
         def one(part: tuple[tuple[int, ...], Slices, Slices]) -> None:
             chunk, inside, outside = part
             new = values[outside]
