@@ -14,8 +14,7 @@ from ensemble.methods import Step
 from ensemble.postprocess import Objects
 from ensemble.tiling import CHUNK, slabs
 
-BYTES_PER_VOXEL = 40
-"""About what cutting takes at its peak for each voxel of a component's box."""
+_BYTES_PER_VOXEL = 20
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Split:
         self._components, self._grid, self._step = components, grid, step
         self._read, self._seeds, self._scratch = read, seeds, scratch
         self._say = say
-        self._most_voxels = memory_bytes // BYTES_PER_VOXEL
+        self._most_voxels = memory_bytes // step.method.traits.get("bytes_per_voxel", _BYTES_PER_VOXEL)
         self._tables: list[Objects] = []
         self._count = 0
         table = components.objects
@@ -75,9 +74,10 @@ class Split:
         if factor > 1:
             self._cut_coarsely(index, block, factor)
             return
-        numbered = self._numbered(self._cut(self._alone(index, block), block, index))
+        cut = self._cut(self._alone(index, block), block, index)
+        numbers = self._numbers(cut)
         for part in self._parts(block):
-            labels = numbered[_inside(part, block)]
+            labels = np.take(numbers, cut.labels[_inside(part, block)])
             self._scratch[part] = np.where(labels > 0, labels, np.asarray(self._scratch[part]))
 
     def _in_slab(self, indices: list[int], start: int, stop: int, pool: ThreadPoolExecutor) -> None:
@@ -112,11 +112,11 @@ class Split:
             return self._cut(mask, block, index)
 
         for cut in pool.map(one, group):
-            numbered = self._numbered(cut)
+            numbers = self._numbers(cut)
             inside = tuple(
                 slice(max(b.start, x.start), min(b.stop, x.stop)) for b, x in zip(cut.block, box, strict=True)
             )
-            view, labels = out[_inside(inside, box)], numbered[_inside(inside, cut.block)]
+            view, labels = out[_inside(inside, box)], np.take(numbers, cut.labels[_inside(inside, cut.block)])
             np.copyto(view, labels, where=labels > 0)
 
     def _around(self, index: int) -> Slices:
@@ -168,13 +168,13 @@ class Split:
         peak = np.full(len(sizes), table.peak_probability[index], np.float32)
         return Objects(sizes, starts, stops, border, peak, self._grid.voxel_volume_nm3)
 
-    def _numbered(self, cut: _Cut) -> np.ndarray:
-        """The labels, numbered on from those before."""
+    def _numbers(self, cut: _Cut) -> np.ndarray:
+        """What its labels are called in the crop, numbered on from those before; 0 stays."""
         self._tables.append(cut.objects)
         offset, self._count = self._count, self._count + len(cut.objects)
-        shifted = np.arange(len(cut.objects) + 1, dtype=np.uint32) + np.uint32(offset)
-        shifted[0] = 0
-        return np.take(shifted, cut.labels)
+        numbers = np.arange(len(cut.objects) + 1, dtype=np.uint32) + np.uint32(offset)
+        numbers[0] = 0
+        return numbers
 
     # -- components too large to hold
 

@@ -315,7 +315,7 @@ def test_a_component_too_large_for_the_memory_is_cut_on_larger_voxels_and_told(w
         pick = None if seeds is None else lambda block, nuclei=nuclei: nuclei[block]
         lines: list[str] = []
         results = []
-        for memory_bytes in (2 << 30, 20 << 20):
+        for memory_bytes in (2 << 30, 10 << 20):
             components = Components(grid, lambda block: mask[block], workers=workers)
             cut = Split(
                 components,
