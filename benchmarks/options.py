@@ -14,7 +14,8 @@ import numpy as np
 from rich.table import Table
 
 from ensemble import manifest, terminal, yamlfile
-from ensemble.build import Request, build
+from ensemble.build import build
+from ensemble.prepare import Request
 from ensemble.score import score
 from ensemble.submission import Submission
 from ensemble.volume import open_volume

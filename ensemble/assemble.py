@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ensemble import taxonomy
+from ensemble.budget import BAND_BYTES, Budget
 from ensemble.components import Components, Kept, Labelled
 from ensemble.consistency import Codebook, Decoder, codebook
 from ensemble.grid import Grid, Slices
@@ -26,9 +27,6 @@ from ensemble.tiling import CHUNK, blocks, chunk_shape, slabs
 
 _TILE = (32, 64, 64)
 """What is decided at a time: small enough that most classes are surely absent from most tiles."""
-
-_BAND_BYTES = 256 << 20
-"""About how much of the sources is held while a band is decided."""
 
 
 class Array(Protocol):
@@ -91,8 +89,7 @@ class Crop:
     probability: Probability
     scratch: Callable[..., Array]
     create: Callable[..., Array]
-    workers: int = 1
-    memory_bytes: int = 4 << 30
+    budget: Budget = field(default_factory=Budget)
     progress: Callable[[str, float], None] = lambda what, share: None
     say: Callable[[str], None] = lambda line: None
 
@@ -188,7 +185,9 @@ class _Group:
         open_bands = [index for index in range(len(bands)) if index not in known]
         for entry in known.values():
             self._take(bands[entry["band"]], entry, counts)
-        done = _in_threads(self.crop.workers, lambda index: self._decide_band(index, bands[index]), open_bands)
+        done = _in_threads(
+            self.crop.budget.deciding_workers, lambda index: self._decide_band(index, bands[index]), open_bands
+        )
         for entry in _progressing(self.crop, what, done, len(open_bands)):
             self.journal.note("decided", entry)
             self._take(bands[entry["band"]], entry, counts)
@@ -206,7 +205,7 @@ class _Group:
         _, height, width = self.crop.grid.shape
         _, rows, columns = self._chunk
         shape = [self._chunk[0], height, width]
-        while self.crop.probability.bytes_over(self.book.classes, tuple(slice(0, n) for n in shape)) > _BAND_BYTES:
+        while self.crop.probability.bytes_over(self.book.classes, tuple(slice(0, n) for n in shape)) > BAND_BYTES:
             axis, step = (1, rows) if shape[1] > rows else (2, columns)
             if shape[axis] <= step:
                 break
@@ -314,7 +313,7 @@ class _Group:
             lambda block: self._mask(name, block),
             probability=(lambda block: crop.probability.of(name, block)) if needs_p else None,
             occupied=self._occupied(name),
-            workers=crop.workers,
+            workers=crop.budget.slab_workers(crop.grid),
         )
         dropped = []
         for step in steps:
@@ -331,9 +330,9 @@ class _Group:
                     lambda block: self._mask(name, block),
                     crop.scratch("objects", np.dtype(np.uint32)),
                     self._seeds(name, step),
-                    workers=crop.workers,
+                    workers=crop.budget.workers,
                     say=lambda line: crop.say(f"crop {crop.plan.target.crop}, {name}: {line}"),
-                    memory_bytes=crop.memory_bytes // 2,
+                    memory_bytes=crop.budget.split_bytes,
                 )
         return labelled, dropped
 
@@ -383,7 +382,7 @@ class _Group:
 
         found: dict[tuple[int, ...], list[int]] = {}
         bands = [band for band in self._bands() if any(_within(block, band) for block in lost)]
-        for band, words in zip(bands, _in_threads(self.crop.workers, one, bands), strict=True):
+        for band, words in zip(bands, _in_threads(self.crop.budget.deciding_workers, one, bands), strict=True):
             found.update(zip((self._chunk_of(b) for b in lost if _within(b, band)), words, strict=True))
         return [found[self._chunk_of(block)] for block in lost]
 
@@ -441,7 +440,7 @@ class _Group:
             for number, block in enumerate(blocks(self.crop.grid.shape, self._chunk))
             if number not in finished and self._present[self._chunk_of(block)][1:].any()
         ]
-        done = _in_threads(self.crop.workers, lambda item: self._write_block(outs, *item), open_blocks)
+        done = _in_threads(self.crop.budget.workers, lambda item: self._write_block(outs, *item), open_blocks)
         for number in _progressing(self.crop, "masks", done, len(open_blocks)):
             self.journal.note("masks", number)
 

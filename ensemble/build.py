@@ -4,10 +4,8 @@ Everything lies under OUT: ``submission.zip``, ``lock.yaml``, ``plan.json`` and 
 ``work/`` is what a resumed build goes on from and may be removed at any time.
 """
 
-import fcntl
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,68 +13,26 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ensemble import check as checking
-from ensemble import describe, infer, lock, predictions, resources, submission
+from ensemble import describe, infer, lock, predictions, submission
 from ensemble import plan as planning
 from ensemble.assemble import Crop, assemble, groups
 from ensemble.check import Report
-from ensemble.em import EM
-from ensemble.errors import EnsembleError, RegistryError, VolumeError
-from ensemble.manifest import load, select
+from ensemble.errors import RegistryError, VolumeError
 from ensemble.mixing import Probability
-from ensemble.plan import CropPlan, Job, Plan
+from ensemble.plan import CropPlan, Job
 from ensemble.predictions import code_digest, digest, job_key
+from ensemble.prepare import Prepared, Request, prepare
 from ensemble.progress import Progress, Quiet
 from ensemble.recipe import Empty, LabelSource, PredictionSource
-from ensemble.recipe import load as load_recipe
 from ensemble.sources import Labels, Probabilities, open_labels, open_probabilities
-from ensemble.workspace import Workspace, read_json, write_json, write_text
-from registry.store import ModelVersion, Store
+from ensemble.workspace import read_json, write_json, write_text
+from registry.store import Store
 
 _ASSEMBLY_CODE = (
-    *("assemble", "components", "consistency", "grid", "merge", "methods", "mixing", "postprocess", "resample"),
-    *("sources", "submission", "taxonomy", "tiling"),
+    *("assemble", "chunks", "components", "consistency", "grid", "merge", "methods", "mixing", "postprocess"),
+    *("resample", "sources", "split", "submission", "taxonomy", "tiling"),
 )
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a build is asked for."""
-
-    recipe: str | Path
-    out: Path
-    manifest: Path | None = None
-    data_root: str = "data"
-    crops: Sequence[str] | None = None
-    classes: Sequence[str] | None = None
-    device: str = "auto"
-    precision: infer.Precision = "32"
-    workers: int = field(default_factory=resources.cores)
-    memory_bytes: int = field(default_factory=resources.default_memory_bytes)
-    absent_is_zero: bool = False
-    update_lock: bool = False
-
-    @property
-    def lock(self) -> Path:
-        return self.out / "lock.yaml"
-
-    @property
-    def zip(self) -> Path:
-        return self.out / "submission.zip"
-
-    @property
-    def work(self) -> Workspace:
-        return Workspace(self.out / "work")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A plan and what it was made from."""
-
-    plan: Plan
-    models: Mapping[str, ModelVersion]
-    em: EM
-    moved: tuple[str, ...]
-    threads: int
+_ASSEMBLY_PACKAGES = ("numpy", "scipy", "scikit-image", "connected-components-3d", "edt", "bioimage-cpp", "numcodecs")
 
 
 @dataclass(frozen=True)
@@ -87,18 +43,6 @@ class Built:
     run_id: str | None
 
 
-def prepare(request: Request, store: Store) -> Prepared:
-    """The plan of a build: reads the recipe, cards and metadata, touches no voxel."""
-    recipe = load_recipe(request.recipe)
-    targets = select(load(request.manifest), request.crops, request.classes)
-    used = set().union(*(planning.sources_of(recipe, target) for target in targets))
-    in_order = [name for name in recipe.sources if name in used]
-    resolved = lock.resolve(recipe, in_order, store, request.lock, update=request.update_lock)
-    em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
-    plan = planning.make(recipe, targets, resolved.models, em)
-    return Prepared(plan, resolved.models, em, resolved.moved, resolved.threads or resources.cores())
-
-
 def build(request: Request, store: Store, progress: Progress | None = None) -> Built:
     """Build, check and record the submission that the request asks for; resumes where it left off.
 
@@ -106,21 +50,10 @@ def build(request: Request, store: Store, progress: Progress | None = None) -> B
     """
     progress = progress or Quiet()
     prepared = prepare(request, store)
+    request.budget.check(prepared.plan)
     request.work.root.mkdir(parents=True, exist_ok=True)
-    with _alone(request.work.root / "lock"), threadpool_limits(1, "blas"):
+    with request.work.alone(), threadpool_limits(1, "blas"):
         return _Build(request, prepared, store, progress).run()
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise EnsembleError(
-                f"{path.parent.parent}: another build is at work here; wait for it, or use another --out"
-            ) from error
-        yield
 
 
 class _Build:
@@ -143,6 +76,7 @@ class _Build:
         known = read_json(self._state) or {}
         if known.get("key") != key or known.get("zip") != _stamp(request.zip) or not request.lock.exists():
             lock.write(request.lock, locked)
+            self._note_needed()
             self._predict()
             self._pack(self._assemble())
             known = {"key": key, "zip": _stamp(request.zip)}
@@ -158,6 +92,10 @@ class _Build:
     @property
     def _state(self) -> Path:
         return self.work.root / "state.json"
+
+    def _note_needed(self) -> None:
+        arrays = (f"{c.target.group}/{name}" for c in self.plan.crops for name in c.target.classes)
+        self.work.need(self.keys.values(), self._groups.values(), arrays)
 
     # -- predicting
 
@@ -215,8 +153,7 @@ class _Build:
             kept.array,
             done_planes=kept.done_planes,
             progress=advance,
-            memory_bytes=max(0, self.request.memory_bytes - job.network_bytes),
-            scratch=self.work.root / "scratch",
+            spill_to=self.work.root / "scratch" if self.request.budget.spills(job) else None,
         )
 
     # -- assembling
@@ -243,7 +180,7 @@ class _Build:
         }
 
     def _group_key(self, crop: CropPlan, group: Sequence[str]) -> str:
-        names = planning.made_from(crop.routes, group)
+        names, budget = planning.made_from(crop.routes, group), self.request.budget
         if all(isinstance(crop.routes[name].source, Empty) for name in group):
             return digest({"grid": crop.target.grid, "empty": group})
         return digest(
@@ -259,7 +196,9 @@ class _Build:
                     if name in names
                 },
                 "joint": self.joint,
+                "cut_within": budget.split_bytes if budget.may_coarsen(crop) else None,
                 "code": code_digest(*_ASSEMBLY_CODE),
+                "packages": lock.versions(_ASSEMBLY_PACKAGES),
             }
         )
 
@@ -294,8 +233,7 @@ class _Build:
             Probability(crop, fields),
             lambda name, dtype, *, keep=False: self.work.temporary(target, name, dtype, keep=keep),
             lambda name, dtype, *, keep=False: self.work.array(target, name, dtype, keep=keep),
-            self.request.workers,
-            self.request.memory_bytes,
+            self.request.budget,
             lambda what, share: self.progress.at(
                 done + share_of * share / 2, f"crop {target.crop}: {what} {share:.0%}"
             ),
@@ -343,7 +281,7 @@ class _Build:
         return report
 
     def _record(self, report: Report) -> str:
-        write_json(self.request.out / "plan.json", describe.plan(self.plan))
+        write_json(self.request.out / "plan.json", describe.plan(self.plan, self.request.budget))
         models = {f"model.{name}": f"{m.name} version {m.version}" for name, m in self.prepared.models.items()}
         try:
             return self.store.log_build(

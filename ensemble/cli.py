@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_train(commands)
     _add_postprocess(commands)
+    _add_clean(commands)
     _add_demo(commands)
     return parser
 
@@ -84,17 +85,20 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _check_resources(arguments: argparse.Namespace) -> None:
+def _budget(arguments: argparse.Namespace, *, on_cpu: bool = True):
+    from ensemble.budget import Budget
+
     if arguments.workers < 1:
         raise EnsembleError(f"--workers {arguments.workers}: at least one thread is needed")
     if not arguments.memory > 0:
         raise EnsembleError(f"--memory {arguments.memory:g}: some memory is needed")
+    return Budget(int(arguments.memory * 2**30), arguments.workers, on_cpu)
 
 
 def _request(arguments: argparse.Namespace, out: Path):
-    from ensemble.build import Request
+    from ensemble.prepare import Request
 
-    _check_resources(arguments)
+    on_cpu = not resources.accelerated() if arguments.device == "auto" else arguments.device == "cpu"
     return Request(
         recipe=arguments.recipe,
         out=out,
@@ -104,8 +108,7 @@ def _request(arguments: argparse.Namespace, out: Path):
         classes=arguments.classes,
         device=arguments.device,
         precision=arguments.precision,
-        workers=arguments.workers,
-        memory_bytes=int(arguments.memory * 2**30),
+        budget=_budget(arguments, on_cpu=on_cpu),
         absent_is_zero=arguments.absent_is_zero,
         update_lock=arguments.update_lock,
     )
@@ -141,15 +144,16 @@ def _add_plan(commands) -> None:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from ensemble import describe, recipe, terminal
-    from ensemble.build import prepare
+    from ensemble.prepare import prepare
     from registry.store import Store
 
-    out = Path("build") / recipe.load(arguments.recipe).name
-    plan = prepare(_request(arguments, out), Store()).plan
+    request = _request(arguments, Path("build") / recipe.load(arguments.recipe).name)
+    plan = prepare(request, Store()).plan
     if arguments.json:
-        print(json.dumps(describe.plan(plan), indent=1))
+        print(json.dumps(describe.plan(plan, request.budget), indent=1))
     else:
-        terminal.plan(plan)
+        terminal.plan(plan, request.budget)
+    request.budget.check(plan)
     return 0
 
 
@@ -200,8 +204,8 @@ def _score(arguments: argparse.Namespace) -> int:
     from ensemble.score_table import report
     from registry.store import Store
 
-    _check_resources(arguments)
-    lent = Resources(arguments.workers, int(arguments.memory * 2**30))
+    budget = _budget(arguments)
+    lent = Resources(budget.workers, budget.memory_bytes)
     targets, rules = load(arguments.manifest), arguments.rules or LATEST_RULES
     with terminal.progress() as progress:
         scored = [
@@ -290,23 +294,43 @@ def _add_postprocess(commands) -> None:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--method", choices=["binary", "components", "watershed"], required=True)
     parser.add_argument("--recipe", metavar="RECIPE", help="thresholds and chains by class (default: the guide's)")
-    parser.add_argument("--workers", type=int, default=resources.cores(), help="threads")
+    _add_resources(parser)
 
 
 def _postprocess(arguments: argparse.Namespace) -> int:
     from ensemble import terminal
     from ensemble.tree import postprocess
 
+    budget = _budget(arguments)
     with terminal.progress() as progress:
         done = postprocess(
             arguments.predictions,
             arguments.out,
             arguments.method,
             recipe=arguments.recipe,
-            workers=arguments.workers,
+            budget=budget,
             progress=progress,
         )
     terminal.line(f"{done} arrays written under {arguments.out}")
+    return 0
+
+
+def _add_clean(commands) -> None:
+    text = "Show and free what a build keeps to go on from and its recipe no longer needs."
+    parser = _command(commands, "clean", _clean, text)
+    parser.add_argument("out", type=Path, metavar="DIR", help="the --out of a build")
+    parser.add_argument("--all", action="store_true", help="also what the next build would go on from")
+    parser.add_argument("--dry-run", action="store_true", help="only show")
+
+
+def _clean(arguments: argparse.Namespace) -> int:
+    from ensemble import terminal
+    from ensemble.clean import free, leftovers
+
+    found = leftovers(arguments.out, everything=arguments.all)
+    if not arguments.dry_run:
+        free(arguments.out, found)
+    terminal.leftovers(found, freed=not arguments.dry_run)
     return 0
 
 

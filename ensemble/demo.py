@@ -4,9 +4,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from ensemble import training_spec
-from ensemble.build import Built, Request, build
+from ensemble.build import Built, build
 from ensemble.manifest import load
 from ensemble.phantom import dataset as phantom
+from ensemble.prepare import Request
 from ensemble.progress import Progress
 from ensemble.score import score
 from ensemble.scoring.scores import Scores

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ensemble.budget import Budget
 from ensemble.grid import Grid
 from ensemble.plan import CropPlan, Job, Plan
 from ensemble.recipe import Empty, Expression, Mix, ModelSource, Named, Route
@@ -37,7 +38,7 @@ def grid(value: Grid) -> dict[str, Any]:
     }
 
 
-def job(value: Job) -> dict[str, Any]:
+def job(value: Job, budget: Budget) -> dict[str, Any]:
     """One pass of a model over a crop, with what it costs."""
     em = "as it is" if value.fit.exact else "EM upsampled" if value.fit.upsampled else "EM downsampled"
     return {
@@ -54,22 +55,25 @@ def job(value: Job) -> dict[str, Any]:
         "forward_passes": value.forward_passes,
         "voxels": value.lattice.size,
         "stored_bytes": value.stored_bytes,
-        "peak_memory_bytes": value.peak_memory_bytes,
+        "partial_sums_on_disk": budget.spills(value),
+        "peak_memory_bytes": budget.predicting_bytes(value),
     }
 
 
-def crop(value: CropPlan) -> dict[str, Any]:
+def crop(value: CropPlan, budget: Budget) -> dict[str, Any]:
     """One crop: how each of its classes is made, and the passes that takes."""
     return {
         "dataset": value.target.dataset,
         "grid": grid(value.target.grid),
-        "classes": {name: _class(value, name) for name in value.target.classes},
-        "jobs": [job(one) for one in value.jobs],
+        "classes": {name: class_of(value, name) for name in value.target.classes},
+        "jobs": [job(one, budget) for one in value.jobs],
+        "assembling_memory_bytes": budget.assembling_bytes(value),
         "bytes_uncompressed": value.target.grid.size * len(value.target.classes),
     }
 
 
-def _class(value: CropPlan, name: str) -> dict[str, Any]:
+def class_of(value: CropPlan, name: str) -> dict[str, Any]:
+    """How one class of a crop is made."""
     models = {
         one.source: {
             "model": f"models:/{one.model.name}/{one.model.version}",
@@ -87,7 +91,7 @@ def voxels(value: Grid) -> str:
     return sizes[0] if len(set(sizes)) == 1 else "x".join(sizes)
 
 
-def plan(value: Plan) -> dict[str, Any]:
+def plan(value: Plan, budget: Budget) -> dict[str, Any]:
     """The whole plan, with its cost in sum."""
     return {
         "recipe": value.recipe.name,
@@ -97,13 +101,13 @@ def plan(value: Plan) -> dict[str, Any]:
             for name, spec in value.recipe.sources.items()
             if isinstance(spec, ModelSource) and name in value.models
         },
-        "crops": {one.target.crop: crop(one) for one in value.crops},
+        "crops": {one.target.crop: crop(one, budget) for one in value.crops},
         "cost": {
             "arrays": sum(len(one.target.classes) for one in value.crops),
             "voxels": sum(one.target.grid.size * len(one.target.classes) for one in value.crops),
             "patches": sum(one.patches for one in value.jobs),
             "forward_passes": sum(one.forward_passes for one in value.jobs),
             "stored_bytes": sum(one.stored_bytes for one in value.jobs),
-            "peak_memory_bytes": value.peak_memory_bytes,
+            "peak_memory_bytes": budget.peak_bytes(value),
         },
     }

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import permutations, product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,15 +19,11 @@ from torch import nn
 
 from ensemble.errors import EnsembleError
 from ensemble.grid import Slices
-from ensemble.plan import STORED_PLANES, Job
+from ensemble.plan import STORED_PLANES, Job, Precision, patches_per_pass
 from ensemble.resample import resample, support
 from ensemble.sums import Room, Sink, Stored, Sums
 from ensemble.volume import Tissue
 from registry.card import Card
-
-Precision = Literal["32", "16", "bf16"]
-
-_VOXELS_PER_BATCH = {"cpu": 1 << 17, "cuda": 1 << 22, "mps": 1 << 20}
 
 
 @dataclass(frozen=True)
@@ -53,8 +49,8 @@ class Runner:
         return Runner.of(self.network, job, self.device, self.precision)
 
     def batch_size(self) -> int:
-        """Patches per forward pass: fixed by the patch and the kind of device, so that results repeat."""
-        return max(1, _VOXELS_PER_BATCH[self.device.type] // int(np.prod(self.card.patch_voxels)))
+        """Patches per forward pass."""
+        return patches_per_pass(self.card.patch_voxels, self.device.type)
 
     def __call__(self, patches: np.ndarray) -> torch.Tensor:
         """Probabilities (B, channels, z, y, x) of EM patches (B, z, y, x), averaged over augmentations."""
@@ -152,17 +148,15 @@ def predict(
     *,
     done_planes: int = 0,
     progress: Callable[[int, int], None] = lambda patches, planes: None,
-    memory_bytes: int | None = None,
-    scratch: Path | None = None,
+    spill_to: Path | None = None,
 ) -> None:
     """Write the job's probabilities, uint8 on ``job.stored``, from plane ``done_planes`` on.
 
-    ``progress`` hears of patches computed and of planes of ``job.stored`` written for good. Partial sums that
-    would take more than ``memory_bytes`` lie in a file under ``scratch``. EM is read, and finished planes are
-    carried over and written, while the network computes.
+    ``progress`` hears of patches computed and of planes of ``job.stored`` written for good. Partial sums are held
+    in memory, or lie in a file in the folder ``spill_to``. EM is read, and finished planes are carried over and
+    written, while the network computes.
     """
-    spills = memory_bytes is not None and job.sum_bytes > memory_bytes
-    room = Room(scratch if spills else None)
+    room = Room(spill_to)
     sink = Sink(job, stored, done_planes, room)
     sums = Sums(job, room)
     first = sink.first_plane_needed()

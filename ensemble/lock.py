@@ -16,7 +16,10 @@ from ensemble.plan import Plan
 from ensemble.recipe import ModelSource, Recipe
 from registry.store import ModelVersion, Store
 
-PACKAGES = ("torch", "monai", "lightning", "zarr", "numpy", "scipy", "scikit-image", "connected-components-3d", "edt")
+PACKAGES = (
+    *("torch", "monai", "zarr", "numcodecs", "numpy", "scipy", "scikit-image", "connected-components-3d", "edt"),
+    "bioimage-cpp",
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def contents(
             }
             for name, model in models.items()
         },
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": versions(PACKAGES),
         "python": platform.python_version(),
         "git": _git_revision(),
     }
@@ -113,6 +116,11 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """What is installed of each."""
+    return {name: _version(name) for name in packages}
 
 
 def _version(package: str) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ensemble.errors import RecipeError, nearest
 from ensemble.grid import Fit, Grid, Slices, fitting_level
@@ -20,7 +20,7 @@ from ensemble.recipe import (
     Recipe,
     Route,
 )
-from ensemble.tiling import CHUNK, patch_starts
+from ensemble.tiling import patch_starts
 from registry.card import Card
 
 FORWARDS = {"none": 1, "mirror": 8, "octahedral": 48}
@@ -29,17 +29,30 @@ FORWARDS = {"none": 1, "mirror": 8, "octahedral": 48}
 STORED_PLANES = 16
 """Depth of a chunk of stored probabilities."""
 
-_LIBRARIES_BYTES = 700 << 20
-_FEATURES_ALIVE = 256
+Precision = Literal["32", "16", "bf16"]
+"""Of a network's arithmetic."""
+
+_VOXELS_PER_PASS = {"cpu": 1 << 17, "cuda": 1 << 22, "mps": 1 << 20}
+
+
+def patches_per_pass(patch: Sequence[int], device_kind: str) -> int:
+    """How many patches a network is given at once: fixed, so that results repeat."""
+    return max(1, _VOXELS_PER_PASS[device_kind] // math.prod(patch))
 
 
 class Model(Protocol):
-    """A resolved model version."""
+    """A resolved model version.
+
+    ``weights_bytes`` are its parameters', ``patch_bytes`` those of the tensors alive at once while it answers
+    one patch in float32.
+    """
 
     name: str
     version: int
     sha256: str
     card: Card
+    weights_bytes: int
+    patch_bytes: int
 
 
 class Geometry(Protocol):
@@ -114,14 +127,12 @@ class Job:
         return 4 * (wide + len(self.classes) * self.waiting_planes * math.prod(self.stored.shape[1:]))
 
     @property
-    def network_bytes(self) -> int:
-        """About: the libraries and the network's activations on one batch."""
-        return _LIBRARIES_BYTES + 4 * math.prod(self.patch) * _FEATURES_ALIVE
-
-    @property
-    def peak_memory_bytes(self) -> int:
-        """About: the network, and the partial sums where they are held."""
-        return self.network_bytes + self.sum_bytes
+    def spilled_bytes(self) -> int:
+        """What of them is in memory at a time where they lie on disk: a row of patches, or a channel's planes."""
+        row = (len(self.classes) + 1) * math.prod(self.patch[:2]) * self.lattice.shape[2]
+        step = self.ring_planes - self.patch[0]
+        planes = 3 * max(step, STORED_PLANES) * math.prod(self.lattice.shape[1:])
+        return 4 * max(row, planes + self.waiting_planes * math.prod(self.stored.shape[1:]))
 
 
 @dataclass(frozen=True)
@@ -152,15 +163,6 @@ class Plan:
     @property
     def jobs(self) -> tuple[Job, ...]:
         return tuple(job for crop in self.crops for job in crop.jobs)
-
-    @property
-    def peak_memory_bytes(self) -> int:
-        """About: the most that any one step takes, one step running at a time."""
-        deciding = _LIBRARIES_BYTES + max(
-            (math.prod(CHUNK) * 12 * len(crop.claimed) + 9 * CHUNK[0] * math.prod(crop.target.grid.shape[1:]))
-            for crop in self.crops
-        )
-        return max([deciding, *(job.peak_memory_bytes for job in self.jobs)])
 
 
 def make(recipe: Recipe, targets: Sequence[Target], models: Mapping[str, Model], geometry: Geometry) -> Plan:

@@ -1,7 +1,8 @@
-"""What this machine lends a process: cores and memory, the limits of its control group respected."""
+"""What this machine lends a process, the limits of its control group respected."""
 
 import math
 import os
+import platform
 from pathlib import Path
 
 _GROUPS = Path("/sys/fs/cgroup")
@@ -27,6 +28,11 @@ def memory_bytes() -> int:
 def default_memory_bytes() -> int:
     """Half of that: what a build or a scoring stays within unless told otherwise."""
     return memory_bytes() // 2
+
+
+def accelerated() -> bool:
+    """Whether there seems to be a GPU, told without loading torch."""
+    return Path("/dev/nvidiactl").exists() or (platform.system(), platform.machine()) == ("Darwin", "arm64")
 
 
 def _first_line(*names: str) -> str:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from monai.data.utils import compute_importance_map
 
 from ensemble.errors import EnsembleError
 from ensemble.grid import Grid
@@ -77,6 +76,8 @@ class Sums:
     """
 
     def __init__(self, job: Job, room: Room) -> None:
+        from monai.data.utils import compute_importance_map  # seconds to import
+
         self._room = room
         self._depth, self._ring = job.patch[0], job.ring_planes
         _, height, width = job.lattice.shape

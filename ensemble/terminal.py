@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -10,6 +11,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from ensemble import describe
+from ensemble.budget import Budget
 from ensemble.plan import CropPlan, Job, Plan
 from ensemble.progress import Quiet
 
@@ -124,7 +126,14 @@ def models(versions: Sequence[Any], where: str) -> None:
     _OUT.print(table)
 
 
-def plan(value: Plan) -> None:
+def leftovers(found: Mapping[Path, int], *, freed: bool) -> None:
+    """What a build no longer needs, with its bytes on disk, largest first."""
+    for path, size in sorted(found.items(), key=lambda item: -item[1]):
+        line(f"{_bytes(size):>10}  {path}")
+    line(f"{_bytes(sum(found.values()))} {'freed' if freed else 'to be freed'}" if found else "nothing is left over")
+
+
+def plan(value: Plan, budget: Budget) -> None:
     """The routes, class by class where crops agree, and what they cost."""
     routes = Table("class", "crops", "source", "resampled", "decision", "post-processing", title="routes")
     for (name, *cells), crops in _routes(value).items():
@@ -132,9 +141,9 @@ def plan(value: Plan) -> None:
     _OUT.print(routes)
     jobs = Table("source", "model", "crop", "EM", "patches", "passes", "Mvoxel", "stored", "memory", title="passes")
     for job in value.jobs:
-        jobs.add_row(*_job(job))
+        jobs.add_row(*_job(job, budget))
     _OUT.print(jobs)
-    cost = describe.plan(value)["cost"]
+    cost = describe.plan(value, budget)["cost"]
     line(
         f"{cost['arrays']} arrays, {cost['voxels'] / 1e9:.2f} Gvoxel; {cost['forward_passes']:,} forward passes, "
         f"{_bytes(cost['stored_bytes'])} of probabilities before compression, "
@@ -160,7 +169,7 @@ def _routes(value: Plan) -> dict[tuple[str, ...], list[str]]:
 
 
 def _route(crop: CropPlan, name: str) -> tuple[str, ...]:
-    route, row = crop.routes[name], describe.crop(crop)["classes"][name]
+    route, row = crop.routes[name], describe.class_of(crop, name)
     if name not in crop.claimed:
         return (name, "empty", "", "zeros", "")
     used = row["models"]
@@ -187,8 +196,8 @@ def _step(said: Mapping[str, Any]) -> str:
     )
 
 
-def _job(job: Job) -> tuple[str, ...]:
-    row = describe.job(job)
+def _job(job: Job, budget: Budget) -> tuple[str, ...]:
+    row = describe.job(job, budget)
     em = f"{describe.voxels(job.level_grid)} nm, {row['em']}"
     return (
         job.source,
@@ -199,7 +208,7 @@ def _job(job: Job) -> tuple[str, ...]:
         f"{job.forward_passes:,}",
         f"{job.lattice.size / 1e6:.1f}",
         _bytes(job.stored_bytes),
-        _bytes(job.peak_memory_bytes),
+        _bytes(row["peak_memory_bytes"]),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ensemble import taxonomy
 from ensemble.assemble import Crop, assemble
+from ensemble.budget import Budget
 from ensemble.chunks import Chunked
 from ensemble.errors import VolumeError
 from ensemble.manifest import Target
@@ -44,7 +45,7 @@ class Entry:
 
 
 def postprocess(
-    predictions: Path, out: Path, method: str, *, recipe: str | None, workers: int, progress: Progress
+    predictions: Path, out: Path, method: str, *, recipe: str | None, budget: Budget, progress: Progress
 ) -> int:
     """Process every array under ``predictions`` into ``out``; returns how many there were.
 
@@ -62,7 +63,7 @@ def postprocess(
         target = Target(entry.crop, entry.dataset, entry.volume.grid, (entry.name,))
         route = _alone(rules.route(entry.name, target), entry.name, method)
         if not (out / entry.relative).exists():
-            _one(entry, target, route, out, workers, progress.say)
+            _one(entry, target, route, out, budget, progress.say)
     progress.at(len(entries))
     return len(entries)
 
@@ -86,7 +87,7 @@ def _default(method: str) -> Step:
     return Step(entry, entry.parameters.model_validate(said).model_dump())
 
 
-def _one(entry: Entry, target: Target, route: Route, out: Path, workers: int, say: Callable[[str], None]) -> None:
+def _one(entry: Entry, target: Target, route: Route, out: Path, budget: Budget, say: Callable[[str], None]) -> None:
     place, part = out / entry.relative, out / f".{os.getpid()}.part"
     plan = CropPlan(target, {entry.name: route}, (entry.name,), ())
     field = Probabilities(entry.volume)
@@ -102,7 +103,7 @@ def _one(entry: Entry, target: Target, route: Route, out: Path, workers: int, sa
             return scratch_array(part, target, name, dtype, keep=keep)
 
         probability = Probability(plan, {(entry.name, "tree"): field})
-        crop = Crop(plan, probability, scratch, create, workers=workers, say=say)
+        crop = Crop(plan, probability, scratch, create, budget, say=say)
         assemble(crop, (entry.name,), joint=False)
         place.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part / "result", place)

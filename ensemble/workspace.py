@@ -5,12 +5,15 @@ submission.zarr/  the arrays as they will be packed
 assembled/        a file per crop: which of its arrays are finished, and what they were made from
 scratch/          a folder per crop that is begun, with its journal
 state.json        how far the whole is
+needed.json       what the recipe as it was built last goes on from
 """
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ import numpy as np
 
 from ensemble import submission
 from ensemble.chunks import Chunked
+from ensemble.errors import EnsembleError
 from ensemble.manifest import Target
 
 _SCRATCH = numcodecs.Blosc(cname="lz4", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE)
@@ -50,20 +54,16 @@ class Journal:
     """Lines of a file, each a word and a value: what of a group is finished; a torn last line is ignored."""
 
     def __init__(self, path: Path) -> None:
-        self._entries: dict[str, list[Any]] = {}
-        good = 0
-        for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
-            try:
-                what, value = json.loads(line) if line.endswith(b"\n") else (None, None)
-            except ValueError:
-                break
-            if what is None:
-                break
-            self._entries.setdefault(what, []).append(value)
-            good += len(line)
-        if path.exists() and path.stat().st_size != good:
-            os.truncate(path, good)
+        lines = _whole_lines(path)
+        if path.exists():
+            os.truncate(path, sum(len(line) for line in lines))
+        self._entries = _by_word(lines)
         self._file = path.open("a")
+
+    @staticmethod
+    def read(path: Path) -> dict[str, list[Any]]:
+        """What a journal says, by word; nothing is changed."""
+        return _by_word(_whole_lines(path))
 
     def noted(self, what: str) -> list[Any]:
         return self._entries.get(what, [])
@@ -75,6 +75,25 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """The lines of a journal before the first that is torn."""
+    good = []
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        try:
+            json.loads(line if line.endswith(b"\n") else b"")
+        except ValueError:
+            break
+        good.append(line)
+    return good
+
+
+def _by_word(lines: Iterable[bytes]) -> dict[str, list[Any]]:
+    entries: dict[str, list[Any]] = {}
+    for what, value in map(json.loads, lines):
+        entries.setdefault(what, []).append(value)
+    return entries
 
 
 @dataclass(frozen=True)
@@ -93,6 +112,43 @@ class Workspace:
 
     def scratch(self, target: Target) -> Path:
         return self.root / "scratch" / target.crop
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While this lasts no other process works here. Raises EnsembleError when one does."""
+        with (self.root / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise EnsembleError(
+                    f"{self.root.parent}: another build is at work here; wait for it, or use another --out"
+                ) from error
+            yield
+
+    # -- what is needed
+
+    def need(self, predictions: Iterable[str], groups: Iterable[str], arrays: Iterable[str]) -> None:
+        """Note the keys of the predictions and of the groups, and the arrays ("crop557/mito"), that are in use."""
+        write_json(
+            self.root / "needed.json",
+            {"predictions": sorted(predictions), "groups": sorted(groups), "arrays": sorted(arrays)},
+        )
+
+    def unneeded(self) -> list[Path]:
+        """Files and folders that the recipe as it was built last has no use for."""
+        needed = read_json(self.root / "needed.json") or {}
+        known = {what: frozenset(needed.get(what, ())) for what in ("predictions", "groups", "arrays")}
+        found = [p for p in sorted(self.predictions.glob("*")) if p.name.partition(".")[0] not in known["predictions"]]
+        for array in sorted(self.store.glob("crop*/*")):
+            if array.is_dir() and f"{array.parent.name}/{array.name}" not in known["arrays"]:
+                found.append(array)
+        for folder in sorted((self.root / "scratch").glob("*")):
+            journal = folder / "journal"
+            key = Journal.read(journal).get("key", [None])[0] if journal.exists() else None
+            if key not in known["groups"]:
+                found.append(folder)
+        inside = (*self.predictions.glob("*/*.part"), *self.store.glob("crop*/*/*.part"))
+        return [*found, *sorted(p for p in inside if not any(p.is_relative_to(f) for f in found))]
 
     # -- groups of classes
 

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ensemble import yamlfile
 from ensemble.errors import CardError, CheckpointError, suggestion
@@ -62,6 +65,45 @@ def for_card(card: Card, path: Path | None = None) -> nn.Module:
     arguments = arguments_of(card, where)
     check_patch(blank(card.architecture, arguments, where), card, where)
     return _construct(card.architecture, arguments, where)
+
+
+def footprint(card: Card) -> tuple[int, int]:
+    """Bytes of the card's network in float32: its weights, and the most that other tensors take at once.
+
+    The latter while it answers one patch of the card's size; found without computing or taking memory.
+    """
+    network = blank(card.architecture, arguments_of(card), cards.place(card, None))
+    with _Alive() as alive, torch.inference_mode():
+        network(torch.empty((1, 1, *card.patch_voxels), device="meta"))
+    return sum(t.numel() * t.element_size() for t in network.state_dict().values()), alive.most_bytes
+
+
+class _Alive(TorchDispatchMode):
+    """Counts the bytes of the tensors made while it lasts that are alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most_bytes = self._bytes = 0
+        self._storages: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._storages:
+            self._storages.add(key)
+            self._bytes += size
+            self.most_bytes = max(self.most_bytes, self._bytes)
+            weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key: int, size: int) -> None:
+        self._storages.discard(key)
+        self._bytes -= size
 
 
 def arguments_of(card: Card, where: Where | None = None) -> dict[str, Any]:

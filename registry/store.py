@@ -25,6 +25,8 @@ MODELS, BUILDS = "ensemble models", "ensemble builds"
 FOLDER = "model"
 WEIGHTS, CARD, GOLDEN = "model.safetensors", "card.yaml", "golden.npz"
 REGISTER = "ensemble register CHECKPOINT --card CARD.yaml"
+_WEIGHTS_BYTES, _PATCH_BYTES = "weights_bytes", "patch_bytes"
+_TAGS = ("sha256", "architecture", _WEIGHTS_BYTES, _PATCH_BYTES)
 READY_WITHIN_S = 60
 PARAMETERS_PER_CALL = 100
 METRICS_PER_CALL = 1000
@@ -32,7 +34,10 @@ METRICS_PER_CALL = 1000
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One registered model; ``uri`` is ``models:/NAME/VERSION``, ``source`` is where its files are kept."""
+    """One registered model; ``uri`` is ``models:/NAME/VERSION``, ``source`` is where its files are kept.
+
+    ``weights_bytes`` and ``patch_bytes`` are what its network takes of memory (see ``networks.footprint``).
+    """
 
     name: str
     version: int
@@ -43,6 +48,8 @@ class ModelVersion:
     source: str
     run_id: str
     created: datetime
+    weights_bytes: int
+    patch_bytes: int
 
 
 class Store:
@@ -216,6 +223,8 @@ class Store:
             source=entity.source,
             run_id=entity.run_id,
             created=datetime.fromtimestamp(entity.creation_timestamp / 1000, UTC),
+            weights_bytes=int(entity.tags[_WEIGHTS_BYTES]),
+            patch_bytes=int(entity.tags[_PATCH_BYTES]),
         )
 
     def _file(self, source: str, run_id: str, name: str) -> Path:
@@ -254,11 +263,14 @@ class Store:
         return None
 
     def _create(self, folder: Path, card: Card, alias: str | None) -> int:
+        from registry import networks
+
         tags = {
             "classes": ",".join(name for name in card.classes if name is not None),
             "voxel_size_nm": "x".join(f"{v:g}" for v in card.voxel_size_nm),
             "architecture": card.architecture,
             "sha256": card.sha256 or "",
+            **dict(zip((_WEIGHTS_BYTES, _PATCH_BYTES), map(str, networks.footprint(card)), strict=True)),
         }
         client = self._mlflow.client
         with self._mlflow.run(MODELS, card.name, tags) as run:
@@ -325,7 +337,7 @@ def _check_alias(alias: str | None) -> None:
 
 
 def _is_ours(entity: Any) -> bool:
-    return bool(entity.run_id and entity.tags.get("sha256") and entity.tags.get("architecture"))
+    return bool(entity.run_id and all(entity.tags.get(tag) for tag in _TAGS))
 
 
 def _path(uri: str) -> Path:

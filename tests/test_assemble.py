@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from ensemble import manifest, taxonomy
 from ensemble.assemble import Crop, Outcome, assemble, groups
+from ensemble.budget import Budget
 from ensemble.grid import Grid
 from ensemble.manifest import Target
 from ensemble.methods import Step
@@ -86,7 +87,7 @@ def run(
     claimed = tuple(n for n in target.classes if not isinstance(routes[n].source, Empty))
     plan = CropPlan(target, dict(routes), claimed, ())
     probability = Probability(plan, {(name, "s"): field for name, field in fields.items()})
-    crop = Crop(plan, probability, temporary, create, workers)
+    crop = Crop(plan, probability, temporary, create, Budget(workers=workers))
     total = Outcome()
     for group in groups(plan, joint=joint):
         outcome = assemble(crop, group, joint=joint)

@@ -31,6 +31,8 @@ class Known:
     name: str = "tiny"
     version: int = 1
     sha256: str = "0"
+    weights_bytes: int = 0
+    patch_bytes: int = 0
 
 
 @pytest.fixture(scope="module")
@@ -121,10 +123,10 @@ def test_partial_sums_on_disk_give_the_same_bytes(tmp_path, network, shape, voxe
     one = job(tmp_path, target, em, card())
     run = infer.Runner.of(network, one, torch.device("cpu"), "32")
     outs = []
-    for memory_bytes in (None, one.sum_bytes - 1):
+    scratch = tmp_path / "scratch"
+    for spill_to in (None, scratch):
         stored = np.zeros((3, *one.stored.shape), np.uint8)
-        read, scratch = infer.frame_reader(one, em.tissue(one)), tmp_path / "scratch"
-        infer.predict(one, run, run.batch_size(), read, stored, memory_bytes=memory_bytes, scratch=scratch)
+        infer.predict(one, run, run.batch_size(), infer.frame_reader(one, em.tissue(one)), stored, spill_to=spill_to)
         outs.append(stored)
     assert outs[0].any()
     assert np.array_equal(*outs)
@@ -143,7 +145,7 @@ def test_a_disk_without_room_for_partial_sums_is_told(tmp_path, network, monkeyp
     stored = np.zeros((3, *one.stored.shape), np.uint8)
     read = infer.frame_reader(one, em.tissue(one))
     with pytest.raises(EnsembleError, match="the disk is full: partial sums need"):
-        infer.predict(one, run, 1, read, stored, memory_bytes=0, scratch=tmp_path / "scratch")
+        infer.predict(one, run, 1, read, stored, spill_to=tmp_path / "scratch")
 
 
 @pytest.mark.parametrize("where", ["read", "write"])

@@ -159,6 +159,10 @@ def test_a_version_holds_weights_card_and_a_golden_answer(any_store, tmp_path, r
 def test_a_version_is_tagged_for_those_who_look_with_mlflow(store, tmp_path):
     version = store.register(checkpoint(tmp_path / "c.pt"), card(classes=("mito", "nuc")))
     tags = store._mlflow.client.get_model_version(version.name, "1").tags
+    weights_bytes, patch_bytes = int(tags.pop("weights_bytes")), int(tags.pop("patch_bytes"))
+    network = networks.build("UNet", {**ARGUMENTS, "out_channels": 2})
+    assert weights_bytes == version.weights_bytes == 4 * sum(t.numel() for t in network.state_dict().values())
+    assert patch_bytes == version.patch_bytes > 4 * 16**3 * 2
     assert tags == {
         "classes": "mito,nuc",
         "voxel_size_nm": "4x4x3.36",

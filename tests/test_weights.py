@@ -114,6 +114,20 @@ def test_a_blank_network_has_the_same_keys_and_shapes_and_no_memory(architecture
     assert not any(value.is_meta for value in [*built.parameters(), *built.buffers()])
 
 
+def test_tensors_are_counted_while_they_live():
+    with networks._Alive() as alive:
+        first = torch.zeros(100)  # 400 bytes
+        second = first + 1  # 800
+        second += 1
+        first = second.view(10, 10)[1:] * 2  # 1,160; then the zeros go
+        assert alive.most_bytes == 1160
+        del second
+        third = torch.cat([first, first])  # 360 + 720
+        assert alive.most_bytes == 1160
+        fourth = torch.cat([third, third])  # and 1,440
+    assert alive.most_bytes == 360 + 720 + fourth.numel() * 4
+
+
 @pytest.mark.skipif(HAS_EINOPS, reason="einops is installed")
 def test_a_missing_package_is_named():
     swin = card(architecture="SwinUNETR", arguments=SMALL["SwinUNETR"], patch_voxels=64)

@@ -1,0 +1,67 @@
+"""What a build is asked for, and the plan that makes of it; nothing heavy is loaded and no voxel read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ensemble import lock, resources
+from ensemble import plan as planning
+from ensemble.budget import Budget
+from ensemble.em import EM
+from ensemble.manifest import load, select
+from ensemble.plan import Plan, Precision
+from ensemble.recipe import load as load_recipe
+from ensemble.workspace import Workspace
+from registry.store import ModelVersion, Store
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a build is asked for."""
+
+    recipe: str | Path
+    out: Path
+    manifest: Path | None = None
+    data_root: str = "data"
+    crops: Sequence[str] | None = None
+    classes: Sequence[str] | None = None
+    device: str = "auto"
+    precision: Precision = "32"
+    budget: Budget = field(default_factory=lambda: Budget(resources.default_memory_bytes(), resources.cores()))
+    absent_is_zero: bool = False
+    update_lock: bool = False
+
+    @property
+    def lock(self) -> Path:
+        return self.out / "lock.yaml"
+
+    @property
+    def zip(self) -> Path:
+        return self.out / "submission.zip"
+
+    @property
+    def work(self) -> Workspace:
+        return Workspace(self.out / "work")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan and what it was made from."""
+
+    plan: Plan
+    models: Mapping[str, ModelVersion]
+    em: EM
+    moved: tuple[str, ...]
+    threads: int
+
+
+def prepare(request: Request, store: Store) -> Prepared:
+    """The plan of a build: reads the recipe, cards and metadata, touches no voxel."""
+    recipe = load_recipe(request.recipe)
+    targets = select(load(request.manifest), request.crops, request.classes)
+    used = set().union(*(planning.sources_of(recipe, target) for target in targets))
+    in_order = [name for name in recipe.sources if name in used]
+    resolved = lock.resolve(recipe, in_order, store, request.lock, update=request.update_lock)
+    em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
+    plan = planning.make(recipe, targets, resolved.models, em)
+    return Prepared(plan, resolved.models, em, resolved.moved, resolved.threads or resources.cores())
