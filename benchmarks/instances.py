@@ -82,25 +82,21 @@ CASES = {
 SHORT = ("256³, 400 touching",)
 
 
-def ours(case: Case) -> np.ndarray | int:
+def ours(case: Case, read: Callable[[Slices], np.ndarray]) -> np.ndarray | int:
     """Labels of a small case; the number of objects of a large one, whose labels are kept nowhere."""
     grid = Grid((case.side,) * 3, VOXEL_NM, (0, 0, 0))
     method = POSTPROCESS.by_name["watershed"]
     said = method.parameters.model_validate({"min_distance_voxels": MIN_DISTANCE_VOXELS}).model_dump()
     scratch = _Scratch(grid.shape) if case.plain == "none" else np.zeros(grid.shape, np.uint32)
-    read = case.read if case.plain == "none" else _held(case)
     components = Components(grid, read, workers=2)
     split = Split(components, grid, Step(method, said), read, scratch, workers=2, memory_bytes=4 << 30)
     kept = Kept(split, drop_small(split.objects, min_size_voxels=MIN_SIZE_VOXELS))
     if case.plain == "none":
         return len(kept.objects)
-    whole = (slice(0, case.side),) * 2
-    return np.concatenate([kept.read((slice(a, b), *whole)) for a, b in slabs(case.side)])
-
-
-def _held(case: Case) -> Callable[[Slices], np.ndarray]:
-    mask = case.read((slice(0, case.side),) * 3)
-    return lambda block: mask[block]
+    labels = np.zeros(grid.shape, np.uint32)
+    for start, stop in slabs(case.side):
+        labels[start:stop] = kept.read((slice(start, stop), *(slice(0, n) for n in grid.shape[1:])))
+    return labels
 
 
 class _Scratch:
@@ -141,7 +137,7 @@ def plain(mask: np.ndarray, *, filtered: bool) -> np.ndarray:
 def agreement(case: Case) -> dict[str, float]:
     """Objects of both, and the share of voxels whose objects are the same up to ids."""
     mask = case.read((slice(0, case.side),) * 3)
-    got, expected = ours(case), plain(mask, filtered=True)
+    got, expected = ours(case, mask.__getitem__), plain(mask, filtered=True)
     both = (got > 0) & (expected > 0)
     pairs, counts = np.unique(np.stack([got[both], expected[both]]), axis=1, return_counts=True)
     order = np.argsort(-counts)
@@ -162,10 +158,11 @@ def measure(name: str, chain: str) -> dict[str, float]:
     case = CASES[name]
     if chain == "agreement":
         return agreement(case)
-    mask = case.read((slice(0, case.side),) * 3) if chain != "ours" else None
+    mask = None if case.plain == "none" else case.read((slice(0, case.side),) * 3)
+    read = case.read if mask is None else mask.__getitem__
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    found = ours(case) if chain == "ours" else plain(mask, filtered=chain == "all")
+    found = ours(case, read) if chain == "ours" else plain(mask, filtered=chain == "all")
     wall = time.perf_counter() - began
     count = int(found) if np.ndim(found) == 0 else len(np.unique(found)) - 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

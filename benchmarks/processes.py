@@ -33,14 +33,24 @@ def run(command: Sequence[str], **environment: str) -> Run:
     reader.start()
     peak = 0
     while process.poll() is None:
-        peak = max(peak, _peak_kib(process.pid))
+        peak = max(peak, _peak_kib(str(process.pid)))
         time.sleep(0.1)
     wall = time.perf_counter() - began
     reader.join()
     return Run(wall, peak / 2**20, process.returncode, said[0])
 
 
-def _peak_kib(pid: int) -> int:
+def forget_peak() -> None:
+    """Let the highest resident memory of this process be counted from now on."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_gib() -> float:
+    """The highest resident memory of this process."""
+    return _peak_kib("self") / 2**20
+
+
+def _peak_kib(pid: str) -> int:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -48,15 +58,22 @@ def _peak_kib(pid: int) -> int:
     return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 
+_HERE = str(Path(__file__).parents[1])
+
+
+def command(*arguments: str) -> tuple[list[str], dict[str, str]]:
+    """The command line of this checkout, and the environment that it needs."""
+    return [sys.executable, "-m", "ensemble.cli", *arguments], {**os.environ, "PYTHONPATH": _HERE}
+
+
 def ensemble(*arguments: str, **environment: str) -> Run:
     """Run the command line of this checkout."""
-    here = str(Path(__file__).parents[1])
-    return run([sys.executable, "-m", "ensemble.cli", *arguments], PYTHONPATH=here, **environment)
+    return run(command(*arguments)[0], PYTHONPATH=_HERE, **environment)
 
 
 def in_a_process(module: str, *arguments: str) -> tuple[Any, Run]:
     """What ``python -m module`` prints as JSON on its last line, and how it went."""
-    done = run([sys.executable, "-m", module, *arguments], PYTHONPATH=str(Path(__file__).parents[1]))
+    done = run([sys.executable, "-m", module, *arguments], PYTHONPATH=_HERE)
     if done.code:
         raise RuntimeError(f"{module} {' '.join(arguments)} failed:\n{done.out}")
     return json.loads(done.out.splitlines()[-1]), done

@@ -54,11 +54,11 @@ def _waves(rng: np.random.Generator, sigma: float) -> np.ndarray:
     return np.interp(field, knots, np.linspace(0, 1, 257)).astype(np.float32)
 
 
-class _Scene:
+class Scene:
     """Atoms by name, painted one over the other into a periodic volume."""
 
     def __init__(self, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
+        self.rng, self._seed = np.random.default_rng(seed), seed
         self.names = ["cyto"]
         self.atoms = np.zeros((SIDE,) * 3, np.uint8)
 
@@ -84,10 +84,23 @@ class _Scene:
                 view[free & (r <= share)] = self.names.index(name)
             self.atoms[index] = view
 
+    def probability(self, name: str) -> np.ndarray:
+        """A class as a network would have it: uint8 (256, 256, 256)."""
+        rng = np.random.default_rng([self._seed, taxonomy.classes()[name].id])
+        held = np.array([atom in taxonomy.leaf(name) for atom in self.names], np.float32)
+        p = 0.97 * ndimage.gaussian_filter(held[self.atoms], 0.8, mode="wrap")
+        near = (p > 0.01).astype(np.float32)
+        p += near * rng.normal(scale=0.04, size=p.shape).astype(np.float32)
+        alarms = ndimage.gaussian_filter(rng.normal(size=(SIDE // 8,) * 3), 1, mode="wrap")
+        alarms = ndimage.zoom(alarms / alarms.std(), 8, order=1, mode="grid-wrap", grid_mode=True)
+        p = np.maximum(p, 0.35 * (alarms > 2.8))
+        p = np.maximum(p, np.where(rng.random(p.shape, np.float32) < 0.02, np.float32(0.006), 0))
+        return np.rint(255 * np.clip(p, 0, 1)).astype(np.uint8)
 
-def _tissue(seed: int, unit: float) -> _Scene:
+
+def tissue(seed: int, unit: float) -> Scene:
     """``unit``: size of an organelle's membrane in voxels; organelles scale with it."""
-    scene = _Scene(seed)
+    scene = Scene(seed)
     rng = scene.rng
     cell = _waves(rng, 28)
     scene.paint("ecs", cell < 0.12)
@@ -127,28 +140,13 @@ def _tissue(seed: int, unit: float) -> _Scene:
     return scene
 
 
-def _probability(scene: _Scene, name: str, seed: int) -> np.ndarray:
-    """uint8 (256, 256, 256)."""
-    rng = np.random.default_rng([seed, taxonomy.classes()[name].id])
-    held = np.array([atom in taxonomy.leaf(name) for atom in scene.names], np.float32)
-    mask = held[scene.atoms]
-    p = 0.97 * ndimage.gaussian_filter(mask, 0.8, mode="wrap")
-    near = (p > 0.01).astype(np.float32)
-    p += near * rng.normal(scale=0.04, size=p.shape).astype(np.float32)
-    alarms = ndimage.gaussian_filter(rng.normal(size=(SIDE // 8,) * 3), 1, mode="wrap")
-    alarms = ndimage.zoom(alarms / alarms.std(), 8, order=1, mode="grid-wrap", grid_mode=True)
-    p = np.maximum(p, 0.35 * (alarms > 2.8))
-    p = np.maximum(p, np.where(rng.random(p.shape, np.float32) < 0.02, np.float32(0.006), 0))
-    return np.rint(255 * np.clip(p, 0, 1)).astype(np.uint8)
-
-
 def write(root: Path, targets: Sequence[Target]) -> None:
     """The probabilities of all the targets under ``root``, with ``recipe.yaml``."""
     for seed, unit, fitting in ((1, 1.0, (0, 12)), (2, 0.6, (12, 20)), (3, 0.4, (20, 100))):
         crops = [t for t in targets if fitting[0] <= max(t.grid.voxel_size_nm) < fitting[1]]
-        scene = _tissue(seed, unit)
+        scene = tissue(seed, unit)
         for name in sorted({name for target in crops for name in target.classes}):
-            tile = _probability(scene, name, seed)
+            tile = scene.probability(name)
             for target in crops:
                 if name in target.classes:
                     nm = max(8.0, round(max(target.grid.voxel_size_nm)))

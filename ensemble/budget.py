@@ -67,7 +67,7 @@ class Budget:
     @cached_property
     def split_bytes(self) -> int:
         """What cutting one component may take; a larger one is cut on larger voxels."""
-        return self.memory_bytes // 2
+        return self.memory_bytes * 5 // 8
 
     def may_coarsen(self, crop: CropPlan) -> bool:
         """Whether some component might be too large to be cut as it is."""

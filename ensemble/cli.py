@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     # threads that spin while they wait slow each other down several times where cores are shared
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    resources.keep_freed_memory()
     arguments = _parser().parse_args(argv)
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.filterwarnings("ignore")  # libraries' advice to programmers; ours goes through errors and say()

@@ -21,7 +21,7 @@ _CERTAIN = 1 / 510
 """Stored probabilities cannot tell anything nearer to 0 or 1 than this."""
 
 _WORD_BITS = 8
-_CHUNK = 1 << 14
+_CHUNK = 1 << 16
 _ROUNDING = 1e-6
 """What float32 arithmetic may be off by, relatively, with room to spare."""
 
@@ -121,7 +121,10 @@ class Decoder:
         e *= np.float32(weight / self.unit)
         units = np.rint(e, out=e).astype(np.int32)
         above = probability > threshold
-        return np.where(above, np.maximum(units, 1), np.minimum(units, 0))
+        flat = units.reshape(-1)
+        wrong = np.flatnonzero((flat > 0) != above.reshape(-1))  # few, and cheaper to mend than to choose everywhere
+        flat[wrong] = above.reshape(-1)[wrong]
+        return units
 
     def survivors(self, low: Sequence[float], high: Sequence[float]) -> tuple[int, ...]:
         """The words that can win a voxel whose probabilities lie within bounds; never none.

@@ -4,6 +4,7 @@ Every function here is a method a recipe can name; its keyword-only parameters a
 Lengths are in nm and volumes in nm3, or in voxels of the target grid, so that anisotropic voxels are right.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage.segmentation import watershed as flood
 
+from ensemble import resources
 from ensemble.methods import Methods, Stage
 
 POSTPROCESS = Methods()
@@ -180,7 +182,7 @@ def watershed(
         if markers.max() <= 1:
             return component.astype(np.uint32)
         distance = _distance_nm(component, voxel_size_nm)
-        return _flooded(distance, markers.astype(np.int32), component)
+        return _flooded(distance, markers.view(np.int32), component)
     if component.all():  # no border, so no distance and no peaks
         return component.astype(np.uint32)
     radius_nm = [min_distance_nm] * 3 if min_distance_nm else [min_distance_voxels * v for v in voxel_size_nm]
@@ -222,15 +224,20 @@ def _peaks(distance: np.ndarray, mask: np.ndarray, radius_voxels: list[float]) -
 
 def _local_maxima(distance: np.ndarray, mask: np.ndarray, reach: list[int]) -> np.ndarray:
     """Voxels of the mask (k, 3) that nothing within ``reach`` along every axis exceeds; a few planes at a time."""
-    planes = max(_LARGE_VOXELS // distance[0].size, 4 * reach[0], 1)
-    found = [np.zeros((0, 3), np.int64)]
-    for start in range(0, len(distance), planes):
+    planes = max(_LARGE_VOXELS // distance[0].size, 6 * reach[0], 1)
+
+    def within(start: int) -> np.ndarray:
         above, stop = max(start - reach[0], 0), min(start + planes, len(distance))
         around = distance[above : stop + reach[0]]
         highest = ndimage.maximum_filter(around, size=[2 * r + 1 for r in reach], mode="nearest")
         here = distance[start:stop] == highest[start - above : stop - above]
-        found.append(np.argwhere(mask[start:stop] & here) + (start, 0, 0))
-    return np.concatenate(found)
+        return np.argwhere(mask[start:stop] & here) + (start, 0, 0)
+
+    starts = range(0, len(distance), planes)
+    if len(starts) == 1:
+        return within(0)
+    with ThreadPoolExecutor(resources.cores()) as pool:
+        return np.concatenate(list(pool.map(within, starts)))
 
 
 def _flooded(distance: np.ndarray, markers: np.ndarray, mask: np.ndarray) -> np.ndarray:
