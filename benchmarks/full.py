@@ -7,14 +7,16 @@ watershed and joint decoding, and checks the zip again. Beside each figure stand
 """
 
 import argparse
+import json
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import synthetic
 from benchmarks.processes import ensemble
-from ensemble.manifest import official
+from ensemble.manifest import Target, official
 
 
 def main() -> None:
@@ -43,11 +45,26 @@ def main() -> None:
     print(f"build and check: {built.wall_s / 60:.1f} min (promised 30), {rate:.0f} Mvoxel/s", flush=True)
     print(f"peak memory: {built.peak_gib:.1f} GiB (promised 8)   zip: {size:.2f} GB (promised 2)", flush=True)
     print("\n".join(line for line in built.out.splitlines() if "larger voxels" in line or "checked" in line))
+    planned = json.loads((out / "plan.json").read_text())["cost"]["peak_memory_bytes"] / 2**30
+    print(f"the plan said at most {planned:.1f} GiB; shares of the voxels: {shares(out, targets)}")
     if not arguments.crops:
         checked = ensemble("check", str(out / "submission.zip"))
         print(f"check: {checked.wall_s / 60:.1f} min (promised 8), {checked.peak_gib:.1f} GiB, exit {checked.code}")
     again = ensemble(*build, MLFLOW_TRACKING_URI=registry)
     print(f"the same build again: {again.wall_s:.1f} s (promised 5)")
+    plan = ensemble("plan", f"{root}/recipe.yaml", "--data", root, *some, MLFLOW_TRACKING_URI=registry)
+    print(f"its plan: {plan.wall_s:.1f} s (promised 4)")
+
+
+def shares(out: Path, targets: Sequence[Target]) -> str:
+    """How much of the crops that have it each class takes, as the build's check counted."""
+    arrays = json.loads((out / "check.json").read_text())["arrays"]
+    voxels: dict[str, list[int]] = {}
+    for target in targets:
+        for name, row in arrays[target.group].items():
+            had, of = voxels.get(name, (0, 0))
+            voxels[name] = [had + row["nonzero_voxels"], of + target.grid.size]
+    return ", ".join(f"{name} {had / of:.2%}" for name, (had, of) in voxels.items())
 
 
 if __name__ == "__main__":

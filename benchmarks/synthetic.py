@@ -88,7 +88,7 @@ class Scene:
         """A class as a network would have it: uint8 (256, 256, 256)."""
         rng = np.random.default_rng([self._seed, taxonomy.classes()[name].id])
         held = np.array([atom in taxonomy.leaf(name) for atom in self.names], np.float32)
-        p = 0.97 * ndimage.gaussian_filter(held[self.atoms], 0.8, mode="wrap")
+        p = 0.97 * ndimage.gaussian_filter(held[self.atoms], 0.5, mode="wrap")
         near = (p > 0.01).astype(np.float32)
         p += near * rng.normal(scale=0.04, size=p.shape).astype(np.float32)
         alarms = ndimage.gaussian_filter(rng.normal(size=(SIDE // 8,) * 3), 1, mode="wrap")
@@ -104,9 +104,9 @@ def tissue(seed: int, unit: float) -> Scene:
     rng = scene.rng
     cell = _waves(rng, 28)
     scene.paint("ecs", cell < 0.12)
-    scene.paint("pm", (cell >= 0.12) & (cell < 0.12 + 0.008 * unit))
+    scene.paint("pm", (cell >= 0.12) & (cell < 0.12 + 0.015 * unit))
     nucleus = np.minimum(_waves(rng, 34), (cell - 0.25) * 4)
-    width = 0.006 * unit
+    width = 0.01 * unit
     scene.paint("ne_mem", nucleus > 0.8 - 3 * width)
     scene.paint("ne_lum", nucleus > 0.8 - 2 * width)
     scene.paint("ne_mem", nucleus > 0.8 - width)
@@ -121,22 +121,26 @@ def tissue(seed: int, unit: float) -> Scene:
     scene.paint("echrom", inside & (chromatin < 0.3))
     free = scene.atoms == 0
     reticulum = np.abs(_waves(rng, 10) - 0.5)
-    scene.paint("er_mem", free & (reticulum < 0.016 * unit))
-    scene.paint("er_lum", free & (reticulum < 0.008 * unit))
-    scene.paint("eres_mem", free & (reticulum < 0.016 * unit) & (_waves(rng, 8) > 0.97))
-    shell = [("mem", 1.0), ("lum", 0.8)]
-    scene.balls([("mito_mem", 1.0), ("mito_lum", 0.85), ("mito_ribo", 0.15)], 60, (10 * unit, 20 * unit))
+    scene.paint("er_mem", free & (reticulum < 0.05 * unit))
+    scene.paint("er_lum", free & (reticulum < 0.025 * unit))
+    scene.paint("eres_mem", free & (reticulum < 0.05 * unit) & (_waves(rng, 8) > 0.97))
+    shell, crowd = [("mem", 1.0), ("lum", 0.7)], 1 / unit**3
+    scene.balls([("mito_mem", 1.0), ("mito_lum", 0.85), ("mito_ribo", 0.2)], round(80 * crowd), (10 * unit, 20 * unit))
     for name, count, radius in (
-        ("golgi", 12, (5, 10)),
-        ("endo", 25, (4, 7)),
-        ("lyso", 12, (5, 9)),
-        ("ld", 14, (6, 11)),
-        ("perox", 16, (4, 6)),
-        ("eres", 10, (2, 4)),
-        ("ves", 500, (1.5, 2.5)),
+        ("golgi", 40, (5, 11)),
+        ("endo", 40, (5, 9)),
+        ("lyso", 25, (7, 12)),
+        ("ld", 25, (7, 13)),
+        ("perox", 30, (6, 9)),
+        ("eres", 30, (4, 6)),
+        ("ves", 1500, (3, 4.5)),
     ):
-        scene.balls([(f"{name}_{part}", share) for part, share in shell], count, (radius[0] * unit, radius[1] * unit))
-    scene.balls([("mt_out", 1.0), ("mt_in", 0.6)], 300, (1.5, 5))
+        scene.balls(
+            [(f"{name}_{part}", share) for part, share in shell],
+            round(count * crowd),
+            (radius[0] * unit, radius[1] * unit),
+        )
+    scene.balls([("mt_out", 1.0), ("mt_in", 0.6)], 400, (2, 6))
     return scene
 
 

@@ -13,7 +13,7 @@ from ensemble.tiling import CHUNK
 BAND_BYTES = 256 << 20
 """About how much of the sources one worker holds while it decides; never less than one chunk's."""
 
-_LIBRARIES_BYTES = 600 << 20
+_LIBRARIES_BYTES = 700 << 20
 _CONVOLUTIONS = 1.55
 """What a forward pass takes beside its tensors: the CPU's convolutions lay theirs out anew."""
 

@@ -154,6 +154,7 @@ class _Build:
             done_planes=kept.done_planes,
             progress=advance,
             spill_to=self.work.root / "scratch" if self.request.budget.spills(job) else None,
+            write_behind=self.device.type != "cpu",
         )
 
     # -- assembling

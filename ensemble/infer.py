@@ -25,6 +25,9 @@ from ensemble.sums import Room, Sink, Stored, Sums
 from ensemble.volume import Tissue
 from registry.card import Card
 
+_ROWS_READ = 8
+"""Rows of patches whose EM is read at once, so that few chunks of it are decoded more than twice."""
+
 
 @dataclass(frozen=True)
 class Runner:
@@ -52,25 +55,27 @@ class Runner:
         """Patches per forward pass."""
         return patches_per_pass(self.card.patch_voxels, self.device.type)
 
-    def __call__(self, patches: np.ndarray) -> torch.Tensor:
-        """Probabilities (B, channels, z, y, x) of EM patches (B, z, y, x), averaged over augmentations."""
-        grey = torch.from_numpy(np.ascontiguousarray(patches, dtype=np.float32)).to(self.device)
-        inputs = self.card.normalisation.apply(grey).unsqueeze(1)
+    def __call__(self, patches: torch.Tensor) -> torch.Tensor:
+        """Probabilities (B, channels, z, y, x) of normalised patches (B, z, y, x), averaged over augmentations."""
+        inputs = patches.to(self.device).unsqueeze(1)
         total, count = None, 0
         with torch.inference_mode(), self._autocast():
             for turn in _turns(self.tta):
                 p = turn.undo(self._activated(self.network(turn.do(inputs))))
                 total = p if total is None else total + p
                 count += 1
-        return total / count
+        return total if count == 1 else total / count
 
     def _activated(self, outputs: torch.Tensor) -> torch.Tensor:
         outputs = outputs.float()
         if self.card.activation == "sigmoid":
-            return torch.sigmoid(outputs[:, self.channels])
+            return torch.sigmoid(self._wanted(outputs))
         if self.card.activation == "softmax":
-            return torch.softmax(outputs, dim=1)[:, self.channels]
-        return outputs[:, self.channels]
+            return self._wanted(torch.softmax(outputs, dim=1))
+        return self._wanted(outputs)
+
+    def _wanted(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs if self.channels == tuple(range(outputs.shape[1])) else outputs[:, self.channels]
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         if self.precision == "32":
@@ -141,7 +146,7 @@ def fix_threads(count: int) -> None:
 
 def predict(
     job: Job,
-    run: Callable[[np.ndarray], torch.Tensor],
+    run: Callable[[torch.Tensor], torch.Tensor],
     batch_size: int,
     read: Callable[[Slices], np.ndarray],
     stored: Stored,
@@ -149,33 +154,40 @@ def predict(
     done_planes: int = 0,
     progress: Callable[[int, int], None] = lambda patches, planes: None,
     spill_to: Path | None = None,
+    write_behind: bool = False,
 ) -> None:
     """Write the job's probabilities, uint8 on ``job.stored``, from plane ``done_planes`` on.
 
     ``progress`` hears of patches computed and of planes of ``job.stored`` written for good. Partial sums are held
-    in memory, or lie in a file in the folder ``spill_to``. EM is read, and finished planes are carried over and
-    written, while the network computes.
+    in memory, or lie in a file in the folder ``spill_to``. EM is read while the network computes. So are finished
+    planes written with ``write_behind``, for a network that leaves the cores idle; where it does not, threads
+    that are held up at every operation cost more than is gained.
     """
     room = Room(spill_to)
     sink = Sink(job, stored, done_planes, room)
     sums = Sums(job, room)
     first = sink.first_plane_needed()
     rows = [start for start in job.starts[0] if start + job.patch[0] > first]
-    strips = [(z, y) for z in rows for y in job.starts[1]]
+    swaths = [job.starts[1][at : at + _ROWS_READ] for at in range(0, len(job.starts[1]), _ROWS_READ)]
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         try:
-            ahead = _Ahead(reader, lambda strip: _strip(job, read, *strip), strips)
+            ahead = _Ahead(reader, lambda place: _swath(job, read, *place), list(product(rows, swaths)))
             taking = None
             for index, z in enumerate(rows):
-                for y in job.starts[1]:
-                    for count in _add_row(job, run, batch_size, ahead.next(), sums, (z, y)):
-                        progress(count, sink.written)
-                    sums.row_done()
+                for ys in swaths:
+                    swath = ahead.next()
+                    for y in ys:
+                        strip = swath[:, y - ys[0] : y - ys[0] + job.patch[1]]
+                        for count in _add_row(job, run, batch_size, strip, sums, (z, y)):
+                            progress(count, sink.written)
+                        sums.row_done()
                 if taking is not None:
                     taking.result()
                     progress(0, sink.written)
                 final = job.lattice.shape[0] if index + 1 == len(rows) else rows[index + 1]
                 taking = writer.submit(sink.take, sums, z, final)
+                if not write_behind:
+                    taking.result()
             if taking is not None:
                 taking.result()
         finally:
@@ -202,17 +214,18 @@ class _Ahead:
         return result
 
 
-def _strip(job: Job, read: Callable[[Slices], np.ndarray], z: int, y: int) -> np.ndarray:
-    """The EM under a row of patches."""
+def _swath(job: Job, read: Callable[[Slices], np.ndarray], z: int, ys: Sequence[int]) -> torch.Tensor:
+    """The EM under some rows of patches, normalised."""
     depth, height, _ = job.patch
-    return read((slice(z, z + depth), slice(y, y + height), slice(0, job.lattice.shape[2])))
+    grey = read((slice(z, z + depth), slice(ys[0], ys[-1] + height), slice(0, job.lattice.shape[2])))
+    return torch.from_numpy(job.model.card.normalisation.apply(np.asarray(grey, np.float32)))
 
 
 def _add_row(
     job: Job,
-    run: Callable[[np.ndarray], torch.Tensor],
+    run: Callable[[torch.Tensor], torch.Tensor],
     batch_size: int,
-    strip: np.ndarray,
+    strip: torch.Tensor,
     sums: Sums,
     start: tuple[int, int],
 ) -> Iterator[int]:
@@ -220,7 +233,7 @@ def _add_row(
     width, xs = job.patch[2], job.starts[2]
     for begin in range(0, len(xs), batch_size):
         batch = xs[begin : begin + batch_size]
-        p = run(np.stack([strip[:, :, x : x + width] for x in batch])).cpu().numpy()
+        p = run(torch.stack([strip[:, :, x : x + width] for x in batch])).cpu()
         for one, x in zip(p, batch, strict=True):
             sums.add(one, (*start, x))
         yield len(batch)

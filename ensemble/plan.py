@@ -123,13 +123,13 @@ class Job:
     @property
     def sum_bytes(self) -> int:
         """What partial sums and waiting planes take, in memory or on disk."""
-        wide = (len(self.classes) + 1) * self.ring_planes * math.prod(self.lattice.shape[1:])
+        wide = (len(self.classes) * self.ring_planes + self.patch[0]) * math.prod(self.lattice.shape[1:])
         return 4 * (wide + len(self.classes) * self.waiting_planes * math.prod(self.stored.shape[1:]))
 
     @property
     def spilled_bytes(self) -> int:
         """What of them is in memory at a time where they lie on disk: a row of patches, or a channel's planes."""
-        row = (len(self.classes) + 1) * math.prod(self.patch[:2]) * self.lattice.shape[2]
+        row = len(self.classes) * math.prod(self.patch[:2]) * self.lattice.shape[2]
         step = self.ring_planes - self.patch[0]
         planes = 3 * max(step, STORED_PLANES) * math.prod(self.lattice.shape[1:])
         return 4 * max(row, planes + self.waiting_planes * math.prod(self.stored.shape[1:]))

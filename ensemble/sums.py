@@ -10,11 +10,15 @@ import mmap
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 
+from ensemble import resources
 from ensemble.errors import EnsembleError
 from ensemble.grid import Grid
 from ensemble.plan import STORED_PLANES, Job
@@ -82,19 +86,28 @@ class Sums:
         self._depth, self._ring = job.patch[0], job.ring_planes
         _, height, width = job.lattice.shape
         # rows are outermost, so that a row of patches lies together
-        self._sums = room.zeros((height, len(job.classes), self._ring, width)).transpose(1, 2, 0, 3)
-        self._weights = room.zeros((height, self._ring, width)).transpose(1, 0, 2)
-        self._map = compute_importance_map(job.patch, mode="gaussian", sigma_scale=0.125).numpy()
+        sums = room.zeros((height, len(job.classes), self._ring, width))
+        self._sums = torch.from_numpy(sums).permute(1, 2, 0, 3)
+        self._map = compute_importance_map(job.patch, mode="gaussian", sigma_scale=0.125)
+        self._starts = job.starts[0]
+        self._weights = self._weights_of_a_row(job)
         self._needed = job.needed
 
-    def add(self, p: np.ndarray, start: tuple[int, int, int]) -> None:
-        """Add a patch (channels, z, y, x); ``p`` is used up."""
+    def _weights_of_a_row(self, job: Job) -> np.ndarray:
+        """The weights that patches at one z sum to, (patch's depth, y, x): they are the same at every z."""
+        weights = self._room.zeros((self._depth, *job.lattice.shape[1:]))
+        _, rows, columns = job.patch
+        for y, x in product(*job.starts[1:]):
+            weights[:, y : y + rows, x : x + columns] += self._map.numpy()
+        self._room.release()
+        return weights
+
+    def add(self, p: torch.Tensor, start: tuple[int, int, int]) -> None:
+        """Add a patch (channels, z, y, x) on the CPU."""
         z, y, x = start
         ys, xs = slice(y, y + p.shape[2]), slice(x, x + p.shape[3])
-        np.multiply(p, self._map, out=p)
         for part, ring in self._pieces(z, z + self._depth):
-            self._sums[:, ring, ys, xs] += p[:, part]
-            self._weights[ring, ys, xs] += self._map[part]
+            self._sums[:, ring, ys, xs].addcmul_(p[:, part], self._map[part])
 
     def row_done(self) -> None:
         """A row of patches is added."""
@@ -109,20 +122,26 @@ class Sums:
             yield slice(at - start, at - start + n), slice(ring, ring + n)
             at += n
 
-    def taken(self, channel: int, start: int, stop: int) -> np.ndarray:
+    def taken(self, channel: int, start: int, stop: int, weights: np.ndarray) -> np.ndarray:
         """Probabilities of planes start ... stop - 1 over the needed rows and columns; their sums restart."""
         _, ys, xs = self._needed
         out = np.empty((stop - start, ys.stop - ys.start, xs.stop - xs.start), np.float32)
         for part, ring in self._pieces(start, stop):
-            np.divide(self._sums[channel, ring, ys, xs], self._weights[ring, ys, xs], out=out[part])
-            self._sums[channel, ring] = 0
+            planes = self._sums[channel, ring]
+            np.divide(planes[:, ys, xs].numpy(), weights[part], out=out[part])
+            planes.zero_()
         self._room.release()
         return out
 
-    def restart(self, start: int, stop: int) -> None:
-        """Planes start ... stop - 1 were taken of all channels."""
-        for _, ring in self._pieces(start, stop):
-            self._weights[ring] = 0
+    def weights(self, start: int, stop: int) -> np.ndarray:
+        """What patches weigh in planes start ... stop - 1, over the needed rows and columns."""
+        _, ys, xs = self._needed
+        weights = np.zeros((stop - start, ys.stop - ys.start, xs.stop - xs.start), np.float32)
+        for z in self._starts:
+            low, high = max(start, z), min(stop, z + self._depth)
+            if low < high:
+                weights[low - start : high - start] += self._weights[low - z : high - z, ys, xs]
+        return weights
 
 
 class Sink:
@@ -162,10 +181,14 @@ class Sink:
         skip = max(self._from + self._count - (start - self._needed.start), 0)
         last = min(stop, self._needed.stop)
         writes = self._complete(max(last - start - skip, 0))
-        for channel in range(self._channels):
-            planes = sums.taken(channel, start, stop)[skip : max(last - start, skip)]
+        weights = sums.weights(start, stop)
+
+        def one(channel: int) -> None:
+            planes = sums.taken(channel, start, stop, weights)[skip : max(last - start, skip)]
             self._take(channel, planes, writes)
-        sums.restart(start, stop)
+
+        with ThreadPoolExecutor(resources.cores(), "channel") as pool:
+            list(pool.map(one, range(self._channels)))
         self._count += max(last - start - skip, 0)
         if writes:
             self.written = self._planes(writes[-1]).stop
