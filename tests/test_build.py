@@ -1,125 +1,35 @@
 """Building for real: registered checkpoints, EM on disk, one command, one zip."""
 
 import json
-import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from monai.networks.nets import UNet
+from small_build import (
+    ALL,
+    BUILD,
+    EMPTY,
+    RECIPE,
+    card,
+    checkpoint,
+    edit,
+    predictions,
+    run,
+    runs,
+    start,
+    wait_for,
+    wrong,
+)
 from volumes import noise, write_array, write_em
 
-from ensemble import manifest, yamlfile
+from ensemble import yamlfile
 from ensemble.cli import main
 from ensemble.errors import RecipeError
 from ensemble.grid import Grid
-from ensemble.manifest import Target
 from ensemble.submission import Submission
-from registry.card import Card
-from registry.store import Store
-
-ARGUMENTS = {"channels": [4, 8], "strides": [2]}
-ALL = manifest.official()[0].classes
-EMPTY = [name for name in ALL if name not in ("mito", "mito_mem", "mito_lum", "nuc", "ecs")]
-RECIPE = f"""\
-name: small
-sources:
-  fine: {{model: "models:/fine@champion"}}
-  coarse: {{model: "models:/coarse@champion"}}
-  theirs: {{predictions: "{{root}}/theirs/{{dataset}}.zarr/{{crop}}/{{class}}"}}
-defaults: {{source: fine, threshold: 0.5}}
-classes:
-  mito:
-    source: {{mean: {{fine: 3, coarse: 1}}}}
-    postprocess: [{{watershed: {{min_distance_nm: 30}}}}, {{drop_small: {{min_size_voxels: 20}}}}]
-  nuc: {{source: coarse, weight: hard}}
-  ecs: {{source: theirs}}
-empty: [{", ".join(EMPTY)}]
-consistency: joint
-"""
-
-
-def checkpoint(path: Path, classes: int, seed: int) -> Path:
-    torch.manual_seed(seed)
-    network = UNet(spatial_dims=3, in_channels=1, out_channels=classes, channels=(4, 8), strides=(2,))
-    torch.save(network.state_dict(), path)
-    return path
-
-
-def card(name: str, classes: tuple[str, ...], voxel_nm: float) -> Card:
-    return Card(
-        name=name,
-        architecture="UNet",
-        arguments=ARGUMENTS,
-        classes=classes,
-        voxel_size_nm=voxel_nm,
-        patch_voxels=16,
-        overlap=0.25,
-        activation="sigmoid",
-    )
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A registry with two models, used by every build of this file."""
-    folder = tmp_path_factory.mktemp("registry")
-    store = Store(f"sqlite:///{folder / 'mlflow.db'}")
-    fine = checkpoint(folder / "fine.pt", 3, 1)
-    store.register(fine, card("fine", ("mito", "mito_mem", "mito_lum"), 4), alias="champion")
-    coarse = checkpoint(folder / "coarse.pt", 2, 2)
-    store.register(coarse, card("coarse", ("nuc", "mito"), 16), alias="champion")
-    return store
-
-
-@pytest.fixture
-def place(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with EM, one tool's predictions, a manifest and a recipe; the working directory."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
-    monkeypatch.chdir(tmp_path)
-    em = Grid((40, 48, 56), (8, 8, 8), (4, 4, 4))
-    write_em(tmp_path / "data", "d", [(noise(em.shape), em)])
-    targets = [
-        Target("1", "d", Grid((70, 18, 20), (4, 4, 4), (22, 82, 82)), ALL),
-        Target("2", "d", Grid((8, 6, 7), (16, 16, 16), (40, 40, 40)), ALL),
-    ]
-    manifest.write(tmp_path / "manifest.csv", targets)
-    for target in targets:
-        grid = target.grid.covering((8, 8, 8))
-        p = np.random.default_rng(0).random(grid.shape, dtype=np.float32)
-        write_array(tmp_path / f"data/theirs/d.zarr/{target.group}/ecs", p, grid)
-    (tmp_path / "small.yaml").write_text(RECIPE)
-    return tmp_path
-
-
-BUILD = ["build", "small.yaml", "--manifest", "manifest.csv", "--device", "cpu"]
-
-
-def run(*arguments: str) -> int:
-    return main([*BUILD, *arguments])
-
-
-def wrong(capsys: pytest.CaptureFixture, *arguments: str) -> str:
-    """The one line on stderr of a command that must find its input wrong."""
-    capsys.readouterr()
-    assert main(list(arguments)) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ensemble: ")]
-    assert len(lines) == 1
-    assert not Path("build/small/submission.zip").exists()
-    return lines[0]
-
-
-def runs(store: Store) -> int:
-    import mlflow
-
-    client = mlflow.MlflowClient(store.tracking_uri)
-    experiment = client.get_experiment_by_name("ensemble builds")
-    return 0 if experiment is None else len(client.search_runs([experiment.experiment_id]))
 
 
 def test_one_command_gives_a_submission_that_is_complete_consistent_and_recorded(place, store, capsys) -> None:
@@ -157,11 +67,6 @@ def test_the_plan_says_what_the_build_does_and_reads_no_voxel(place, capsys) -> 
     assert plan["cost"]["arrays"] == 96
     assert main(["plan", "small.yaml", "--manifest", "manifest.csv"]) == 0
     assert "mean(3·fine, 1·coarse)" in capsys.readouterr().out
-
-
-def predictions(place: Path) -> dict[str, int]:
-    kept = place.joinpath("build", "small", "work", "predictions")
-    return {str(p): p.stat().st_mtime_ns for p in kept.rglob("*") if p.is_file()}
 
 
 def test_another_threshold_runs_no_network_again(place) -> None:
@@ -221,26 +126,6 @@ def test_a_moved_alias_is_told_and_the_lock_obeyed_until_told_otherwise(place, s
         store.set_alias("coarse", "champion", 1)
 
 
-def start(*arguments: str, **options) -> subprocess.Popen:
-    command = [sys.executable, "-m", "ensemble.cli", *BUILD, *arguments]
-    path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        command,
-        env={**os.environ, "PYTHONPATH": path},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
-def wait_for(pattern: str, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 90
-    while not list(Path("build/small").glob(pattern)) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("moment", ["work/predictions/*.zarr/*.*.*.*", "work/submission.zarr/crop1/*/0.0.0"])
 def test_killed_and_started_again_the_zip_is_the_same(place, moment: str) -> None:
     assert run("--out", "undisturbed") == 0
@@ -288,12 +173,6 @@ def test_a_full_disk_is_one_line_and_an_older_zip_stays(place) -> None:
     assert "the disk is full" in errors
     assert "Traceback" not in errors
     assert Path("build/small/submission.zip").read_bytes() == b"older"
-
-
-def edit(path: str, old: str, new: str) -> None:
-    text = Path(path).read_text()
-    assert old in text
-    Path(path).write_text(text.replace(old, new, 1))
 
 
 def test_wrong_input_is_one_line_that_says_what_to_do(place, capsys) -> None:

@@ -3,14 +3,13 @@
 import multiprocessing
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
+import mlflow_server
 import numpy as np
 import pytest
 import torch
@@ -72,35 +71,8 @@ def store(made, tmp_path) -> Store:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """The address of an MLflow server process on loopback that serves artifacts too."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--workers", "1"]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"]
-    lean = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **lean}, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for_health(process, address, folder / "log")
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _wait_for_health(process, address: str, log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(f"{address}/health", timeout=1).close()
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")
+    with mlflow_server.started(tmp_path_factory.mktemp("server")) as running:
+        yield running.address
 
 
 @pytest.fixture(params=["sqlite", "server"])

@@ -1,0 +1,45 @@
+"""What several files of tests build on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_build import ALL, RECIPE, card, checkpoint
+from volumes import noise, write_array, write_em
+
+from ensemble import manifest
+from ensemble.grid import Grid
+from ensemble.manifest import Target
+from registry.store import Store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A registry with two models, used by every build of this file."""
+    folder = tmp_path_factory.mktemp("registry")
+    store = Store(f"sqlite:///{folder / 'mlflow.db'}")
+    fine = checkpoint(folder / "fine.pt", 3, 1)
+    store.register(fine, card("fine", ("mito", "mito_mem", "mito_lum"), 4), alias="champion")
+    coarse = checkpoint(folder / "coarse.pt", 2, 2)
+    store.register(coarse, card("coarse", ("nuc", "mito"), 16), alias="champion")
+    return store
+
+
+@pytest.fixture
+def place(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with EM, one tool's predictions, a manifest and a recipe; the working directory."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    monkeypatch.chdir(tmp_path)
+    em = Grid((40, 48, 56), (8, 8, 8), (4, 4, 4))
+    write_em(tmp_path / "data", "d", [(noise(em.shape), em)])
+    targets = [
+        Target("1", "d", Grid((70, 18, 20), (4, 4, 4), (22, 82, 82)), ALL),
+        Target("2", "d", Grid((8, 6, 7), (16, 16, 16), (40, 40, 40)), ALL),
+    ]
+    manifest.write(tmp_path / "manifest.csv", targets)
+    for target in targets:
+        grid = target.grid.covering((8, 8, 8))
+        p = np.random.default_rng(0).random(grid.shape, dtype=np.float32)
+        write_array(tmp_path / f"data/theirs/d.zarr/{target.group}/ecs", p, grid)
+    (tmp_path / "small.yaml").write_text(RECIPE)
+    return tmp_path
