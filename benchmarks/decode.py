@@ -18,9 +18,10 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import synthetic
 from ensemble import manifest, resources
-from ensemble.assemble import Crop, assemble, decoder
+from ensemble.assemble import Crop, assemble
 from ensemble.budget import Budget
 from ensemble.consistency import FINEST_UNIT, _best, _steps, codebook
+from ensemble.deciding import decoder
 from ensemble.grid import Grid, Slices
 from ensemble.mixing import Probability
 from ensemble.plan import CropPlan

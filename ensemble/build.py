@@ -29,8 +29,8 @@ from ensemble.workspace import read_json, write_json, write_text
 from registry.store import Store
 
 _ASSEMBLY_CODE = (
-    *("assemble", "chunks", "components", "consistency", "grid", "merge", "methods", "mixing", "postprocess"),
-    *("resample", "sources", "split", "submission", "taxonomy", "tiling"),
+    *("assemble", "chunks", "components", "consistency", "deciding", "grid", "merge", "methods", "mixing"),
+    *("postprocess", "resample", "sources", "split", "submission", "taxonomy", "tiling", "words"),
 )
 _ASSEMBLY_PACKAGES = ("numpy", "scipy", "scikit-image", "connected-components-3d", "edt", "bioimage-cpp", "numcodecs")
 
