@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_LOOKS_EVERY_S = 0.5
+
 
 @dataclass(frozen=True)
 class Run:
@@ -23,7 +25,7 @@ class Run:
 
 
 def run(command: Sequence[str], **environment: str) -> Run:
-    """Run a command to its end. Its memory is read from the system every tenth of a second, and at its end."""
+    """Run a command to its end. Its highest memory is asked of the system as it goes."""
     began = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
@@ -34,7 +36,7 @@ def run(command: Sequence[str], **environment: str) -> Run:
     peak = 0
     while process.poll() is None:
         peak = max(peak, _peak_kib(str(process.pid)))
-        time.sleep(0.1)
+        time.sleep(_LOOKS_EVERY_S)
     wall = time.perf_counter() - began
     reader.join()
     return Run(wall, peak / 2**20, process.returncode, said[0])

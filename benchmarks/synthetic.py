@@ -34,7 +34,10 @@ classes:
       - {voxel_size_nm: ">=12", source: multi}
   nuc: {postprocess: [{components: {}}, {drop_small: {min_size_nm3: 1.0e7}}]}
   cell: {postprocess: [{watershed: {min_distance_nm: 500, seeds_from: nuc}}, {drop_small: {min_size_nm3: 1.0e7}}]}
-  ves: {postprocess: [{watershed: {min_distance_nm: 40}}, {drop_small: {min_size_nm3: 2.0e4}}]}
+  ves:
+    postprocess: [{watershed: {min_distance_nm: 40}}, {drop_small: {min_size_nm3: 2.0e4}}]
+    when:
+      - {voxel_size_nm: ">=12", postprocess: [{components: {}}]}
   endo: {postprocess: [{watershed: {min_distance_nm: 80}}, {drop_small: {min_size_nm3: 1.0e5}}]}
   lyso: {postprocess: [{components: {}}, {drop_small: {min_size_nm3: 1.0e5}}]}
   ld: {postprocess: [{watershed: {min_distance_nm: 80}}, {drop_small: {min_size_nm3: 1.0e5}}]}

@@ -6,7 +6,7 @@ A mask is a function from a block (slices z, y, x) to a bool array. Memory is a 
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import cc3d
@@ -226,15 +226,7 @@ class Kept:
     def __init__(self, labelled: Labelled, keep: np.ndarray) -> None:
         self._labelled = labelled
         self._lookup = np.concatenate([[0], np.where(keep, np.cumsum(keep), 0)]).astype(np.uint32)
-        table = labelled.objects
-        self.objects = replace(
-            table,
-            size_voxels=table.size_voxels[keep],
-            start=table.start[keep],
-            stop=table.stop[keep],
-            touches_border=table.touches_border[keep],
-            peak_probability=table.peak_probability[keep],
-        )
+        self.objects = labelled.objects.where(keep)
 
     def touched(self, start: int, stop: int) -> Slices | None:
         return self._labelled.touched(start, stop)

@@ -47,10 +47,10 @@ class Step:
     def __call__(self, *data: Any) -> Any:
         return self.method.function(*data, **self.parameters)
 
-    def trait(self, name: str) -> Any:
-        """The value of a trait; a trait that is a function is called with this step's parameters."""
+    def trait(self, name: str, **more: Any) -> Any:
+        """The value of a trait; a trait that is a function is called with this step's parameters and ``more``."""
         value = self.method.traits.get(name)
-        return value(**self.parameters) if callable(value) else value
+        return value(**self.parameters, **more) if callable(value) else value
 
     def describe(self) -> dict[str, Any]:
         """The step as a recipe would say it."""

@@ -49,6 +49,11 @@ class Objects:
     def __len__(self) -> int:
         return len(self.size_voxels)
 
+    def where(self, chosen: np.ndarray) -> "Objects":
+        """Some of them, by number or as bool (n,)."""
+        columns = (self.size_voxels, self.start, self.stop, self.touches_border, self.peak_probability)
+        return Objects(*(column[chosen] for column in columns), self.voxel_volume_nm3)
+
 
 # Probability → probability, before the decision.
 
@@ -122,6 +127,7 @@ def drop_at_border(objects: Objects) -> np.ndarray:
 
 # Labels: one 26-connected component → its objects, numbered from 1 and nonzero exactly on the component.
 # ``bytes_per_voxel``: about what that takes at its peak for each voxel of the component's box, where not 20.
+# ``undivided_below_nm``: a component that reaches less far than this along each axis is one object.
 
 
 @POSTPROCESS(Stage.LABEL, indivisible=lambda: True)
@@ -151,13 +157,17 @@ def keep_ids(component: np.ndarray, voxel_size_nm: Triple, seeds: np.ndarray | N
     known, markers = np.unique(ids, return_inverse=True)
     first = 0 if known[0] == 0 else 1
     markers = markers.reshape(component.shape).astype(np.int32) + first
-    return flood(np.zeros(component.shape, np.uint8), markers, connectivity=3, mask=component).astype(np.uint32)
+    flat = np.zeros(component.shape, np.uint8)
+    return flood(flat, markers, connectivity=3, mask=component).astype(np.uint32)
 
 
 @POSTPROCESS(
     Stage.LABEL,
     exactly_one=("min_distance_nm", "min_distance_voxels"),
     indivisible=lambda min_distance_nm, min_distance_voxels, seeds_from: False,
+    undivided_below_nm=lambda voxel_size_nm, min_distance_nm, min_distance_voxels, seeds_from: (
+        None if seeds_from else _radius_nm(voxel_size_nm, min_distance_nm, min_distance_voxels)
+    ),
 )
 def watershed(
     component: np.ndarray,
@@ -175,7 +185,7 @@ def watershed(
     one object. This is scikit-image's chain for each component alone: so a small object beside a large one
     keeps its seed, distances are in nm whatever the voxels, and the array's border is no end of an object.
     Beyond a million voxels the flooding is bioimage-cpp's, several times as quick: voxels equally far from the
-    border may then fall to the neighbouring object, the seeds and so the number of objects are the same.
+    border may then fall to the neighbouring object; the seeds, and so the number of objects, are the same.
     """
     if seeds is not None:
         markers = cc3d.connected_components(seeds.astype(bool) & component, connectivity=26, out_dtype=np.uint32)
@@ -185,7 +195,7 @@ def watershed(
         return _flooded(distance, markers.view(np.int32), component)
     if component.all():  # no border, so no distance and no peaks
         return component.astype(np.uint32)
-    radius_nm = [min_distance_nm] * 3 if min_distance_nm else [min_distance_voxels * v for v in voxel_size_nm]
+    radius_nm = _radius_nm(voxel_size_nm, min_distance_nm, min_distance_voxels)
     extent_nm = [(n - 1) * v for n, v in zip(component.shape, voxel_size_nm, strict=True)]
     if all(extent < radius for extent, radius in zip(extent_nm, radius_nm, strict=True)):
         return component.astype(np.uint32)
@@ -196,6 +206,11 @@ def watershed(
     markers = np.zeros(component.shape, np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     return _flooded(distance, markers, component)
+
+
+def _radius_nm(voxel_size_nm: Triple, min_distance_nm: float | None, min_distance_voxels: int | None) -> list[float]:
+    """How near two peaks must be along every axis to count as one."""
+    return [min_distance_nm] * 3 if min_distance_nm else [min_distance_voxels * v for v in voxel_size_nm]
 
 
 def _distance_nm(mask: np.ndarray, voxel_size_nm: Triple) -> np.ndarray:
@@ -211,6 +226,8 @@ def _peaks(distance: np.ndarray, mask: np.ndarray, radius_voxels: list[float]) -
     candidates = _local_maxima(distance, mask, [int(r + 1e-9) for r in radius_voxels])
     order = np.argsort(-distance[tuple(candidates.T)], kind="stable")
     candidates = candidates[order]
+    if len(candidates) == 1:
+        return candidates
     scaled = candidates / np.asarray(radius_voxels)
     near = cKDTree(scaled).query_ball_point(scaled, r=1 - 1e-9, p=np.inf)
     open_ = np.ones(len(candidates), bool)
@@ -242,9 +259,8 @@ def _local_maxima(distance: np.ndarray, mask: np.ndarray, reach: list[int]) -> n
 
 def _flooded(distance: np.ndarray, markers: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The basins of the distance, which is used up."""
-    quick = np.count_nonzero(mask) > _LARGE_VOXELS
-    labels = (quick_flood if quick else flood)(np.negative(distance, out=distance), markers, mask=mask)
-    return _completed(labels, mask)
+    flooding = quick_flood if np.count_nonzero(mask) > _LARGE_VOXELS else flood
+    return _completed(flooding(np.negative(distance, out=distance), markers, mask=mask), mask)
 
 
 def _completed(labels: np.ndarray, mask: np.ndarray) -> np.ndarray:

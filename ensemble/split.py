@@ -15,6 +15,8 @@ from ensemble.postprocess import Objects
 from ensemble.tiling import CHUNK, slabs
 
 _BYTES_PER_VOXEL = 20
+_SMALL_VOXELS = 1 << 14
+"""Components of fewer voxels are cut by one thread."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,15 @@ class _Cut:
     block: Slices
     labels: np.ndarray
     objects: Objects
+
+
+@dataclass(frozen=True)
+class _Slab:
+    """A slab in memory while its components are cut: their labels, and the objects' so far, on ``box``."""
+
+    box: Slices
+    ids: np.ndarray
+    out: np.ndarray
 
 
 class Split:
@@ -56,19 +67,82 @@ class Split:
         self._most_voxels = memory_bytes // step.method.traits.get("bytes_per_voxel", _BYTES_PER_VOXEL)
         self._tables: list[Objects] = []
         self._count = 0
-        table = components.objects
-        first, last = table.start[:, 0] // CHUNK[0], (table.stop[:, 0] - 1) // CHUNK[0]
+        self._held: dict[int, _Slab] = {}
+        self._bounds = slabs(grid.shape[0])
+        self._whole = self._undivided()
+        self._number_of_whole = np.zeros(len(components.objects) + 1, np.uint32)
+        first, last = self._slabs_of_components()
         with ThreadPoolExecutor(workers) as pool:
-            for number, (start, stop) in enumerate(slabs(grid.shape[0])):
-                here = [int(i) for i in np.flatnonzero(first == number)]
-                small = [i for i in here if last[i] == number and self._factor(self._around(i)) == 1]
-                for index in sorted(set(here) - set(small)):
+            for number in range(len(self._bounds)):
+                here = first == number
+                self._number_whole(np.flatnonzero(here & self._whole))
+                open_ = [int(i) for i in np.flatnonzero(here & ~self._whole)]
+                near = [i for i in open_ if last[i] <= number + 1 and self._factor(self._around(i)) == 1]
+                if near or (self._whole & (first <= number) & (last >= number)).any():
+                    self._hold(number)
+                for index in sorted(set(open_) - set(near)):
                     self._cut_one(index)
-                self._in_slab(small, start, stop, pool)
+                self._cut_near(near, number, pool)
+                self._let_go(number)
         self.objects = _concatenated(self._tables, grid.voxel_volume_nm3)
 
+    def _slabs_of_components(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first and the last slab of each."""
+        table = self._components.objects
+        return table.start[:, 0] // CHUNK[0], (table.stop[:, 0] - 1) // CHUNK[0]
+
+    # -- slabs in memory
+
+    def _hold(self, number: int) -> _Slab | None:
+        """The slab; None where there is nothing."""
+        if number not in self._held:
+            touched = self._components.touched(*self._bounds[number])
+            if touched is None:
+                return None
+            box = tuple(
+                slice(s.start // c * c, min(-(-s.stop // c) * c, n))
+                for s, c, n in zip(touched, CHUNK, self._grid.shape, strict=True)
+            )
+            self._held[number] = _Slab(box, self._components.read(box), np.array(self._scratch[box]))
+        return self._held[number]
+
+    def _let_go(self, number: int) -> None:
+        """Write a slab, with the components in it that are one object each: all those have their numbers now."""
+        slab = self._held.pop(number, None)
+        if slab is not None:
+            whole = np.take(self._number_of_whole, slab.ids)
+            np.copyto(slab.out, whole, where=whole > 0)
+            self._scratch[slab.box] = slab.out
+
+    def _put(self, part: Slices, labels: np.ndarray) -> None:
+        """Set the labels of a part of one slab, where they are not 0."""
+        slab = self._held.get(part[0].start // CHUNK[0])
+        if slab is None:
+            self._scratch[part] = np.where(labels > 0, labels, np.asarray(self._scratch[part]))
+            return
+        part, inside = _common(part, slab.box)
+        np.copyto(slab.out[part], labels[inside], where=labels[inside] > 0)
+
+    # -- components that are one object
+
+    def _undivided(self) -> np.ndarray:
+        """The components that are too small to hold two objects."""
+        table = self._components.objects
+        reach = self._step.trait("undivided_below_nm", voxel_size_nm=self._grid.voxel_size_nm)
+        if reach is None:
+            return np.zeros(len(table), bool)
+        return ((table.stop - table.start - 1) * self._grid.voxel_size_nm < reach).all(axis=1)
+
+    def _number_whole(self, indices: np.ndarray) -> None:
+        table = self._components.objects
+        self._number_of_whole[indices + 1] = np.arange(len(indices), dtype=np.uint32) + np.uint32(self._count + 1)
+        self._count += len(indices)
+        self._tables.append(table.where(indices))
+
+    # -- components that are cut as they are
+
     def _cut_one(self, index: int) -> None:
-        """Cut a component that does not lie in one slab, or is large."""
+        """Cut a component that does not lie in two slabs, or is large."""
         block = self._around(index)
         factor = self._factor(block)
         if factor > 1:
@@ -77,47 +151,41 @@ class Split:
         cut = self._cut(self._alone(index, block), block, index)
         numbers = self._numbers(cut)
         for part in self._parts(block):
-            labels = np.take(numbers, cut.labels[_inside(part, block)])
-            self._scratch[part] = np.where(labels > 0, labels, np.asarray(self._scratch[part]))
+            self._put(part, np.take(numbers, cut.labels[_inside(part, block)]))
 
-    def _in_slab(self, indices: list[int], start: int, stop: int, pool: ThreadPoolExecutor) -> None:
-        box = self._components.touched(start, stop)
-        if not indices or box is None:
-            return
-        box = tuple(
-            slice(s.start // c * c, min(-(-s.stop // c) * c, n))
-            for s, c, n in zip(box, CHUNK, self._grid.shape, strict=True)
-        )
-        ids, out = self._components.read(box), np.array(self._scratch[box])
-        group: list[tuple[int, Slices]] = []
+    def _cut_near(self, indices: list[int], number: int, pool: ThreadPoolExecutor) -> None:
+        """Cut components that begin in a slab and end in it or the next."""
+        group: list[int] = []
         voxels = 0
         for index in indices:
-            group.append((index, self._around(index)))
-            voxels += math.prod(s.stop - s.start for s in group[-1][1])
+            block = self._around(index)
+            if block[0].stop > self._bounds[number][1] and number + 1 < len(self._bounds):
+                self._hold(number + 1)
+            group.append(index)
+            voxels += math.prod(s.stop - s.start for s in block)
             if voxels > self._most_voxels // 2:
-                self._cut_group(group, ids, out, box, pool)
+                self._cut_group(group, voxels, pool)
                 group, voxels = [], 0
-        self._cut_group(group, ids, out, box, pool)
-        self._scratch[box] = out
+        self._cut_group(group, voxels, pool)
 
-    def _cut_group(
-        self, group: list[tuple[int, Slices]], ids: np.ndarray, out: np.ndarray, box: Slices, pool: ThreadPoolExecutor
-    ) -> None:
-        def one(item: tuple[int, Slices]) -> _Cut:
-            index, block = item
-            # a box that ends with the slab still has background around it in the volume
-            inside = tuple(slice(max(b.start, x.start), min(b.stop, x.stop)) for b, x in zip(block, box, strict=True))
-            mask = np.zeros([s.stop - s.start for s in block], bool)
-            mask[_inside(inside, block)] = ids[_inside(inside, box)] == index + 1
-            return self._cut(mask, block, index)
-
-        for cut in pool.map(one, group):
+    def _cut_group(self, group: list[int], voxels: int, pool: ThreadPoolExecutor) -> None:
+        # of small ones most is Python, which threads would only wait for each other to run
+        spread = map if voxels < _SMALL_VOXELS * len(group) else pool.map
+        for cut in spread(self._cut_held, group):
             numbers = self._numbers(cut)
-            inside = tuple(
-                slice(max(b.start, x.start), min(b.stop, x.stop)) for b, x in zip(cut.block, box, strict=True)
-            )
-            view, labels = out[_inside(inside, box)], np.take(numbers, cut.labels[_inside(inside, cut.block)])
-            np.copyto(view, labels, where=labels > 0)
+            for part in self._parts(cut.block):
+                self._put(part, np.take(numbers, cut.labels[_inside(part, cut.block)]))
+
+    def _cut_held(self, index: int) -> _Cut:
+        block = self._around(index)
+        # what is not held of the box, the plane around the component, is background
+        mask = np.zeros([s.stop - s.start for s in block], bool)
+        for part in self._parts(block):
+            slab = self._held.get(part[0].start // CHUNK[0])
+            if slab is not None:
+                there, inside = _common(part, slab.box)
+                mask[_inside(part, block)][inside] = slab.ids[there] == index + 1
+        return self._cut(mask, block, index)
 
     def _around(self, index: int) -> Slices:
         table = self._components.objects
@@ -214,8 +282,7 @@ class Split:
             fine = fine[tuple(slice(s, s + p.stop - p.start) for s, p in zip(start, part, strict=True))]
             fine = np.where(self._components.read(part) == index + 1, fine, 0)
             sizes += np.bincount(fine.reshape(-1), minlength=len(sizes))
-            old = np.asarray(self._scratch[part])
-            self._scratch[part] = np.where(fine > 0, fine + np.uint32(offset), old).astype(np.uint32)
+            self._put(part, np.where(fine > 0, fine + np.uint32(offset), 0).astype(np.uint32))
         self._tables.append(self._table(labels, corner, factor, index, sizes[1:]))
         self._count += len(sizes) - 1
 
@@ -230,6 +297,12 @@ class Split:
 
 def _inside(block: Slices, box: Slices) -> Slices:
     return tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(block, box, strict=True))
+
+
+def _common(part: Slices, box: Slices) -> tuple[Slices, Slices]:
+    """What a part and a box share: (its place in the box, its place in the part)."""
+    both = tuple(slice(max(p.start, b.start), min(p.stop, b.stop)) for p, b in zip(part, box, strict=True))
+    return _inside(both, box), _inside(both, part)
 
 
 def _coarse_place(part: Slices, corner: list[int], factor: int) -> tuple[Slices, list[int]]:
