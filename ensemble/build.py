@@ -135,13 +135,14 @@ class _Build:
 
     def _predict_one(self, job: Job, kept: predictions.Kept, run: infer.Runner, done: int) -> None:
         passes = planning.FORWARDS[job.tta]
-        patches = 0
+        patches, written = 0, kept.done_planes
 
         def advance(count: int, planes: int) -> None:
-            nonlocal patches
+            nonlocal patches, written
             patches += count
-            if planes > kept.done_planes:
+            if planes > written:
                 kept.mark(planes)
+                written = planes
             self.progress.at(done + patches * passes, f"{job.source} on crop {job.crop}")
 
         read = infer.frame_reader(job, self.prepared.em.tissue(job))
@@ -151,7 +152,7 @@ class _Build:
             run.batch_size(),
             read,
             kept.array,
-            done_planes=kept.done_planes,
+            done_planes=written,
             progress=advance,
             spill_to=self.work.root / "scratch" if self.request.budget.spills(job) else None,
             write_behind=self.device.type != "cpu",

@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +26,8 @@ _COMPRESSOR = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.NO
 
 _CONFIG = {"write_empty_chunks": True}
 """So that a lost chunk is told from one of zeros."""
+
+_CHUNK_FILE = re.compile(r"\d+(\.\d+){3}")
 
 _CHECKED = [numcodecs.CRC32()]
 """A damaged chunk is told from a right one."""
@@ -70,17 +74,18 @@ class Kept:
 
     @property
     def done_planes(self) -> int:
-        return int(self.progress_file.read_text()) if self.progress_file.exists() else 0
+        """Planes before this are written for good, every chunk of theirs is there: also those of zeros are written."""
+        said = int(self.progress_file.read_text()) if self.progress_file.exists() else 0
+        classes, thick, *others = self.array.chunks
+        counts = [-(-n // c) for n, c in zip(self.array.shape, (classes, thick, *others), strict=True)]
+        there = Counter(int(f.name.split(".")[1]) for f in os.scandir(self.place) if _CHUNK_FILE.fullmatch(f.name))
+        whole = math.prod(counts) // counts[1]
+        lacking = (index * thick for index in range(counts[1]) if there[index] < whole)
+        return min(said, next(lacking, said))
 
     @property
     def complete(self) -> bool:
-        return self.done_planes == self.grid.shape[0] and self._chunks_there()
-
-    def _chunks_there(self) -> bool:
-        """Whether every chunk has its file: all are written, be they zeros."""
-        counts = [-(-n // c) for n, c in zip(self.array.shape, self.array.chunks, strict=True)]
-        files = sum(not file.name.startswith(".") for file in os.scandir(self.place))
-        return files >= math.prod(counts)
+        return self.done_planes == self.grid.shape[0]
 
     def forget(self) -> None:
         """Have it computed anew."""
