@@ -17,7 +17,7 @@ endif
 DATA ?= data
 BUILD_OPTIONS = --data $(DATA) $(if $(MANIFEST),--manifest $(MANIFEST)) $(if $(OUT),--out $(OUT))
 
-.PHONY: setup demo prepare-demo submission real-em test lint bench clean
+.PHONY: setup demo prepare-demo submission real-em test lint bench bench-full bench-kills clean
 
 setup: $(READY)
 
@@ -48,8 +48,15 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
+# The short ones, in under ten minutes; then those of the whole product, half an hour and 6 GB of disk each.
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+bench-full: $(READY)
+	$(BIN)/python -m benchmarks.full
+
+bench-kills: $(READY) prepare-demo
+	$(BIN)/python -m benchmarks.kills
 
 clean:
 	rm -rf build

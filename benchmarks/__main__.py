@@ -1,6 +1,13 @@
-"""The short benchmarks, one after the other; see the modules beside this one for the long ones."""
+"""The short benchmarks, one after the other; the modules beside this one have longer ones."""
 
-from benchmarks import score
+from benchmarks import decode, inference, instances, score
 
 if __name__ == "__main__":
-    score.main()
+    print("\n# Scoring", flush=True)
+    score.main([])
+    print("\n# Instances", flush=True)
+    instances.main(list(instances.SHORT))
+    print("\n# Resampling and joint decoding", flush=True)
+    decode.main()
+    print("\n# Inference", flush=True)
+    inference.main(list(inference.SHORT))

@@ -9,7 +9,7 @@ of synthetic tissue and once of noise, where no class is ever surely absent.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -147,7 +147,7 @@ def end_to_end(what: str, tile: Callable[[str], np.ndarray]) -> None:
     print(f"{what:34}{FINE.size / took / 1e6:17.1f} Mvoxel/s   (promised 3)", flush=True)
 
 
-def main(_: Sequence[str] = ()) -> None:
+def main() -> None:
     print(f"{THREADS} threads")
     resources.keep_freed_memory()  # as the command line does
     with threadpool_limits(1, "blas"):  # as in a build

@@ -202,13 +202,13 @@ def report(names: list[str], threads: int, *, always_plain: bool) -> None:
         sys.stdout.flush()
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.score", description=__doc__.partition("\n")[0])
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"default: all of {', '.join(CASES)}")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--plain", action="store_true", help="the official chain on all cases of instances")
     parser.add_argument("--alone", choices=["ours", "plain"], help="run one case here, and print JSON")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.alone:
         sys.stdout.write(json.dumps(asdict(measure(arguments.cases[0], arguments.alone, arguments.threads))))
     else:
