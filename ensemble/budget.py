@@ -82,7 +82,7 @@ class Budget:
         if _labels(crop):
             steps.append(self.slab_workers(grid) * _slab_bytes(grid))
         if _cuts(crop):
-            steps.append(_slab_bytes(grid) + min(self.split_bytes, _SPLIT_BYTES_PER_VOXEL * grid.size))
+            steps.append(2 * _slab_bytes(grid) + min(self.split_bytes, _SPLIT_BYTES_PER_VOXEL * grid.size))
         return _LIBRARIES_BYTES + max(steps)
 
     def _at_once(self, each_bytes: int) -> int:
