@@ -18,6 +18,7 @@ from ensemble import plan as planning
 from ensemble.assemble import Crop, assemble, groups
 from ensemble.check import Report
 from ensemble.errors import RegistryError, VolumeError
+from ensemble.manifest import Target
 from ensemble.mixing import Probability
 from ensemble.plan import CropPlan, Job
 from ensemble.predictions import code_digest, digest, job_key
@@ -167,7 +168,7 @@ class _Build:
             for source in planning.sources_in(route.source):
                 spec = self.recipe.sources[source]
                 if isinstance(spec, PredictionSource):
-                    fields[name, source] = open_probabilities(spec.template, self.request.data_root, crop.target, name)
+                    fields[name, source] = open_probabilities(spec, self.request.data_root, crop.target, name)
                 elif isinstance(spec, LabelSource):
                     fields[name, source] = open_labels(spec.template, self.request.data_root, crop.target, name)
         return fields
@@ -265,15 +266,26 @@ class _Build:
             "consistency": self.recipe.consistency,
             "unclaimed": {crop.target.group: list(crop.unclaimed) for crop in self.plan.crops if crop.unclaimed},
             "decoding": {group: changes for group, changes in decoding.items() if changes},
+            "trained_on": {target.group: seen for target in targets if (seen := self._trained_on(target))},
         }
         self.progress.stage("pack", 1)
         submission.write_group_files(self.work.store, targets, attributes)
-        submission.pack(self.work.store, self.request.zip, targets, lambda done, total: self.progress.at(done / total))
+        submission.pack(
+            self.work.store, self.request.zip, targets, lambda done, total: self.progress.at(done / max(total, 1))
+        )
+
+    def _at(self, done: int, total: int) -> None:
+        self.progress.at(done / max(total, 1))
+
+    def _trained_on(self, target: Target) -> list[str]:
+        """The sources of a crop whose models have seen it in training, so that scores there are known to flatter."""
+        used = planning.sources_of(self.recipe, target) & self.prepared.models.keys()
+        return sorted(name for name in used if target.crop in self.prepared.models[name].card.trained_on)
 
     def _check(self) -> Report:
         self.progress.stage("check", 1)
         targets = [crop.target for crop in self.plan.crops]
-        report = checking.check(self.request.zip, targets, lambda done, total: self.progress.at(done / total))
+        report = checking.check(self.request.zip, targets, self._at)
         for target in targets:
             # what is damaged on disk is made anew by the next build
             if any(fault.startswith(f"{target.group}/") for fault in report.faults):

@@ -6,10 +6,11 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ensemble import resources
+from ensemble import cli_models, resources
+from ensemble.cli_models import command as _command
 from ensemble.errors import EXIT_FAULTS_FOUND, EXIT_INTERRUPTED, EXIT_WRONG_INPUT, EnsembleError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # threads that spin while they wait slow each other down several times where cores are shared
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     resources.keep_freed_memory()
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(cli_models.with_verb(sys.argv[1:] if argv is None else argv))
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.filterwarnings("ignore")  # libraries' advice to programmers; ours goes through errors and say()
     try:
@@ -47,17 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_check(commands)
     _add_score(commands)
-    _add_models(commands)
+    cli_models.add(commands)
     _add_train(commands)
     _add_postprocess(commands)
     _add_clean(commands)
     _add_demo(commands)
-    return parser
-
-
-def _command(commands, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text, description=text)
-    parser.set_defaults(run=run)
     return parser
 
 
@@ -235,49 +230,27 @@ def _write(path: Path, text: str) -> None:
         raise EnsembleError(f"{path}: cannot write here: {error.strerror}") from error
 
 
-def _add_models(commands) -> None:
-    register = _command(commands, "register", _register, "Register a trained checkpoint with its card.")
-    register.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    register.add_argument("--card", type=Path, required=True, metavar="CARD.yaml")
-    register.add_argument("--alias", metavar="NAME", help="such as champion")
-    models = _command(commands, "models", _models, "List what is registered.")
-    models.add_argument("name", nargs="?", metavar="NAME")
-
-
-def _register(arguments: argparse.Namespace) -> int:
-    from ensemble import terminal
-    from registry import card
-    from registry.store import Store
-
-    store = Store()
-    version = store.register(
-        arguments.checkpoint, card.load(arguments.card), alias=arguments.alias, card_path=arguments.card
-    )
-    aliases = "".join(f" @{alias}" for alias in version.aliases)
-    terminal.line(f"registered {version.name} version {version.version}{aliases} in {store.tracking_uri}")
-    return 0
-
-
-def _models(arguments: argparse.Namespace) -> int:
-    from ensemble import terminal
-    from registry.store import Store
-
-    store = Store()
-    terminal.models(store.versions(arguments.name), store.tracking_uri)
-    return 0
-
-
 def _add_train(commands) -> None:
     parser = _command(commands, "train", _train, "Train a specialist and register it.")
-    parser.add_argument("spec", type=Path, metavar="SPEC.yaml")
+    parser.add_argument("spec", metavar="SPEC.yaml", help="a path, or the name of a spec that is shipped")
+    parser.add_argument(
+        "--set", action="append", type=_change, default=[], metavar="KEY=VALUE", help="instead of what the spec says"
+    )
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="ROOT", help="default: data")
     parser.add_argument("--work", type=Path, default=Path("build/training"), metavar="DIR", help="checkpoints go here")
+
+
+def _change(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected KEY=VALUE, such as steps=100")
+    return key.strip(), value
 
 
 def _train(arguments: argparse.Namespace) -> int:
     from ensemble import terminal, training_spec
 
-    spec = training_spec.load(arguments.spec)
+    spec = training_spec.load(arguments.spec, dict(arguments.set))
     from ensemble.train import train
     from registry.store import Store
 

@@ -23,10 +23,14 @@ from ensemble.plan import STORED_PLANES, Job, Precision, patches_per_pass
 from ensemble.resample import resample, support
 from ensemble.sums import Room, Sink, Stored, Sums
 from ensemble.volume import Tissue
-from registry.card import Card
+from registry.card import Card, Normalisation
 
 _ROWS_READ = 8
 """Rows of patches whose EM is read at once, so that few chunks of it are decoded more than twice."""
+
+
+_PLANES_READ = 16
+"""Planes of EM whose grey values are counted at once, where a network wants its input normalised by them."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,7 @@ def predict(
     planes written with ``write_behind``, for a network that leaves the cores idle; where it does not, threads
     that are held up at every operation cost more than is gained.
     """
+    normalisation = job.model.card.normalisation.fixed(_planes(job, read))
     room = Room(spill_to)
     sink = Sink(job, stored, done_planes, room)
     sums = Sums(job, room)
@@ -171,7 +176,7 @@ def predict(
     swaths = [job.starts[1][at : at + _ROWS_READ] for at in range(0, len(job.starts[1]), _ROWS_READ)]
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         try:
-            ahead = _Ahead(reader, lambda place: _swath(job, read, *place), list(product(rows, swaths)))
+            ahead = _Ahead(reader, lambda place: _swath(job, read, normalisation, *place), list(product(rows, swaths)))
             taking = None
             for index, z in enumerate(rows):
                 for ys in swaths:
@@ -214,11 +219,20 @@ class _Ahead:
         return result
 
 
-def _swath(job: Job, read: Callable[[Slices], np.ndarray], z: int, ys: Sequence[int]) -> torch.Tensor:
+def _planes(job: Job, read: Callable[[Slices], np.ndarray]) -> Iterator[np.ndarray]:
+    """All EM that the job sees, a few planes at a time."""
+    depth, height, width = job.lattice.shape
+    for z in range(0, depth, _PLANES_READ):
+        yield read((slice(z, min(z + _PLANES_READ, depth)), slice(0, height), slice(0, width)))
+
+
+def _swath(
+    job: Job, read: Callable[[Slices], np.ndarray], normalisation: Normalisation, z: int, ys: Sequence[int]
+) -> torch.Tensor:
     """The EM under some rows of patches, normalised."""
     depth, height, _ = job.patch
     grey = read((slice(z, z + depth), slice(ys[0], ys[-1] + height), slice(0, job.lattice.shape[2])))
-    return torch.from_numpy(job.model.card.normalisation.apply(np.asarray(grey, np.float32)))
+    return torch.from_numpy(normalisation.apply(np.asarray(grey, np.float32)))
 
 
 def _add_row(

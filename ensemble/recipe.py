@@ -40,9 +40,13 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class PredictionSource:
-    """Stored probabilities: a template with {root}, {dataset}, {crop} and {class}."""
+    """Stored probabilities: a template with {root}, {dataset}, {crop} and {class}.
+
+    ``channels``: the class of each channel of an array of four axes; empty for arrays of one class.
+    """
 
     template: str
+    channels: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,7 @@ class _Source(_Strict):
     model: str | None = None
     tta: TTA | None = None
     predictions: str | None = None
+    channels: list[str | None] | None = None
     labels: str | None = None
 
 
@@ -268,6 +273,8 @@ class _Reader:
         given = [kind for kind in ("model", "predictions", "labels") if getattr(raw, kind) is not None]
         if len(given) != 1:
             raise self.wrong(key, "say what it is: exactly one of model, predictions, labels")
+        if given != ["predictions"] and raw.channels is not None:
+            raise self.wrong((*key, "channels"), "only stored predictions have channels to be named")
         if given != ["model"] and raw.tta is not None:
             raise self.wrong((*key, "tta"), "only a model can be run with test-time augmentation")
         if given == ["model"]:
@@ -276,7 +283,20 @@ class _Reader:
             return ModelSource(raw.model, raw.tta or "none")
         template = getattr(raw, given[0])
         self._check_template((*key, given[0]), template)
-        return PredictionSource(template) if given == ["predictions"] else LabelSource(template)
+        return (
+            PredictionSource(template, self._channels(key, raw.channels or []))
+            if given == ["predictions"]
+            else LabelSource(template)
+        )
+
+    def _channels(self, key: yamlfile.Key, names: Sequence[str | None]) -> tuple[str | None, ...]:
+        for index, name in enumerate(names):
+            at = (*key, "channels", index)
+            if name is not None and name not in taxonomy.classes():
+                raise self.wrong(at, f"unknown class {name!r}{suggestion(name, taxonomy.classes())}")
+            if name is not None and name in names[:index]:
+                raise self.wrong(at, f"{name} is there twice; name each channel's own class, or null")
+        return tuple(names)
 
     def _check_template(self, key: yamlfile.Key, template: str) -> None:
         try:

@@ -28,6 +28,7 @@ from ensemble.scoring.semantic import Voxels, count
 
 if TYPE_CHECKING:
     from ensemble.scored_arrays import Pair
+    from ensemble.submission import Submission
 
 LATEST_RULES = rules.LATEST
 
@@ -100,11 +101,22 @@ def score(
     with Submission.open(submission) as opened:
         paired = pair_up(opened, truth, targets)
         found = _score_all(paired.pairs, chosen, resources, progress or Quiet())
+        leaks = _leaks(opened, {target.group for target in targets})
     for target, name in paired.without_truth:
         found[target.group, name] = ArrayScore(Status.NO_TRUTH, Tally(), target.grid.size, target.grid.voxel_size_nm)
     arrays = {t.group: {name: found[t.group, name] for name in t.classes} for t in targets}
     instances = frozenset(name for t in targets for name in t.classes if taxonomy.is_instance(name))
-    return Scores(chosen.name, instances, arrays)
+    return Scores(chosen.name, instances, arrays, leaks)
+
+
+def _leaks(submission: "Submission", groups: set[str]) -> dict[str, tuple[str, ...]]:
+    """The crops that sources were trained on, as the builder noted them."""
+    said = submission.attributes.get("trained_on", {})
+    if not isinstance(said, dict):
+        return {}
+    return {
+        crop: tuple(map(str, said[crop])) for crop in sorted(said) if crop in groups and isinstance(said[crop], list)
+    }
 
 
 def _score_all(

@@ -116,6 +116,9 @@ def notes(scores: Scores) -> Iterator[Text]:
             if array.status == Status.TOO_MANY:
                 yield Text(f"{crop}/{name} is left out of its class: {array.why}", style="yellow")
 
+    for crop, sources in scores.leaks.items():
+        what = "its scores flatter; judge by crops no model was trained on"
+        yield Text(f"leakage: {', '.join(sources)} was trained on {crop}, so {what}", style="yellow")
     nothing = [name for name in scores.tallies if _is_empty(scores, name)]
     if nothing:
         what = "classes have nothing in the truth or the prediction, which counts as 1"

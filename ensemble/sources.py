@@ -10,6 +10,7 @@ import numpy as np
 from ensemble.errors import VolumeError
 from ensemble.grid import Grid, Slices
 from ensemble.manifest import Target
+from ensemble.recipe import PredictionSource
 from ensemble.resample import Method, resample, resample_labels, support
 from ensemble.submission import Submission
 from ensemble.volume import Volume, open_volume
@@ -152,14 +153,20 @@ class Labels:
         return resample_labels(self.volume.read(window), self.volume.grid.sub(window), block)
 
 
-def open_probabilities(template: str, root: str, target: Target, name: str) -> Probabilities:
+def open_probabilities(source: PredictionSource, root: str, target: Target, name: str) -> Probabilities:
     """Probabilities some other tool wrote. Raises VolumeError unless they cover the crop."""
-    volume = _open(template, root, target, name)
+    volume = _open(source.template, root, target, name, channels=len(source.channels))
     if volume.array.dtype.kind not in "uf":
         raise VolumeError(
             f"{volume.place}: its type {volume.array.dtype} does not hold probabilities; use uint8 or float"
         )
-    return Probabilities(volume, identity=volume.identity(_whole(volume.grid)))
+    if not source.channels:
+        return Probabilities(volume, volume.identity(_whole(volume.grid)))
+    if name not in source.channels:
+        known = ", ".join(channel for channel in source.channels if channel)
+        raise VolumeError(f"{volume.place}: the recipe's channels hold no {name}, only {known}; route it elsewhere")
+    index = source.channels.index(name)
+    return Probabilities(Channel(volume, index), f"{volume.identity(_whole(volume.grid), index)} {index}")
 
 
 def open_labels(template: str, root: str, target: Target, name: str) -> Labels:
@@ -185,12 +192,12 @@ def _filled(template: str, root: str, target: Target, name: str, crop: str | Non
     return template.format(**fields, crop=crop or target.group)
 
 
-def _open(template: str, root: str, target: Target, name: str) -> Volume:
+def _open(template: str, root: str, target: Target, name: str, channels: int = 0) -> Volume:
     place = _filled(template, root, target, name)
     if "://" not in place and not Path(place).exists():
         bare = _filled(template, root, target, name, target.crop)
         place = bare if Path(bare).exists() else place
-    volume = open_volume(place)
+    volume = open_volume(place, channels=channels)
     _check_cover(volume, target)
     return volume
 

@@ -117,13 +117,63 @@ def models(versions: Sequence[Any], where: str) -> None:
         table.add_row(
             version.name,
             str(version.version),
-            " ".join(version.aliases),
+            "retired" if version.retired else " ".join(version.aliases),
             card.architecture,
             sizes[0] if len(set(sizes)) == 1 else "x".join(sizes),
             " ".join(name or "-" for name in card.classes),
             " ".join(f"{name} {score:.2f}" for name, score in card.validation.items()),
         )
     _OUT.print(table)
+
+
+def history(versions: Sequence[Any], moves: Sequence[str]) -> None:
+    """Where each version comes from, why some were retired, and when aliases moved."""
+    for version in versions:
+        card = version.card
+        parents = [f"fine-tuned from {card.fine_tuned_from}"] if card.fine_tuned_from else []
+        parents += [f"merged from {', '.join(card.merged_from)}"] if card.merged_from else []
+        parents += [f"trained on crops {', '.join(card.trained_on)}"] if card.trained_on else []
+        parents += [f"retired: {version.retired}"] if version.retired else []
+        line(f"version {version.version}, {version.created:%Y-%m-%d %H:%M}, sha256 {version.sha256[:12]}…")
+        for text in parents:
+            line(f"  {text}")
+    for text in moves:
+        line(text)
+
+
+def verified(found: Sequence[Any]) -> None:
+    """How far each model's answer is from the one it was registered with."""
+    for one in found:
+        verdict = "the same network" if one.holds else "NOT the same answer: check devices and library versions"
+        line(
+            f"{one.version.uri} on {one.device}: largest deviation {one.largest:.2g}, mean {one.mean:.2g}"
+            f" in probability: {verdict}"
+        )
+
+
+def compared(found: Any) -> None:
+    """What two models say of themselves, where they differ, and their scores."""
+    table = Table("", found.a.uri, found.b.uri)
+    for key, values in found.differences.items():
+        table.add_row(key, *values)
+    for name, scores in found.scores.items():
+        table.add_row(f"validation {name}", *("-" if score is None else f"{score:.4f}" for score in scores))
+    table.add_row("MB of weights", *(f"{v.weights_bytes / 1e6:.1f}" for v in (found.a, found.b)))
+    _OUT.print(table)
+    if found.apart is None:
+        line("their weights are those of different networks")
+    else:
+        line(f"their weights are {found.apart:.3g} of their length apart")
+
+
+def soup(made: Any) -> None:
+    """What went into a soup, and what it is worth."""
+    if made.scores:
+        table = Table("member", "mean score of its classes", "in the soup")
+        for name, score in made.scores.items():
+            table.add_row(name, f"{score:.4f}", "yes" if name in made.members else "" if name == "soup" else "no")
+        _OUT.print(table)
+    line(f"registered {made.version.uri}, merged from {', '.join(made.members)}")
 
 
 def leftovers(found: Mapping[Path, int], *, freed: bool) -> None:

@@ -55,8 +55,9 @@ def train(
     training = open_crops(root, spec.crops, spec, "crops")
     validation = open_crops(root, spec.validation_crops, spec, "validation_crops")
     _check_annotated(spec, training)
-    digest = _digest(spec, (*training, *validation))
-    task = _Task(spec, card, training, validation, digest, folder)
+    begun = _begun_from(spec, card, store)
+    digest = _digest(spec, (*training, *validation), begun)
+    task = _Task(spec, card, training, validation, begun, digest, folder)
     try:
         with _alone(folder, spec):
             if _state(folder).get("digest") != digest:
@@ -75,8 +76,15 @@ class _Task:
     card: Card
     training: tuple[AnnotatedCrop, ...]
     validation: tuple[AnnotatedCrop, ...]
+    begun: ModelVersion | None
     digest: str
     folder: Path
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """What the weights began as, for cards and checkpoints."""
+        parent = {"fine_tuned_from": self.begun.uri} if self.begun else {}
+        return {"origin": f"training {self.digest[:16]}", **parent}
 
 
 def _card(spec: TrainingSpec) -> Card:
@@ -96,8 +104,27 @@ def _check_annotated(spec: TrainingSpec, crops: Sequence[AnnotatedCrop]) -> None
             )
 
 
-def _digest(spec: TrainingSpec, crops: Sequence[AnnotatedCrop]) -> str:
-    return sha256(" ".join([spec.digest(), *(crop.identity() for crop in crops)]).encode()).hexdigest()
+def _begun_from(spec: TrainingSpec, card: Card, store: Store) -> ModelVersion | None:
+    """The model whose weights training begins with. Raises TrainingError unless it is the same network."""
+    if spec.begin_from is None:
+        return None
+    try:
+        version = store.resolve(spec.begin_from)
+    except RegistryError as error:
+        raise TrainingError(f"{spec.where('begin_from')}: {error}") from error
+    for key in ("architecture", "arguments", "classes"):
+        ours, theirs = getattr(card, key), getattr(version.card, key)
+        if ours != theirs:
+            raise TrainingError(
+                f"{spec.where('begin_from')}: the {key} of {version.uri} is {theirs}, not {ours}; begin from a model"
+                " of the same network"
+            )
+    return version
+
+
+def _digest(spec: TrainingSpec, crops: Sequence[AnnotatedCrop], begun: ModelVersion | None) -> str:
+    parts = [spec.digest(), *(crop.identity() for crop in crops), begun.sha256 if begun else ""]
+    return sha256(" ".join(parts).encode()).hexdigest()
 
 
 @contextmanager
@@ -146,11 +173,15 @@ def _learn(task: _Task, store: Store, progress: Report) -> Card:
     from ensemble import training_loop as loop
     from ensemble.training_log import TrainingLog
     from registry import networks
+    from registry.weights import load_network
 
     spec = task.spec
     _check_precision(spec)
     torch.manual_seed(spec.seed)
-    module = loop.Specialist(networks.for_card(task.card, spec.file), spec)
+    network = networks.for_card(task.card, spec.file)
+    if task.begun is not None:
+        network.load_state_dict(load_network(task.begun.card, store.weights(task.begun)).state_dict())
+    module = loop.Specialist(network, spec, task.lineage)
     foreground = _foreground(task, progress)
     train_bytes = int(CACHE_BYTES * TRAINING_SHARE)
     sampler = PatchSampler(Reader(task.training, train_bytes), spec, foreground)
@@ -233,4 +264,4 @@ def _finished_card(task: _Task, run_id: str) -> Card:
     best = torch.load(task.folder / "best.ckpt", map_location="cpu", weights_only=True)
     scores = {name: round(score["iou"], 4) for name, score in best["scores"].items()}
     notes = f"Trained for {best['global_step']} steps; MLflow run {run_id}."
-    return task.spec.card(validation=scores, notes=notes)
+    return task.spec.card(validation=scores, notes=notes, **task.lineage)

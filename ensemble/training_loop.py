@@ -7,7 +7,7 @@ import signal
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,12 +133,12 @@ class Specialist(pl.LightningModule):
     """A network with its loss, its optimizer and its validation scores.
 
     ``counts`` and ``annotated`` gather, class by class, what a validation has seen so far; ``scores`` are
-    those of the last one.
+    those of the last one. ``lineage`` goes into the checkpoints.
     """
 
-    def __init__(self, network: nn.Module, spec: TrainingSpec) -> None:
+    def __init__(self, network: nn.Module, spec: TrainingSpec, lineage: Mapping[str, str] | None = None) -> None:
         super().__init__()
-        self.network, self.spec = network, spec
+        self.network, self.spec, self._lineage = network, spec, dict(lineage or {})
         self.scores: Scores = {}
         self._counts = self._annotated = torch.zeros(0)
 
@@ -166,6 +166,8 @@ class Specialist(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["scores"] = self.scores
+        told = {"voxel_size_nm": self.spec.voxel_size_nm, "patch_voxels": self.spec.patch_voxels}
+        checkpoint["hyper_parameters"] = {"classes": list(self.spec.classes), **told, **self._lineage}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.scores = checkpoint["scores"]
@@ -261,6 +263,16 @@ def fit(module: Specialist, patches: Patches, folder: Path, reporting: Reporting
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+    kept = ModelCheckpoint(
+        dirpath=folder,
+        filename="step-{step:07d}",
+        auto_insert_metric_name=False,
+        monitor="step",
+        mode="max",
+        save_top_k=spec.keep,
+        save_weights_only=True,
+        save_on_train_epoch_end=True,
+    )
     stop = [EarlyStopping("dice", patience=spec.patience, mode="max")] if validates else []
     with _quiet():
         trainer = pl.Trainer(
@@ -278,7 +290,7 @@ def fit(module: Specialist, patches: Patches, folder: Path, reporting: Reporting
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[reporting, *stop, keep],
+            callbacks=[reporting, *stop, keep, *([kept] if spec.keep else [])],
         )
         last = folder / LAST
         with _interruptible(trainer):

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,7 @@ from pydantic import (
 )
 
 from ensemble import yamlfile
-from ensemble.errors import TrainingError
+from ensemble.errors import TrainingError, suggestion
 from registry.card import (
     Architecture,
     Card,
@@ -53,7 +54,8 @@ class TrainingSpec(BaseModel):
     from ``accumulate`` batches of ``batch_size`` patches; ``steps`` and ``validate_every`` count steps,
     ``patience`` validations without a better one. ``foreground_share`` of the patches lie around a voxel
     of a class drawn uniformly among those there are, the others anywhere in the crops. ``data``, if given,
-    is the root of the data, relative to the spec's file.
+    is the root of the data, relative to the spec's file. The checkpoints of the last ``keep`` validations stay,
+    to be averaged; ``begin_from`` names a registered model of the same network whose weights training begins with.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +86,8 @@ class TrainingSpec(BaseModel):
     augment: tuple[Augmentation, ...] = ("mirror", "transpose", "rotate")
     validate_every: Count = 500
     patience: Count = 50
+    keep: Annotated[int, Field(strict=True, ge=0)] = 0
+    begin_from: Annotated[Text, Field(pattern=r"^models:/[^/@:]+(@[^/@:]+|/[1-9][0-9]*)$")] | None = None
 
     _file: Path | None = PrivateAttr(default=None)
 
@@ -93,6 +97,13 @@ class TrainingSpec(BaseModel):
         if re.fullmatch(r"latest|v[0-9]+", alias, re.IGNORECASE):
             raise ValueError(f"MLflow reserves {alias!r}; use another, such as 'champion'")
         return alias
+
+    @field_validator("normalisation")
+    @classmethod
+    def _is_fixed(cls, normalisation: Normalisation) -> Normalisation:
+        if not normalisation.is_fixed:
+            raise ValueError("training sees patches, never a whole image; give subtract and divide as numbers")
+        return normalisation
 
     @field_validator("crops", "validation_crops")
     @classmethod
@@ -135,7 +146,7 @@ class TrainingSpec(BaseModel):
 
     def digest(self) -> str:
         """Changes when anything does that shapes the weights."""
-        return hashlib.sha256(self.model_dump_json(exclude={"alias", "data"}).encode()).hexdigest()
+        return hashlib.sha256(self.model_dump_json(exclude={"alias", "data", "keep"}).encode()).hexdigest()
 
     @property
     def file(self) -> Path | None:
@@ -154,16 +165,37 @@ def pairs(crops: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
     return ((dataset, name) for dataset, names in crops.items() for name in names)
 
 
-def load(path: Path) -> TrainingSpec:
-    """The spec in a YAML file; TrainingError names file, line and key of the first thing that is wrong."""
-    path = Path(path)
+def find(name: str | Path) -> Path:
+    """The spec file of that path, else the one of that name among the specs shipped."""
+    path, shipped = Path(name), Path(str(files("recipes"))) / "train"
+    for candidate in (path, shipped / path, shipped / f"{path}.yaml"):
+        if candidate.is_file():
+            return candidate
+    known = [p.stem for p in shipped.glob("*.yaml")]
+    raise TrainingError(f"{name}: there is no such training spec{suggestion(path.name, known)}")
+
+
+def load(path: str | Path, changes: Mapping[str, str] | None = None) -> TrainingSpec:
+    """The spec in a YAML file; TrainingError names file, line and key of the first thing that is wrong.
+
+    ``changes`` are keys whose value, as YAML, takes the place of the file's.
+    """
+    path = find(path)
     data, lines = yamlfile.load(path, TrainingError)
+    if changes and isinstance(data, dict):
+        data |= {key: yamlfile.parse(text, Path(f"--set {key}"), TrainingError)[0] for key, text in changes.items()}
     try:
         spec = TrainingSpec.model_validate(data)
         spec.card()
     except ValidationError as invalid:
-        raise TrainingError(yamlfile.explain(invalid, path, lines, model=TrainingSpec)) from invalid
+        raise TrainingError(_what(invalid, path, lines, changes or {})) from invalid
     if spec.data is not None and "://" not in spec.data:
         spec = spec.model_copy(update={"data": str(path.parent / spec.data)})
     spec._file = path
     return spec
+
+
+def _what(invalid: ValidationError, path: Path, lines: yamlfile.Lines, changes: Mapping[str, str]) -> str:
+    said = yamlfile.explain(invalid, path, lines, model=TrainingSpec)
+    key = next((part for part in invalid.errors()[0]["loc"] if part in changes), None)
+    return said if key is None else f"--set {key}={changes[key]}: {said.split(': ', 2)[-1]}"

@@ -90,7 +90,8 @@ class Volume:
         return product(*ranges)
 
     def _key(self, chunk: Sequence[int], channel: int | None = None) -> str:
-        full = tuple(chunk) if self.array.ndim == 3 else (channel or 0, *chunk)
+        deep = (self.array.shards or self.array.chunks)[0]
+        full = tuple(chunk) if self.array.ndim == 3 else ((channel or 0) // deep, *chunk)
         return self.array.metadata.encode_chunk_key(full)
 
     def present(self, chunk: Sequence[int]) -> bool:
@@ -98,12 +99,12 @@ class Volume:
         path = self.array.store_path / self._key(chunk)
         return sync(path.store.exists(path.path))
 
-    def identity(self, block: Slices) -> str:
+    def identity(self, block: Slices, channel: int | None = None) -> str:
         """A digest that changes when the metadata or a chunk file under the block does."""
         digest = hashlib.sha256(f"{self.array.metadata} {self.grid}".encode())
         local = Path(self.place)
         for chunk in self.chunks_of(block) if local.exists() else ():
-            file = local / self._key(chunk)
+            file = local / self._key(chunk, channel)
             if file.exists():
                 status = file.stat()
                 digest.update(f"{chunk} {status.st_size} {status.st_mtime_ns}".encode())
@@ -131,8 +132,8 @@ def open_em(root: Place, dataset: str) -> Pyramid:
     return open_pyramid(em_place(root, dataset))
 
 
-def open_pyramid(place: Place) -> Pyramid:
-    """A multiscale group as volumes, finest level first."""
+def open_pyramid(place: Place, *, channels: int = 0) -> Pyramid:
+    """A multiscale group as volumes, finest level first; with ``channels``, of so many channels before z, y, x."""
     group = open_node(place)
     multiscale = _multiscale(group, place)
     if multiscale is None:
@@ -141,8 +142,9 @@ def open_pyramid(place: Place) -> Pyramid:
     for entry in multiscale.get("datasets", ()):
         level_place = f"{place}/{entry['path']}"
         array = open_node(level_place)
-        if not isinstance(array, zarr.Array) or array.ndim != 3:
-            raise VolumeError(f"{level_place}: not an array of three axes z, y, x")
+        if not isinstance(array, zarr.Array):
+            raise VolumeError(f"{level_place}: not an array")
+        _check_axes(array, channels, level_place)
         levels.append(Volume(array, _ngff_grid(array, multiscale, entry, place), level_place))
     if not levels:
         raise VolumeError(f"{place}: its multiscales list no dataset")
@@ -182,23 +184,23 @@ def _ngff_grid(array: zarr.Array, multiscale: dict[str, Any], entry: dict[str, A
         raise VolumeError(f"{place}/{entry['path']}: {error}") from error
 
 
-def open_volume(place: Place) -> Volume:
+def open_volume(place: Place, *, channels: int = 0) -> Volume:
     """A stored array with its grid: a plain array with attributes, or level 0 of a multiscale group.
 
-    A plain array needs ``voxel_size`` and ``translation`` in nm. Raises VolumeError when they are missing.
+    A plain array needs ``voxel_size`` and ``translation`` in nm. With ``channels``, the array has so many before
+    its axes z, y, x. Raises VolumeError for another shape, or when metadata are missing.
     """
     local = Path(place)
     if (local / "s0").is_dir() and not any((local / name).exists() for name in (".zgroup", ".zarray", "zarr.json")):
-        return open_volume(local / "s0")  # a plain folder that holds the array
+        return open_volume(local / "s0", channels=channels)  # a plain folder that holds the array
     node = open_node(place)
     if isinstance(node, zarr.Group):
         if _multiscale(node, place) is not None:
-            return open_pyramid(place).levels[0]
+            return open_pyramid(place, channels=channels).levels[0]
         if "s0" in node:
-            return open_volume(f"{place}/s0")
+            return open_volume(f"{place}/s0", channels=channels)
         raise VolumeError(f"{place}: a group without OME-NGFF multiscales; expected an array of predictions")
-    if node.ndim != 3:
-        raise VolumeError(f"{place}: {node.ndim} axes where three are expected: z, y, x")
+    _check_axes(node, channels, place)
     attributes = dict(node.attrs)
     missing = [key for key in ("voxel_size", "translation") if key not in attributes]
     if missing:
@@ -207,10 +209,21 @@ def open_volume(place: Place) -> Volume:
             "write voxel_size and translation (nm; z, y, x; centre of the first voxel)"
         )
     try:
-        grid = Grid(node.shape, tuple(attributes["voxel_size"]), tuple(attributes["translation"]))
+        grid = Grid(node.shape[-3:], tuple(attributes["voxel_size"][-3:]), tuple(attributes["translation"][-3:]))
     except (ValueError, TypeError) as error:
         raise VolumeError(f"{place}: voxel_size or translation: {error}") from error
     return Volume(node, grid, str(place))
+
+
+def _check_axes(array: zarr.Array, channels: int, place: Place) -> None:
+    if channels and (array.ndim != 4 or array.shape[0] != channels):
+        raise VolumeError(
+            f"{place}: its shape is {list(array.shape)} where {channels} channels and z, y, x are expected; correct"
+            " the recipe's channels"
+        )
+    if not channels and array.ndim != 3:
+        more = "; name the class of each channel under channels" if array.ndim == 4 else ""
+        raise VolumeError(f"{place}: {array.ndim} axes where three are expected: z, y, x{more}")
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,11 @@ def load(path: Path, error: type[EnsembleError]) -> tuple[Any, Lines]:
     except (OSError, UnicodeDecodeError) as reason:
         what = reason.strerror if isinstance(reason, OSError) else "it is not a text file"
         raise error(f"{path}: cannot read it: {what}") from reason
+    return parse(text, path, error)
+
+
+def parse(text: str, path: Path, error: type[EnsembleError]) -> tuple[Any, Lines]:
+    """The same of a text, told to be in ``path``."""
     loader = None
     try:
         loader = _Loader(text)

@@ -1,11 +1,13 @@
 """What must be known of a checkpoint to run it right, as a typed value and as a YAML file."""
 
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,7 +23,11 @@ from pydantic import (
 from ensemble import taxonomy, yamlfile
 from ensemble.errors import CardError, suggestion
 
-Architecture = Literal["UNet", "DynUNet", "SegResNet", "SwinUNETR", "MedNeXt"]
+Architecture = Literal[
+    *("UNet", "DynUNet", "SegResNet", "SwinUNETR", "MedNeXt"),  # MONAI's
+    "MedNeXtV1",  # as published
+    *("PlainConvUNet", "ResidualEncoderUNet"),  # nnU-Net's
+]
 Activation = Literal["sigmoid", "softmax", "none"]
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 
@@ -54,24 +60,61 @@ Crop = Annotated[Text, Field(min_length=1), BeforeValidator(_crop_name)]
 
 
 class Normalisation(BaseModel):
-    """What a network's input is made of grey values by: (x - subtract) / divide."""
+    """What a network's input is made of grey values by: (x - subtract) / divide, of x limited to ``clip``.
+
+    Instead of numbers: the mean or the least value, and the standard deviation or the range, of the whole image.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    subtract: Number = 0.0
-    divide: Positive = 255.0
+    clip: tuple[Number, Number] | None = None
+    subtract: Number | Literal["mean", "min"] = 0.0
+    divide: Positive | Literal["std", "range"] = 255.0
+
+    @field_validator("clip")
+    @classmethod
+    def _in_order(cls, clip: tuple[float, float] | None) -> tuple[float, float] | None:
+        if clip is not None and not clip[0] < clip[1]:
+            raise ValueError(f"{list(clip)} is no range; write the lower limit first")
+        return clip
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is the same for every image."""
+        return not (isinstance(self.subtract, str) or isinstance(self.divide, str))
+
+    def fixed(self, image: Iterable[np.ndarray]) -> "Normalisation":
+        """The same in numbers, those of an image of which ``image`` yields all parts."""
+        if self.is_fixed:
+            return self
+        count, total, squares, low, high = 0, 0.0, 0.0, math.inf, -math.inf
+        for part in image:
+            grey = self._clipped(np.asarray(part, np.float64))
+            count, total, squares = count + grey.size, total + grey.sum(), squares + np.square(grey).sum()
+            low, high = min(low, grey.min()), max(high, grey.max())
+        mean = total / count
+        known = {"mean": mean, "min": low, "range": high - low, "std": math.sqrt(max(0.0, squares / count - mean**2))}
+        divide = max(1e-8, known.get(self.divide, self.divide))
+        return Normalisation(clip=self.clip, subtract=float(known.get(self.subtract, self.subtract)), divide=divide)
 
     def apply(self, grey: Any) -> Any:
-        """``grey`` (a float array or tensor, or a number) as the network expects it."""
-        return (grey - self.subtract) / self.divide
+        """``grey`` (a float array or tensor) as the network expects it; the whole image, unless ``is_fixed``."""
+        if not self.is_fixed:
+            return self.fixed([np.asarray(grey)]).apply(grey)
+        return (self._clipped(grey) - self.subtract) / self.divide
+
+    def _clipped(self, grey: Any) -> Any:
+        return grey if self.clip is None else grey.clip(*self.clip)
 
 
 class Card(BaseModel):
     """A model card; lengths in nm, axes z, y, x.
 
     Channel i of the network predicts ``classes[i]``; None is a channel nobody wants, such as background.
-    ``activation`` "none" says that the network's outputs are probabilities already. ``sha256`` is that of
-    the registered weights, None before registration.
+    ``activation`` "none" says that the network's outputs are probabilities already. ``fine_tuned_from`` and
+    ``merged_from`` name registered versions (models:/NAME/VERSION) whose weights these began as or are a mean of;
+    ``origin`` is a name that all share whose weights began as the same, such as the run that trained them.
+    ``sha256`` is that of the registered weights, None before registration.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,6 +132,9 @@ class Card(BaseModel):
     validated_on: tuple[Crop, ...] = ()
     datasets: tuple[Text, ...] = ()
     validation: dict[ClassName, Fraction] = {}
+    fine_tuned_from: Text | None = None
+    merged_from: tuple[Text, ...] = ()
+    origin: Text | None = None
     notes: Text = ""
     sha256: Annotated[Text, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 

@@ -1,4 +1,4 @@
-"""The networks a card can name: five of MONAI's, built from plain arguments and never larger than is sane."""
+"""The networks a card can name: libraries' own, built from plain arguments and never larger than is sane."""
 
 import inspect
 import math
@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from ensemble import yamlfile
 from ensemble.errors import CardError, CheckpointError, suggestion
 from registry import card as cards
+from registry import nnunet
 from registry.card import ARCHITECTURES, Card
 
 MAX_PARAMETERS = 2_000_000_000
@@ -40,7 +41,7 @@ def _dotted(*key: str | int) -> str:
 
 
 def build(architecture: str, arguments: Mapping[str, Any], where: Where = _dotted) -> nn.Module:
-    """MONAI's network of that name with random weights; in eval mode it answers with one tensor.
+    """The network of that name with random weights; in eval mode it answers with one tensor.
 
     Input (B, C, z, y, x), output (B, classes, z, y, x), whatever the arguments say of deep supervision.
     ``where`` tells the place of a key path in messages. Raises CardError for an unknown architecture or
@@ -61,10 +62,17 @@ def for_card(card: Card, path: Path | None = None) -> nn.Module:
 
     Raises CardError as ``build`` does, and for channels or a patch that do not fit the card.
     """
+    blank_for_card(card, path)
     where = cards.place(card, path)
-    arguments = arguments_of(card, where)
-    check_patch(blank(card.architecture, arguments, where), card, where)
-    return _construct(card.architecture, arguments, where)
+    return _construct(card.architecture, arguments_of(card, where), where)
+
+
+def blank_for_card(card: Card, path: Path | None = None) -> nn.Module:
+    """The same on the meta device; raises the same."""
+    where = cards.place(card, path)
+    network = blank(card.architecture, arguments_of(card, where), where)
+    check_patch(network, card, where)
+    return network
 
 
 def footprint(card: Card) -> tuple[int, int]:
@@ -159,7 +167,14 @@ def _constructor(architecture: str, where: Where) -> Callable[..., nn.Module]:
     if architecture not in ARCHITECTURES:
         hint = suggestion(architecture, ARCHITECTURES)
         raise CardError(f"{where('architecture')}: unknown network {architecture!r}{hint}")
-    from monai.networks import nets  # seconds to import, so only where a network is built
+    # Each takes seconds to import, so only where a network of its kind is built.
+    if architecture == "MedNeXtV1":
+        from registry.mednext import MedNeXtV1
+
+        return MedNeXtV1
+    if architecture in nnunet.ARCHITECTURES:
+        return nnunet.constructor(architecture)
+    from monai.networks import nets
 
     return getattr(nets, architecture)
 
@@ -254,6 +269,13 @@ class Golden:
     probabilities: np.ndarray
 
 
+def answer(network: nn.Module, card: Card, grey: np.ndarray, device: torch.device) -> np.ndarray:
+    """The network's probabilities (classes, z, y, x) for one patch of EM (z, y, x), taken as a whole image."""
+    patch = torch.from_numpy(card.normalisation.apply(grey.astype(np.float32))).to(device)
+    with torch.no_grad():
+        return activate(network(patch[None, None]), card.activation)[0].cpu().numpy()
+
+
 def golden(network: nn.Module, card: Card, where: Where | None = None) -> Golden:
     """The network's answer on this machine's CPU to a fixed noise patch no larger than the card's.
 
@@ -263,18 +285,16 @@ def golden(network: nn.Module, card: Card, where: Where | None = None) -> Golden
     where = where or cards.place(card, None)
     shape = _golden_shape(card, where)
     grey = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    patch = card.normalisation.apply(torch.from_numpy(grey).float())
-    with torch.no_grad():
-        answer = activate(network.eval()(patch[None, None]), card.activation)[0].numpy()
-    if not np.isfinite(answer).all():
+    probabilities = answer(network.eval(), card, grey, torch.device("cpu"))
+    if not np.isfinite(probabilities).all():
         raise CheckpointError(f"card {card.name}: the network answers a plain patch with NaN or infinity")
-    low, high = float(answer.min()), float(answer.max())
+    low, high = float(probabilities.min()), float(probabilities.max())
     if low < -PROBABILITY_SLACK or high > 1 + PROBABILITY_SLACK:
         raise CardError(
             f"{where('activation')}: 'none' says that outputs are probabilities, but they reach from"
             f" {low:.3g} to {high:.3g}; use 'sigmoid' or 'softmax'"
         )
-    return Golden(grey, answer)
+    return Golden(grey, probabilities)
 
 
 def _golden_shape(card: Card, where: Where) -> tuple[int, ...]:

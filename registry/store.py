@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -21,12 +21,17 @@ from registry import card as cards
 from registry.card import Card
 from registry.connection import Connection, pages, persistently, unless_there
 
+if TYPE_CHECKING:
+    from registry.networks import Golden
+
 MODELS, BUILDS = "ensemble models", "ensemble builds"
 FOLDER = "model"
 WEIGHTS, CARD, GOLDEN = "model.safetensors", "card.yaml", "golden.npz"
 REGISTER = "ensemble register CHECKPOINT --card CARD.yaml"
 _WEIGHTS_BYTES, _PATCH_BYTES = "weights_bytes", "patch_bytes"
 _TAGS = ("sha256", "architecture", _WEIGHTS_BYTES, _PATCH_BYTES)
+_RETIRED, _MOVED = "retired", "moved."
+TAG_CHARACTERS = 5000
 READY_WITHIN_S = 60
 PARAMETERS_PER_CALL = 100
 METRICS_PER_CALL = 1000
@@ -37,6 +42,7 @@ class ModelVersion:
     """One registered model; ``uri`` is ``models:/NAME/VERSION``, ``source`` is where its files are kept.
 
     ``weights_bytes`` and ``patch_bytes`` are what its network takes of memory (see ``networks.footprint``).
+    ``retired`` is why it is no longer to be used, None while it is.
     """
 
     name: str
@@ -50,6 +56,7 @@ class ModelVersion:
     created: datetime
     weights_bytes: int
     patch_bytes: int
+    retired: str | None = None
 
 
 class Store:
@@ -83,7 +90,7 @@ class Store:
                 else:
                     number = found.version
                     if alias is not None:
-                        self._mlflow.client.set_registered_model_alias(card.name, alias, str(number))
+                        self._move(card.name, alias, number, "registered")
         return self.resolve(f"models:/{card.name}/{number}")
 
     def versions(self, name: str | None = None) -> list[ModelVersion]:
@@ -126,7 +133,13 @@ class Store:
                 raise RegistryError(f"{reference}: model {name!r} has no version {number}; known: {have}")
             if not _is_ours(known[number]):
                 raise RegistryError(f"{reference}: another tool registered it, without a card; {REGISTER}")
-            return self._version(known[number], model.aliases)
+            found = self._version(known[number], model.aliases)
+        if found.retired is not None:
+            raise RegistryError(
+                f"{reference}: version {number} was retired: {found.retired}; use another, or say --update-lock"
+                " where a lock keeps it"
+            )
+        return found
 
     def weights(self, version: ModelVersion) -> Path:
         """The version's model.safetensors on this machine, its sha256 verified.
@@ -147,12 +160,39 @@ class Store:
                 verify(path, version.sha256)
         return path
 
-    def set_alias(self, name: str, alias: str, version: int) -> None:
-        """Let ``models:/NAME@ALIAS`` mean ``version`` from now on."""
+    def file(self, version: ModelVersion, name: str) -> Path:
+        """One of the version's files on this machine, such as its card or its golden answer."""
+        with self._mlflow.answering():
+            return self._file(version.source, version.run_id, name)
+
+    def golden(self, version: ModelVersion) -> "Golden":
+        """The patch and the answer that were stored when the version was registered."""
+        return read_golden(self.file(version, GOLDEN))
+
+    def set_alias(self, name: str, alias: str, version: int, reason: str) -> None:
+        """Let ``models:/NAME@ALIAS`` mean ``version`` from now on, and keep the reason (see ``moves``)."""
         _check_alias(alias)
         self.resolve(f"models:/{name}/{version}")
         with self._mlflow.answering(), self._mlflow.locked():
-            self._mlflow.client.set_registered_model_alias(name, alias, str(version))
+            self._move(name, alias, version, reason)
+
+    def moves(self, name: str) -> list[str]:
+        """When and why aliases of a model were moved, oldest first."""
+        with self._mlflow.answering():
+            model = self._model(name)
+            tags = {} if model is None else model.tags
+        return [tags[key] for key in sorted(tags) if key.startswith(_MOVED)]
+
+    def retire(self, version: ModelVersion, reason: str) -> None:
+        """Let nobody resolve the version any more; it stays listed with the reason. Refused while an alias means it."""
+        if version.aliases:
+            raise RegistryError(
+                f"{version.uri}: still in use as @{', @'.join(version.aliases)}; move the alias first:"
+                f" ensemble models alias {version.name} {version.aliases[0]} VERSION --reason WHY"
+            )
+        with self._mlflow.answering(), self._mlflow.locked():
+            tag = reason[:TAG_CHARACTERS]
+            self._mlflow.client.set_model_version_tag(version.name, str(version.version), _RETIRED, tag)
 
     def log_build(
         self,
@@ -225,6 +265,7 @@ class Store:
             created=datetime.fromtimestamp(entity.creation_timestamp / 1000, UTC),
             weights_bytes=int(entity.tags[_WEIGHTS_BYTES]),
             patch_bytes=int(entity.tags[_PATCH_BYTES]),
+            retired=entity.tags.get(_RETIRED),
         )
 
     def _file(self, source: str, run_id: str, name: str) -> Path:
@@ -252,13 +293,19 @@ class Store:
 
     # -- writing
 
+    def _move(self, name: str, alias: str, version: int, reason: str) -> None:
+        client, now = self._mlflow.client, datetime.now(UTC)
+        client.set_registered_model_alias(name, alias, str(version))
+        said = f"{now:%Y-%m-%d %H:%M} @{alias} -> version {version}: {reason}"
+        client.set_registered_model_tag(name, f"{_MOVED}{now:%Y%m%dT%H%M%S%f}", said[:TAG_CHARACTERS])
+
     def _same(self, card: Card) -> ModelVersion | None:
         """The latest version with these weights and this card whose files are whole."""
         same = [e for e in self._entities(card.name) if e.tags.get("sha256") == card.sha256 and _is_ours(e)]
         for entity in sorted(same, key=lambda entity: int(entity.version), reverse=True):
             with suppress(RegistryError, CardError, CheckpointError):
                 version = self._version(entity, {})
-                if version.card == card and self.weights(version):
+                if version.card == card and version.retired is None and self.weights(version):
                     return version
         return None
 
@@ -270,16 +317,24 @@ class Store:
             "voxel_size_nm": "x".join(f"{v:g}" for v in card.voxel_size_nm),
             "architecture": card.architecture,
             "sha256": card.sha256 or "",
+            **({"fine_tuned_from": card.fine_tuned_from} if card.fine_tuned_from else {}),
+            **({"merged_from": " ".join(card.merged_from)[:TAG_CHARACTERS]} if card.merged_from else {}),
             **dict(zip((_WEIGHTS_BYTES, _PATCH_BYTES), map(str, networks.footprint(card)), strict=True)),
         }
         client = self._mlflow.client
         with self._mlflow.run(MODELS, card.name, tags) as run:
             client.log_artifacts(run.info.run_id, str(folder), FOLDER)
+            if card.validation:
+                from mlflow.entities import Metric
+
+                now = int(time.time() * 1000)
+                scores = [Metric(f"validation_{name}", score, now, 0) for name, score in card.validation.items()]
+                client.log_batch(run.info.run_id, metrics=scores)
         try:
             unless_there(lambda: client.create_registered_model(card.name))
             number = self._create_version(card.name, run, tags)
             if alias is not None:
-                client.set_registered_model_alias(card.name, alias, str(number))
+                self._move(card.name, alias, number, "registered")
         except BaseException:
             for entity in self._versions_of(run):  # also one that was made although the answer got lost
                 client.delete_model_version(entity.name, entity.version)
@@ -309,11 +364,14 @@ def _pack(folder: Path, checkpoint: Path, card: Card, card_path: Path | None) ->
     """Write a version's files into ``folder``; returns the card with the sha256 of the weights."""
     import numpy as np
 
-    from registry import networks, weights
+    from registry import checkpoint as checkpoints
+    from registry import flavour, networks, weights
 
     where = cards.place(card, card_path)
+    # What the file holds is compared with a network that takes no memory before one that does is made.
+    blank = networks.blank_for_card(card, card_path)
+    state = weights.fit(checkpoints.read(checkpoint), blank)
     network = networks.for_card(card, card_path)
-    state = weights.fit(weights.read(checkpoint), network)
     network.load_state_dict(state)
     golden = networks.golden(network, card, where)
     weights.save(state, folder / WEIGHTS)
@@ -324,7 +382,24 @@ def _pack(folder: Path, checkpoint: Path, card: Card, card_path: Path | None) ->
     card = card.model_copy(update={"sha256": digest})
     (folder / CARD).write_text(cards.dump(card), encoding="utf-8")
     np.savez_compressed(folder / GOLDEN, input=golden.grey, output=golden.probabilities)
+    flavour.write(folder)
     return card
+
+
+def read_golden(path: Path) -> "Golden":
+    """The golden patch and answer in a file. Raises CheckpointError for a damaged one."""
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    from registry.networks import Golden
+
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            return Golden(held["input"], held["output"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(f"{path}: its golden answer is damaged; register the model again") from error
 
 
 def _check_alias(alias: str | None) -> None:

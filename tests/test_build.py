@@ -25,7 +25,7 @@ from small_build import (
 )
 from volumes import noise, write_array, write_em
 
-from ensemble import yamlfile
+from ensemble import manifest, yamlfile
 from ensemble.cli import main
 from ensemble.errors import RecipeError
 from ensemble.grid import Grid
@@ -123,7 +123,7 @@ def test_a_moved_alias_is_told_and_the_lock_obeyed_until_told_otherwise(place, s
         assert run("--update-lock") == 0
         assert Path("build/small/submission.zip").read_bytes() != first
     finally:
-        store.set_alias("coarse", "champion", 1)
+        store.set_alias("coarse", "champion", 1, "back")
 
 
 @pytest.mark.parametrize("moment", ["work/predictions/*.zarr/*.*.*.*", "work/submission.zarr/crop1/*/0.0.0"])
@@ -224,3 +224,22 @@ def test_predictions_that_do_not_cover_the_crop_or_cannot_be_placed(place, capsy
     assert "short of crop 2 along x" in wrong(capsys, *BUILD)
     (folder / ".zattrs").write_text("{}")
     assert "lack voxel_size and translation" in wrong(capsys, *BUILD)
+
+
+def test_scores_on_crops_that_a_model_was_trained_on_are_flagged(place, store, capsys) -> None:
+    coarse = checkpoint(place / "c.pt", 2, 5)
+    seen = card("seen", ("nuc", "mito"), 16).model_copy(update={"trained_on": ("2",)})
+    store.register(coarse, seen, alias="champion")
+    recipe = "name: seen\nsources: {m: {model: 'models:/seen@champion'}}\ndefaults: {source: m}\n"
+    (place / "seen.yaml").write_text(recipe)
+    assert main(["build", "seen.yaml", "--manifest", "manifest.csv", "--classes", "nuc"]) == 0
+    for target in manifest.load(Path("manifest.csv")):
+        truth = np.ones(target.grid.shape, np.uint8)
+        write_array(place / "truth.zarr" / target.group / "nuc", truth, target.grid)
+    capsys.readouterr()
+    scored = ["score", "build/seen/submission.zip", "--truth", "truth.zarr", "--manifest", "manifest.csv"]
+    assert main([*scored, "--json", "s.json"]) == 0
+    said = capsys.readouterr().out
+    assert "leakage: m was trained on crop2" in said
+    assert "crop1" not in said.partition("leakage")[2].splitlines()[0]
+    assert json.loads(Path("s.json").read_text())["trained_on"] == {"crop2": ["m"]}

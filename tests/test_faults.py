@@ -121,7 +121,7 @@ def test_changed_weights_rerun_their_own_model_only(place, store) -> None:
     try:
         assert run("--update-lock") == 0
     finally:
-        store.set_alias("coarse", "champion", 1)
+        store.set_alias("coarse", "champion", 1, "back")
     assert version.version > 1
     after = predictions(place)
     assert kept.items() <= after.items()

@@ -21,6 +21,7 @@ from registry.store import Store
 
 torch.set_num_threads(2)
 ARGUMENTS = {"channels": [4, 8], "strides": [2]}
+FILES = ["MLmodel", "card.yaml", "golden.npz", "model.safetensors", "requirements.txt"]
 
 
 def card(name: str = "mito-l-4nm", **changes) -> Card:
@@ -117,7 +118,7 @@ def test_a_version_holds_weights_card_and_a_golden_answer(any_store, tmp_path, r
     version = any_store.register(checkpoint(tmp_path / "c.pt"), card(name))
     client = any_store._mlflow.client
     folder = Path(client.download_artifacts(version.run_id, "model", str(tmp_path)))
-    assert sorted(path.name for path in folder.iterdir()) == ["card.yaml", "golden.npz", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == FILES
     with np.load(folder / "golden.npz") as golden:
         grey, expected = golden["input"], golden["output"]
     assert (grey.shape, grey.dtype) == ((16, 16, 16), np.uint8)
@@ -160,7 +161,7 @@ def test_an_alias_moves(any_store, tmp_path, request):
     any_store.register(checkpoint(tmp_path / "c.pt", 1), card(name), alias="champion")
     any_store.register(checkpoint(tmp_path / "d.pt", 2), card(name), alias="champion")
     assert any_store.resolve(f"models:/{name}@champion").version == 2
-    any_store.set_alias(name, "champion", 1)
+    any_store.set_alias(name, "champion", 1, "it is better")
     assert any_store.resolve(f"models:/{name}@champion").version == 1
     assert [version.aliases for version in any_store.versions(name)] == [("champion",), ()]
 
@@ -176,7 +177,7 @@ def test_what_is_not_registered_is_told_with_what_is(any_store, tmp_path, reques
     assert refusal(any_store.resolve, wrong) == f"{wrong}: model {name!r} has no version 7; known: 1"
     assert refusal(any_store.resolve, f"models:/{name}x@champion").endswith(f"did you mean {name!r}?")
     assert refusal(any_store.versions, f"{name}x").endswith(f"did you mean {name!r}?")
-    assert "has no version 2" in refusal(any_store.set_alias, name, "best", 2)
+    assert "has no version 2" in refusal(any_store.set_alias, name, "best", 2, "why")
     for malformed in (name, f"models:/{name}", f"models:/{name}/latest", "models:/a'b@c"):
         assert "write models:/NAME@ALIAS or models:/NAME/VERSION" in refusal(any_store.resolve, malformed)
 

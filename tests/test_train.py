@@ -303,3 +303,73 @@ def test_reading_a_spec_imports_neither_torch_nor_mlflow():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_checkpoints_of_the_last_validations_stay_and_tell_where_they_come_from(tmp_path, data):
+    from registry import soup
+
+    version = run(spec_of(tmp_path, ("steps: 60", "steps: 60\nkeep: 2")), data, tmp_path)
+    files = sorted((tmp_path / "work" / "blobs").glob("step-*.ckpt"))
+    assert [file.name for file in files] == ["step-0000040.ckpt", "step-0000060.ckpt"]
+    found = [soup.in_file(file, version.card) for file in files]
+    assert {member.ancestry for member in found} == {frozenset({version.card.origin})}
+    soup.check(found, same_origin=False)
+
+
+def test_training_begins_with_the_weights_of_a_registered_model(tmp_path, data):
+    base = run(spec_of(tmp_path), data, tmp_path)
+    more = ("name: blobs", "name: tuned\nbegin_from: models:/blobs@champion")
+    short = ("steps: 60", "steps: 1"), ("2e-2", "1e-9")
+    tuned = run(spec_of(tmp_path, more, *short), data, tmp_path)
+    assert tuned.card.fine_tuned_from == base.uri
+    before, after = weights(tmp_path, base), weights(tmp_path, tuned)
+    kept = [key for key in before if "running" not in key and "batches" not in key]
+    assert all(np.allclose(before[key], after[key], atol=1e-6) for key in kept)
+    other = ("channels: [4, 8]", "channels: [4, 4]")
+    with pytest.raises(TrainingError, match=r"spec.yaml:2: begin_from: the arguments of models:/blobs/1 is"):
+        run(spec_of(tmp_path, more, other), data, tmp_path)
+    with pytest.raises(TrainingError, match=r"spec.yaml:2: begin_from: models:/none@x: no model 'none'"):
+        run(spec_of(tmp_path, ("name: blobs", "name: t\nbegin_from: models:/none@x")), data, tmp_path)
+
+
+def test_a_key_of_a_spec_can_be_set_on_the_command_line(tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC)
+    spec = training_spec.load(path, {"steps": "3", "patch_voxels": "[8, 16, 16]", "precision": "bf16-mixed"})
+    assert (spec.steps, spec.patch_voxels, spec.precision) == (3, (8, 16, 16), "bf16-mixed")
+    for key, value, message in (
+        ("steps", "0", "--set steps=0: must be greater than or equal to 1, not 0"),
+        ("stepz", "1", "unknown key; did you mean 'steps'?"),
+        ("steps", "!!python/name:os.system", "the tag !!python/name:os.system is not allowed"),
+        ("normalisation", "{subtract: mean}", "training sees patches, never a whole image"),
+    ):
+        with pytest.raises(TrainingError) as caught:
+            training_spec.load(path, {key: value})
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("mednext_mito", 61.8), ("mednext_cos7", 17.6)])
+def test_the_guides_networks_are_shipped_as_specs(name, millions):
+    from registry import networks
+
+    spec = training_spec.load(name)
+    blank = networks.blank_for_card(spec.card())
+    kernel = spec.arguments["kernel_size"]
+    plain = networks.blank(
+        spec.architecture, {**spec.arguments, "kernel_size": 3, "deep_supervision": False, "out_channels": 1}
+    )
+    assert sum(p.numel() for p in plain.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
+    assert blank.enc_block_0[0].conv1.kernel_size == (kernel,) * 3
+    assert (spec.weight_decay, spec.gradient_clip, spec.accumulate, spec.patience) == (1e-5, 1.0, 4, 50)
+    with pytest.raises(TrainingError, match="there is no such training spec; did you mean 'mednext_mito'"):
+        training_spec.load("mednext_mitto")
+
+
+def test_a_mednext_with_deep_supervision_trains_as_its_spec_says(tmp_path, data):
+    """The guide's own spec, its network and patch made small."""
+    changes = {"name": "small", "arguments": "{size: S, init_filters: 4, kernel_size: 5, deep_supervision: true}"}
+    changes |= {"crops": "{fly: [1]}", "validation_crops": "{fly: [2]}", "voxel_size_nm": "8", "patch_voxels": "32"}
+    changes |= {"precision": "'32'", "steps": "4", "validate_every": "2", "learning_rate": "5e-3"}
+    version = run(training_spec.load("mednext_mito", changes), data, tmp_path)
+    assert version.card.architecture == "MedNeXtV1"
+    assert version.card.validation.keys() == {"mito"}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
@@ -42,11 +42,15 @@ class ArrayScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a submission is worth under the rules of that name; ``arrays``: crop -> class -> score."""
+    """What a submission is worth under the rules of that name; ``arrays``: crop -> class -> score.
+
+    ``leaks``: the scored crops that sources of the submission were trained on, with these sources.
+    """
 
     rules: str
     instance_classes: frozenset[str]
     arrays: Mapping[str, Mapping[str, ArrayScore]]
+    leaks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def tallies(self) -> dict[str, Tally]:
@@ -103,6 +107,7 @@ class Scores:
             "rules": self.rules,
             "label_scores": {name: self._class(name, tally, which) for name, tally in self.tallies.items()},
             **self.summary(),
+            **({"trained_on": {crop: list(names) for crop, names in self.leaks.items()}} if self.leaks else {}),
             "crops": {
                 crop: {name: self._array(name, array, which) for name, array in classes.items()}
                 for crop, classes in self.arrays.items()

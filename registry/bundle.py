@@ -1,0 +1,65 @@
+"""MONAI bundles: a folder of configs and weights, of which only plain values are taken, never an expression."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ensemble.errors import CheckpointError
+from registry.card import ARCHITECTURES
+from registry.sidecar import known_class, mapping, read_json
+
+METADATA = "configs/metadata.json"
+CONFIGS = ("configs/inference.json", "configs/train.json", "configs/evaluate.json")
+WEIGHTS = ("models/model.pt", "models/model.pth", "models/model.safetensors")
+
+
+def is_one(folder: Path) -> bool:
+    """Whether ``folder`` is laid out as a MONAI bundle."""
+    return (Path(folder) / METADATA).is_file()
+
+
+def around(path: Path) -> Path | None:
+    """The bundle that ``path`` is, or lies in as ``models/FILE``."""
+    path = Path(path).absolute()
+    return next((folder for folder in (path, path.parent.parent) if is_one(folder)), None)
+
+
+def weights(folder: Path) -> Path:
+    """The bundle's weights. Raises CheckpointError if it has none, or only a program."""
+    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if found is None:
+        raise CheckpointError(f"{folder}: holds no {WEIGHTS[0]}; download the bundle with its weights")
+    return found
+
+
+def card(folder: Path) -> dict[str, Any]:
+    """What the bundle says of a card's keys: network, patch, activation and names of channels, where plain."""
+    said: dict[str, Any] = {}
+    data_format = mapping(read_json(folder / METADATA).get("network_data_format"))
+    inputs, outputs = mapping(data_format.get("inputs")), mapping(data_format.get("outputs"))
+    patch = mapping(inputs.get("image")).get("spatial_shape")
+    if isinstance(patch, list) and len(patch) == 3 and all(isinstance(n, int) for n in patch):
+        said["patch_voxels"] = patch
+    channels = mapping(mapping(outputs.get("pred")).get("channel_def"))
+    if channels:
+        said["classes"] = [known_class(channels[key]) for key in sorted(channels, key=lambda key: int(key))]
+    said |= _network(folder)
+    return said
+
+
+def _network(folder: Path) -> dict[str, Any]:
+    for name in CONFIGS:
+        config = read_json(folder / name) if (folder / name).is_file() else {}
+        definition = mapping(config.get("network_def"))
+        architecture = str(definition.get("_target_", "")).rpartition(".")[2]
+        if architecture in ARCHITECTURES:
+            arguments = {key: _plain(value, config) for key, value in definition.items() if not key.startswith("_")}
+            return {"architecture": architecture, "arguments": arguments}
+    return {}
+
+
+def _plain(value: Any, config: Mapping[str, Any]) -> Any:
+    """A literal, or the literal that ``@key`` names; None for an expression, which would be code."""
+    if isinstance(value, str) and value.startswith("@"):
+        value = config.get(value[1:])
+    return None if isinstance(value, str) and value.startswith(("$", "@", "%")) else value

@@ -1,0 +1,144 @@
+"""A draft of the card of a checkpoint: what the file tells of itself, and which lines only a person can fill."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ensemble import yamlfile
+from ensemble.errors import CheckpointError
+from registry import bundle, mednext_layouts, nnunet
+from registry.card import ARCHITECTURES
+from registry.checkpoint import Tensors, read
+from registry.sidecar import known_class
+
+KEYS = (
+    *("name", "architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "normalisation"),
+    *("activation", "overlap", "trained_on", "validated_on", "datasets"),
+)
+_UNKNOWN = {
+    "architecture": f"which network it is cannot be told from its tensors; one of {', '.join(ARCHITECTURES)}",
+    "arguments": "the arguments the network was built with",
+    "classes": "the class that each output channel predicts, in their order; null for one nobody wants",
+    "voxel_size_nm": "the voxel size it was trained at, in nanometres: one number, or z, y, x",
+    "patch_voxels": "the patch it was trained with, in voxels: one number, or z, y, x",
+    "normalisation": "grey values / 255 is a guess; say what training did to them",
+    "activation": "sigmoid is a guess; softmax or none if training ended otherwise",
+    "trained_on": "the crops it was trained on, so that scores on them are told apart",
+}
+# What people call these things in the hyper-parameters that Lightning saves.
+_SETTINGS = {
+    "classes": ("classes", "class_names", "labels", "label_names"),
+    "patch_voxels": ("patch_voxels", "patch_size", "roi_size", "input_shape", "crop_size"),
+    "voxel_size_nm": ("voxel_size_nm", "voxel_size", "resolution_nm", "resolution", "spacing"),
+    "activation": ("activation",),
+}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Values by key of a card, and for those that need a person, why."""
+
+    path: Path
+    values: Mapping[str, Any]
+    asks: Mapping[str, str]
+
+    def text(self) -> str:
+        """The card as YAML, a comment on each line that needs a person."""
+        lines = []
+        for line in yamlfile.dump({key: self.values.get(key) for key in KEYS}).splitlines():
+            key = line.partition(":")[0]
+            if key in self.asks:
+                lines.append(f"# please check: {self.asks[key]}")
+            lines.append(line)
+        return "\n".join(lines) + "\n"
+
+    def questions(self, file: Path) -> list[str]:
+        """For each line of the draft, written as ``file``, that needs a person: its place and what to say."""
+        lines = self.text().splitlines()
+        found = []
+        for key, why in self.asks.items():
+            number = next(n for n, line in enumerate(lines, 1) if line.startswith(f"{key}:"))
+            found.append(f"{file}:{number}: {key}: {why}")
+        return found
+
+
+def of(path: Path) -> Draft:
+    """The draft for a checkpoint, nnU-Net folder or MONAI bundle. Raises CheckpointError if it cannot be read."""
+    path = Path(path)
+    tensors = read(path)
+    said: dict[str, Any] = {"name": _name(path), "overlap": 0.5}
+    asks = dict(_UNKNOWN)
+    results, folder = nnunet.Results.around(path), bundle.around(path)
+    if results is not None:
+        said |= results.card()
+        asks = {"trained_on": _UNKNOWN["trained_on"], **results.unsure()}
+    elif folder is not None:
+        said |= bundle.card(folder)
+    if "architecture" not in said:
+        said |= _mednext(tensors)
+    if results is None:
+        said |= {key: value for key, value in _settings(tensors).items() if not _is_said(said.get(key))}
+        for key in ("architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "activation"):
+            if _is_said(said.get(key)):
+                asks.pop(key, None)
+    said.setdefault("normalisation", {"subtract": 0.0, "divide": 255.0})
+    said.setdefault("activation", "sigmoid")
+    for key in ("trained_on", "validated_on", "datasets"):
+        said.setdefault(key, [])
+    in_order = {key: asks[key] for key in KEYS if key in asks}
+    return Draft(path, said, in_order)
+
+
+def _is_said(value: Any) -> bool:
+    return value is not None and not (isinstance(value, list) and set(value) == {None})
+
+
+def _name(path: Path) -> str:
+    results = nnunet.Results.around(path)
+    stem = results.folder.parent.name if results is not None else path.stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-_.") or "model"
+
+
+def _settings(tensors: Tensors) -> dict[str, Any]:
+    """What the hyper-parameters in a checkpoint say of a card's keys, under the names people use."""
+    said: dict[str, Any] = {}
+    for key, names in _SETTINGS.items():
+        value = next((tensors.settings[name] for name in names if name in tensors.settings), None)
+        plain = list(value) if isinstance(value, tuple) else value
+        if _MEANS[key](plain):
+            said[key] = [known_class(name) for name in plain] if key == "classes" else plain
+    return said
+
+
+def _is_size(value: Any, kinds: tuple[type, ...]) -> bool:
+    numbers = value if isinstance(value, list) and len(value) == 3 else [value]
+    return all(isinstance(n, kinds) and not isinstance(n, bool) and n > 0 for n in numbers)
+
+
+_MEANS: dict[str, Callable[[Any], bool]] = {
+    "classes": lambda value: isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value),
+    "patch_voxels": lambda value: _is_size(value, (int,)),
+    "voxel_size_nm": lambda value: _is_size(value, (int, float)),
+    "activation": lambda value: value in ("sigmoid", "softmax", "none"),
+}
+
+
+def _mednext(tensors: Tensors) -> dict[str, Any]:
+    """Architecture, arguments and channels of a MedNeXt of either naming; nothing for another network."""
+    shapes = {key: tuple(v.shape) for key, v in tensors.values.items() if hasattr(v, "shape")}
+    inside = [key for key in shapes if re.search(r"(^|\.)(enc_block_0|enc_stages\.0)\.0\.conv1\.weight$", key)]
+    if len(inside) != 1:
+        return {}
+    prefix = re.sub(r"(enc_block_0|enc_stages\.0)\.0\.conv1\.weight$", "", inside[0])
+    named = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
+    try:
+        architecture, arguments = mednext_layouts.described_by(named)
+        channels = named["out_0.conv_out.weight"][1]
+        inputs = named["stem.weight"][1]
+    except (LookupError, ValueError, ZeroDivisionError):
+        return {}
+    if inputs != 1:
+        raise CheckpointError(f"{tensors.path}: a network of {inputs} input channels; EM has 1")
+    return {"architecture": architecture, "arguments": arguments, "classes": [None] * channels}

@@ -1,0 +1,62 @@
+"""Registered models as MLflow itself loads them: ``mlflow.pyfunc.load_model(uri).predict(grey)``.
+
+The folder of a version says, in MLflow's own file ``MLmodel``, that this module loads it. Nothing in it is pickled.
+"""
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ensemble.errors import EnsembleError
+from registry import card as cards
+from registry import networks, weights
+from registry.card import Card
+
+WEIGHTS, CARD = "model.safetensors", "card.yaml"
+
+
+def write(folder: Path) -> None:
+    """Make ``folder``, which holds weights and card, a model that MLflow can load."""
+    from mlflow.models import Model
+
+    model = Model()
+    model.add_flavor("python_function", loader_module=__name__, python_version=platform.python_version())
+    model.save(str(folder / "MLmodel"))
+    (folder / "requirements.txt").write_text(f"ensemble-submission=={version('ensemble-submission')}\n")
+
+
+def _load_pyfunc(folder: str) -> "Predictor":
+    """MLflow calls this to load what ``write`` described."""
+    card = cards.load(Path(folder) / CARD)
+    return Predictor(card, weights.load_network(card, Path(folder) / WEIGHTS))
+
+
+class Predictor:
+    """A model over whole arrays: for volumes that fit into memory; builds go a patch at a time."""
+
+    def __init__(self, card: Card, network: nn.Module) -> None:
+        self.card = card
+        self._network = network
+        self._channels = [i for i, name in enumerate(card.classes) if name is not None]
+
+    def predict(self, grey: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
+        """Probabilities float32 (class, z, y, x) of EM (z, y, x) at the card's voxel size, its named classes only."""
+        from monai.inferers import SlidingWindowInferer
+
+        grey = np.asarray(grey)
+        if grey.ndim != 3 or 0 in grey.shape:
+            raise EnsembleError(f"the EM has the shape {grey.shape}; give one volume (z, y, x)")
+        patch = self.card.patch_voxels
+        lacking = [(0, max(0, p - n)) for p, n in zip(patch, grey.shape, strict=True)]
+        x = self.card.normalisation.apply(grey.astype(np.float32))
+        padded = torch.from_numpy(np.pad(x, lacking, mode="reflect"))[None, None]
+        slide = SlidingWindowInferer(roi_size=patch, sw_batch_size=1, overlap=self.card.overlap, mode="gaussian")
+        with torch.inference_mode():
+            p = slide(padded, lambda patches: networks.activate(self._network(patches), self.card.activation))
+        z, y, x = grey.shape
+        return p[0, self._channels, :z, :y, :x].numpy()

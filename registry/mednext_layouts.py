@@ -1,0 +1,112 @@
+"""The sizes of MedNeXt, and the names that two libraries give to its tensors.
+
+The authors and MONAI name them in different ways; checkpoints of either naming are read into either network.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+LEVELS = 4
+STAGES = 2 * LEVELS + 1
+"""Four stages down, the bottleneck, four up."""
+
+Size = Literal["S", "B", "M", "L"]
+RATIOS = {
+    "S": (2,) * STAGES,
+    "B": (2, 3, 4, 4, 4, 4, 4, 3, 2),
+    "M": (2, 3, 4, 4, 4, 4, 4, 3, 2),
+    "L": (3, 4, 8, 8, 8, 8, 8, 4, 3),
+}
+BLOCKS = {
+    "S": (2,) * STAGES,
+    "B": (2,) * STAGES,
+    "M": (3, 4, 4, 4, 4, 4, 4, 4, 3),
+    "L": (3, 4, 8, 8, 8, 8, 8, 4, 3),
+}
+
+_PUBLISHED = re.compile(r"(?:^|\.)(?:(enc_block|down|up|dec_block|out)_(\d)\.|dummy_tensor$)")
+_MONAI = re.compile(r"(?:^|\.)(enc_stages|down_blocks|up_blocks|dec_stages|out_blocks)\.(\d)\.")
+_NAMES = {"enc_block": "enc_stages", "down": "down_blocks", "up": "up_blocks", "dec_block": "dec_stages"}
+_BACK = {monai: published for published, monai in _NAMES.items()}
+
+
+def as_named_by(expected: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``values`` under the names that the keys ``expected`` of a MedNeXt use; untouched for other networks.
+
+    The authors' ``dummy_tensor``, which no answer depends on, is left out.
+    """
+    if any(key.startswith("enc_block_0.") for key in expected):
+        renamed = {_MONAI.sub(_published_name, key): value for key, value in values.items()}
+    elif any(key.startswith("enc_stages.0.") for key in expected):
+        renamed = {_PUBLISHED.sub(_monai_name, key): value for key, value in values.items()}
+    else:
+        return values
+    return {key: value for key, value in renamed.items() if key.rpartition(".")[2] != "dummy_tensor"}
+
+
+def _published_name(found: re.Match) -> str:
+    kind, index = found[1], int(found[2])
+    lead = "." if found[0].startswith(".") else ""
+    if kind == "out_blocks":
+        return f"{lead}out_{LEVELS - index}."
+    level = LEVELS - 1 - index if kind in ("up_blocks", "dec_stages") else index
+    return f"{lead}{_BACK[kind]}_{level}."
+
+
+def _monai_name(found: re.Match) -> str:
+    kind = found[1]
+    if kind is None or (kind == "out" and found[2] == "0"):
+        return found[0]
+    level, lead = int(found[2]), "." if found[0].startswith(".") else ""
+    if kind == "out":
+        return f"{lead}out_blocks.{LEVELS - level}."
+    index = LEVELS - 1 - level if kind in ("up", "dec_block") else level
+    return f"{lead}{_NAMES[kind]}.{index}."
+
+
+def described_by(shapes: Mapping[str, Sequence[int]]) -> tuple[str, dict[str, Any]]:
+    """The card's architecture and arguments for a MedNeXt whose tensors, of either naming, have these shapes.
+
+    Raises LookupError where they are not those of a MedNeXt.
+    """
+    named = as_named_by({"enc_block_0.": None}, shapes)
+    stages = [*(f"enc_block_{i}" for i in range(LEVELS)), "bottleneck", *(f"dec_block_{3 - i}" for i in range(LEVELS))]
+    blocks = [1 + max(int(k.split(".")[1]) for k in named if k.startswith(f"{s}.")) for s in stages]
+    ratios = [_ratio(named, f"{s}.0") for s in stages]
+    down = [_ratio(named, f"down_{i}") for i in range(LEVELS)]
+    filters = named["stem.weight"][0]
+    found: dict[str, Any] = {
+        "kernel_size": named["enc_block_0.0.conv1.weight"][-1],
+        "deep_supervision": "out_4.conv_out.weight" in named,
+        **({} if filters == 32 else {"init_filters": filters}),
+    }
+    residual = "down_0.res_conv.weight" in named
+    if down != ratios[1 : LEVELS + 1]:
+        return "MedNeXt", {
+            **found,
+            "use_residual_connection": residual,
+            "encoder_expansion_ratio": ratios[:LEVELS],
+            "bottleneck_expansion_ratio": ratios[LEVELS],
+            "decoder_expansion_ratio": ratios[LEVELS + 1 :],
+            "blocks_down": blocks[:LEVELS],
+            "blocks_bottleneck": blocks[LEVELS],
+            "blocks_up": blocks[LEVELS + 1 :],
+        }
+    size = next((s for s in RATIOS if RATIOS[s] == tuple(ratios) and BLOCKS[s] == tuple(blocks)), None)
+    found |= {"expansion_ratios": ratios, "blocks": blocks} if size is None else {"size": size}
+    return "MedNeXtV1", found if residual else {**found, "residual_resampling": False}
+
+
+def _ratio(shapes: Mapping[str, Sequence[int]], block: str) -> int:
+    wide, narrow, *_ = shapes[f"{block}.conv2.weight"]
+    return wide // narrow
+
+
+def hint(architecture: str, faults: str) -> str:
+    """What most likely explains a MedNeXt's misfit, told ahead of the general advice."""
+    if architecture == "MedNeXt" and "down_blocks" in faults:
+        return "the published sizes B, M and L are MedNeXtV1; "
+    if architecture in ("MedNeXt", "MedNeXtV1") and re.search(r"\bout_([1-4]|blocks)\.", faults):
+        return "it was trained with deep supervision on or off, unlike the card's deep_supervision; "
+    return ""

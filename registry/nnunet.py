@@ -1,0 +1,218 @@
+"""What nnU-Net v2 leaves in a results folder: plans, data set and folds, as a network and its card.
+
+The networks are those of ``dynamic-network-architectures``, the package that nnU-Net itself builds them from.
+Its plans name layers by import path; they are looked up in a table here, and nothing is imported by name.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ensemble.errors import CheckpointError
+from registry.sidecar import known_class, read_json
+
+ARCHITECTURES = ("PlainConvUNet", "ResidualEncoderUNet")
+PLANS, DATASET = "plans.json", "dataset.json"
+FINAL = ("checkpoint_final.pth", "checkpoint_best.pth")
+_BACKGROUND = 0
+"""The label of the background, which is no class."""
+
+_LAYERS: dict[str, type[nn.Module]] = {
+    layer.__name__: layer
+    for layer in (
+        *(nn.Conv3d, nn.InstanceNorm3d, nn.BatchNorm3d, nn.Dropout3d),
+        *(nn.LeakyReLU, nn.ReLU, nn.ELU, nn.GELU, nn.SiLU, nn.PReLU),
+    )
+}
+_LAYER_ARGUMENTS = ("conv_op", "norm_op", "dropout_op", "nonlin")
+
+
+def constructor(architecture: str) -> Callable[..., nn.Module]:
+    """The network class of that name; its arguments are those of the plans, layers given by their names."""
+    from dynamic_network_architectures.architectures import unet
+
+    made = getattr(unet, architecture)
+
+    class Network(made):
+        def __init__(
+            self, spatial_dims: int = 3, in_channels: int = 1, out_channels: int = 1, **arguments: Any
+        ) -> None:
+            layers = {name: _layer(name, arguments[name]) for name in _LAYER_ARGUMENTS if name in arguments}
+            super().__init__(input_channels=in_channels, num_classes=out_channels, **{**arguments, **layers})
+
+        def forward(self, x):
+            answers = super().forward(x)
+            return answers[0] if isinstance(answers, list | tuple) and not self.training else answers
+
+    Network.__name__ = architecture
+    Network.__signature__ = _signature(made)
+    return Network
+
+
+def _signature(made: type[nn.Module]) -> inspect.Signature:
+    """The parameters of the class, its channels named as MONAI's networks name them; ``block`` is not for cards."""
+    renamed = {"input_channels": "in_channels", "num_classes": "out_channels"}
+    kept = [p for p in inspect.signature(made).parameters.values() if p.name != "block"]
+    by_name = [p.replace(name=renamed.get(p.name, p.name), kind=inspect.Parameter.KEYWORD_ONLY) for p in kept]
+    return inspect.Signature([inspect.Parameter("spatial_dims", inspect.Parameter.KEYWORD_ONLY, default=3), *by_name])
+
+
+def _layer(argument: str, name: Any) -> type[nn.Module] | None:
+    if name is None:
+        return None
+    layer = _LAYERS.get(str(name).rpartition(".")[2])
+    if layer is None:
+        raise ValueError(f"{argument}: {name!r} is no layer known here; known: {', '.join(sorted(_LAYERS))}")
+    return layer
+
+
+class Results:
+    """A results folder such as ``nnUNetTrainer__nnUNetPlans__3d_fullres``; raises CheckpointError if it is none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self._plans, self._dataset = read_json(self.folder / PLANS), read_json(self.folder / DATASET)
+        self.configuration = self._resolved(self._name())
+
+    @staticmethod
+    def around(path: Path) -> "Results | None":
+        """The results folder that ``path`` is, or lies in as ``fold_X/checkpoint.pth`` or as ``fold_X``."""
+        path = Path(path).absolute()
+        for folder in (path, path.parent, path.parent.parent):
+            if (folder / PLANS).is_file() and (folder / DATASET).is_file():
+                return Results(folder)
+        return None
+
+    def checkpoint(self) -> Path:
+        """The checkpoint of the only fold. Raises CheckpointError, listing them, when there are several."""
+        found = {}
+        for fold in sorted(self.folder.glob("fold_*")):
+            file = next((fold / name for name in FINAL if (fold / name).is_file()), None)
+            if file is not None:
+                found[fold.name] = file
+        if len(found) != 1:
+            what = f"{len(found)} folds ({', '.join(found)})" if found else f"no fold with a {FINAL[0]}"
+            raise CheckpointError(
+                f"{self.folder}: holds {what}; name the checkpoint of one fold, such as fold_0/{FINAL[0]}, and"
+                " register each as a model of its own to mix them in a recipe"
+            )
+        return next(iter(found.values()))
+
+    def card(self) -> dict[str, Any]:
+        """What the folder says of a card's keys."""
+        configuration = self.configuration
+        labels = {name: value for name, value in self._dataset.get("labels", {}).items() if name != "ignore"}
+        regions = any(isinstance(value, list) for value in labels.values())
+        names = [name for name, value in labels.items() if not regions or value != _BACKGROUND]
+        return {
+            "activation": "sigmoid" if regions else "softmax",
+            "classes": [known_class(name) for name in names],
+            "patch_voxels": list(configuration["patch_size"]),
+            "voxel_size_nm": [float(v) for v in configuration["spacing"]],
+            "normalisation": self._normalisation(),
+            **self._network(),
+        }
+
+    def unsure(self) -> dict[str, str]:
+        """What a person must look at, by key of the card."""
+        names = ", ".join(self._dataset.get("labels", {}))
+        return {
+            "voxel_size_nm": f"nnU-Net's spacing has no unit: {self.configuration['spacing']}; write nanometres",
+            "classes": f"the labels are {names}; null is a channel that predicts no class of the challenge",
+        }
+
+    def _name(self) -> str:
+        last = self.folder.name.rpartition("__")[2]
+        known = self._plans.get("configurations", {})
+        if last in known:
+            return last
+        three_d = [name for name in known if name.startswith("3d") and "cascade" not in name]
+        if len(three_d) == 1:
+            return three_d[0]
+        raise CheckpointError(
+            f"{self.folder}: which configuration this is cannot be told; name the folder as nnU-Net does,"
+            f" TRAINER__PLANS__CONFIGURATION, with one of {', '.join(known) or 'the plans (there are none)'}"
+        )
+
+    def _resolved(self, name: str) -> dict[str, Any]:
+        """A configuration with whatever it inherits."""
+        known, seen = self._plans["configurations"], []
+        said: dict[str, Any] = {}
+        while name is not None:
+            if name in seen or not isinstance(known.get(name), Mapping):
+                raise CheckpointError(f"{self.folder / PLANS}: configuration {name!r} is not there or inherits itself")
+            seen.append(name)
+            said = {**known[name], **said}
+            name = known[name].get("inherits_from")
+        for key in ("patch_size", "spacing", "normalization_schemes"):
+            if not isinstance(said.get(key), list):
+                raise CheckpointError(f"{self.folder / PLANS}: its configuration says no {key}; copy the file again")
+        if self._plans.get("transpose_forward", [0, 1, 2]) != [0, 1, 2]:
+            raise CheckpointError(
+                f"{self.folder / PLANS}: transpose_forward is {self._plans['transpose_forward']}: this network"
+                " sees its axes in another order than z, y, x, which is not supported"
+            )
+        if said.get("previous_stage"):
+            raise CheckpointError(f"{self.folder}: the second network of a cascade cannot run alone")
+        if len(said["patch_size"]) != 3:
+            raise CheckpointError(f"{self.folder}: a 2d configuration; volumes need a 3d one")
+        return said
+
+    def _network(self) -> dict[str, Any]:
+        architecture = self.configuration.get("architecture")
+        if architecture is None:
+            return self._older_network()
+        name = str(architecture.get("network_class_name", "")).rpartition(".")[2]
+        if name not in ARCHITECTURES:
+            raise CheckpointError(f"{self.folder / PLANS}: its network {name!r} is none of {', '.join(ARCHITECTURES)}")
+        return {"architecture": name, "arguments": dict(architecture["arch_kwargs"])}
+
+    def _older_network(self) -> dict[str, Any]:
+        """Plans from before nnU-Net 2.4 name what the network is made of piece by piece."""
+        said = self.configuration
+        name = said.get("UNet_class_name")
+        if name not in ARCHITECTURES:
+            raise CheckpointError(f"{self.folder / PLANS}: its network {name!r} is none of {', '.join(ARCHITECTURES)}")
+        stages = len(said["n_conv_per_stage_encoder"])
+        base, most = said["UNet_base_num_features"], said["unet_max_num_features"]
+        per_stage = "n_conv_per_stage" if name == "PlainConvUNet" else "n_blocks_per_stage"
+        arguments = {
+            "n_stages": stages,
+            "features_per_stage": [min(base * 2**i, most) for i in range(stages)],
+            "conv_op": "Conv3d",
+            "kernel_sizes": said["conv_kernel_sizes"],
+            "strides": said["pool_op_kernel_sizes"],
+            per_stage: said["n_conv_per_stage_encoder"],
+            "n_conv_per_stage_decoder": said["n_conv_per_stage_decoder"],
+            "conv_bias": True,
+            "norm_op": "InstanceNorm3d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "nonlin": "LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        }
+        return {"architecture": name, "arguments": arguments}
+
+    def _normalisation(self) -> dict[str, Any]:
+        """The scheme of the EM channel as a card says it (nnunetv2.preprocessing.normalization)."""
+        schemes = self.configuration["normalization_schemes"]
+        if len(schemes) != 1:
+            raise CheckpointError(f"{self.folder}: a network of {len(schemes)} input channels; EM has 1")
+        if schemes[0] == "ZScoreNormalization":
+            if any(self.configuration.get("use_mask_for_norm", [])):
+                raise CheckpointError(f"{self.folder}: normalises within a mask, which is not supported")
+            return {"subtract": "mean", "divide": "std"}
+        if schemes[0] == "CTNormalization":
+            known = self._plans["foreground_intensity_properties_per_channel"]["0"]
+            low, high = known["percentile_00_5"], known["percentile_99_5"]
+            return {"clip": [low, high], "subtract": known["mean"], "divide": max(known["std"], 1e-8)}
+        fixed = {
+            "RescaleTo01Normalization": {"subtract": "min", "divide": "range"},
+            "RGBTo01Normalization": {"subtract": 0.0, "divide": 255.0},
+            "NoNormalization": {"subtract": 0.0, "divide": 1.0},
+        }
+        if schemes[0] not in fixed:
+            raise CheckpointError(f"{self.folder}: unknown normalisation {schemes[0]!r}; known: {', '.join(fixed)}")
+        return fixed[schemes[0]]

@@ -1,0 +1,143 @@
+"""One network of several with the same layers: the weighted mean of their weights ("model soup").
+
+Wortsman et al. 2022, arXiv:2203.05482. Only weights that began as the same and moved apart by training lie in one
+basin of the loss; the mean of others is no better than random, and is refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ensemble.errors import CheckpointError, RegistryError
+from registry import checkpoint, networks, weights
+from registry.card import Card
+from registry.store import ModelVersion, Store
+
+How = Literal["uniform", "weighted", "greedy", "ema"]
+_ALIKE = ("architecture", "arguments", "classes", "voxel_size_nm", "normalisation", "activation")
+
+
+@dataclass(frozen=True)
+class Member:
+    """Weights with their card; ``ancestry`` names all that they are known to have begun as, themselves included."""
+
+    name: str
+    card: Card
+    file: Path
+    ancestry: frozenset[str]
+
+
+def registered(store: Store, version: ModelVersion) -> Member:
+    """A registered version as a member; its ancestry is followed through the registry."""
+    return Member(version.uri, version.card, store.weights(version), _ancestry(store, version.card, version.uri))
+
+
+def in_file(file: Path, card: Card) -> Member:
+    """A checkpoint as a member; its ancestry is what the file tells, if this tool's training wrote it."""
+    told = checkpoint.read(file).settings
+    begun = [told.get(key) for key in ("origin", "fine_tuned_from")]
+    return Member(str(file), card, file, frozenset(name for name in begun if isinstance(name, str)))
+
+
+def _ancestry(store: Store, card: Card, uri: str) -> frozenset[str]:
+    known, waiting = {uri, *({card.origin} if card.origin else ())}, [card]
+    while waiting:
+        card = waiting.pop()
+        for parent in (*((card.fine_tuned_from,) if card.fine_tuned_from else ()), *card.merged_from):
+            if parent in known:
+                continue
+            known.add(parent)
+            try:
+                found = store.resolve(parent).card
+            except RegistryError:
+                continue  # it was registered elsewhere, or retired: its name is all that is needed
+            known |= {found.origin} if found.origin else set()
+            waiting.append(found)
+    return frozenset(known)
+
+
+def check(members: Sequence[Member], *, same_origin: bool) -> None:
+    """Raise RegistryError unless all are one network that began as the same weights.
+
+    ``same_origin`` says that a person vouches for the latter.
+    """
+    if len(members) < 2:
+        raise RegistryError("a soup needs two members or more; name another version or checkpoint")
+    first, *others = members
+    for other in others:
+        for key in _ALIKE:
+            if getattr(other.card, key) != getattr(first.card, key):
+                raise RegistryError(
+                    f"{other.name}: its {key} is {getattr(other.card, key)}, that of {first.name}"
+                    f" {getattr(first.card, key)}; only weights of one and the same network can be averaged"
+                )
+    shared = frozenset.intersection(*(member.ancestry for member in members))
+    if not shared and not same_origin:
+        stranger = next((m for m in others if not m.ancestry & first.ancestry), others[0])
+        raise RegistryError(
+            f"{stranger.name}: nothing says that it began as the same weights as {first.name}, and the mean of"
+            " networks trained apart is no network; fine-tune both from one model, or say --same-origin if they were"
+        )
+
+
+def shares(how: How, count: int, *, given: Sequence[float] = (), decay: float = 0.9) -> list[float]:
+    """The share of each of ``count`` members, in their order; they add up to 1.
+
+    For "ema" each member takes 1 - ``decay`` from those before it, the first of all beginning with everything.
+    """
+    if how == "weighted":
+        if len(given) != count or any(not w > 0 for w in given):
+            raise RegistryError(f"--weights: give {count} numbers above 0, one for each member")
+        return [w / sum(given) for w in given]
+    if how == "ema":
+        if not 0 <= decay < 1:
+            raise RegistryError(f"--decay {decay:g}: must lie in 0 … 1")
+        later = [(1 - decay) * decay ** (count - 1 - i) for i in range(1, count)]
+        return [decay ** (count - 1), *later]
+    return [1 / count] * count
+
+
+def merge(members: Sequence[Member], weight: Sequence[float]) -> dict[str, torch.Tensor]:
+    """The mean of the members' weights, summed in float64; whole numbers are those of the last member.
+
+    Raises CheckpointError for a member whose tensors are not those of its card's network.
+    """
+    total: dict[str, torch.Tensor] = {}
+    last: Mapping[str, torch.Tensor] = {}
+    blank = networks.blank_for_card(members[0].card)
+    for member, share in zip(members, weight, strict=True):
+        last = weights.fit(checkpoint.read(member.file), blank)
+        for key, value in last.items():
+            if value.is_floating_point():
+                total[key] = total.get(key, 0) + share * value.double()
+    merged = {key: total[key].to(value.dtype) if key in total else value for key, value in last.items()}
+    if not all(value.isfinite().all() for value in merged.values() if value.is_floating_point()):
+        raise CheckpointError(f"the mean of {', '.join(m.name for m in members)} is not finite; leave members out")
+    return merged
+
+
+def card_of(members: Sequence[Member], name: str, *, notes: str) -> Card:
+    """The card of a soup: that of its members, with its lineage, and all that any of them has seen."""
+    first = members[0].card
+
+    def all_of(key: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(value for member in members for value in getattr(member.card, key)))
+
+    origins = frozenset.intersection(*(member.ancestry for member in members))
+    return first.model_copy(
+        update={
+            "name": name,
+            "trained_on": all_of("trained_on"),
+            "validated_on": all_of("validated_on"),
+            "datasets": all_of("datasets"),
+            "validation": {},
+            "fine_tuned_from": None,
+            "merged_from": tuple(member.name for member in members),
+            "origin": min((o for o in origins if not o.startswith("models:/")), default=None),
+            "notes": notes,
+            "sha256": None,
+        }
+    )

@@ -1,0 +1,82 @@
+"""A registered model as one file, for those who do not share a server."""
+
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import torch
+
+from ensemble.errors import CheckpointError, RegistryError
+from registry import card as cards
+from registry import networks
+from registry.store import CARD, GOLDEN, WEIGHTS, ModelVersion, Store, read_golden
+from registry.verify import LIMIT
+from registry.weights import load_network
+
+MEMBERS = (CARD, WEIGHTS, GOLDEN)
+MAX_BYTES = {CARD: 1 << 20, GOLDEN: 1 << 30, WEIGHTS: 4 * networks.MAX_PARAMETERS + (16 << 20)}
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def export(store: Store, version: ModelVersion, file: Path) -> None:
+    """Write the version's weights, card and golden answer as a zip; equal models give equal bytes."""
+    paths = {WEIGHTS: store.weights(version), CARD: store.file(version, CARD), GOLDEN: store.file(version, GOLDEN)}
+    part = file.with_name(file.name + ".part")
+    try:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+            for name in MEMBERS:
+                with paths[name].open("rb") as source, archive.open(zipfile.ZipInfo(name, _EPOCH), "w") as member:
+                    while block := source.read(1 << 20):
+                        member.write(block)
+        os.replace(part, file)
+    except OSError as error:
+        raise RegistryError(f"{file}: cannot write it: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def import_(store: Store, file: Path, alias: str | None) -> ModelVersion:
+    """Register the model in a file that ``export`` wrote, once its network gives its golden answer here.
+
+    Raises RegistryError for a file that is none, CheckpointError for one that is damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="ensemble-import-") as folder:
+        _unpack(Path(file), Path(folder))
+        card = cards.load(Path(folder) / CARD)
+        if card.sha256 is None:
+            raise RegistryError(f"{file}: its card says no sha256; export the model again")
+        weights = Path(folder) / WEIGHTS
+        network = load_network(card, weights)
+        golden = read_golden(Path(folder) / GOLDEN)
+        answer = networks.answer(network, card, golden.grey, torch.device("cpu"))
+        apart = abs(answer - golden.probabilities).max() if answer.shape == golden.probabilities.shape else 1.0
+        if not apart <= LIMIT:
+            raise CheckpointError(
+                f"{file}: its network answers {apart:.2g} from its golden answer here; the libraries differ too much,"
+                " or its card was changed by hand"
+            )
+        return store.register(weights, card, alias=alias)
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    """Exactly the three members, as long as they may be."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            if sorted(members) != sorted(MEMBERS) or len(archive.infolist()) != len(MEMBERS):
+                raise RegistryError(f"{file}: holds {_listed(members)}; expected what ensemble models export writes")
+            for name, info in members.items():
+                if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_BYTES[name]:
+                    raise RegistryError(f"{file}: {name} is compressed or too long; export the model again")
+                with archive.open(info) as source, (folder / name).open("wb") as target:
+                    while block := source.read(1 << 20):
+                        target.write(block)
+    except FileNotFoundError as error:
+        raise RegistryError(f"{file}: there is no such file") from error
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+        raise CheckpointError(f"{file}: damaged or no exported model: {error}; copy it again") from error
+
+
+def _listed(names) -> str:
+    return ", ".join(repr(name)[1:-1] for name in list(names)[:5]) or "nothing"
