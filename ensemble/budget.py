@@ -47,11 +47,12 @@ class Budget:
 
     def spills(self, job: Job) -> bool:
         """Whether partial sums lie on disk."""
-        return self.network_bytes(job) + job.sum_bytes > self.memory_bytes
+        return self.network_bytes(job) + job.read_bytes + job.sum_bytes > self.memory_bytes
 
     def predicting_bytes(self, job: Job) -> int:
         """About the peak of a job."""
-        return self.network_bytes(job) + (job.spilled_bytes if self.spills(job) else job.sum_bytes)
+        sums = job.spilled_bytes(self.workers) if self.spills(job) else job.sum_bytes
+        return self.network_bytes(job) + job.read_bytes + sums
 
     # -- assembling
 

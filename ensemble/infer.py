@@ -19,15 +19,11 @@ from torch import nn
 
 from ensemble.errors import EnsembleError
 from ensemble.grid import Slices
-from ensemble.plan import STORED_PLANES, Job, Precision, patches_per_pass
+from ensemble.plan import ROWS_READ, STORED_PLANES, Job, Precision, patches_per_pass
 from ensemble.resample import resample, support
 from ensemble.sums import Room, Sink, Stored, Sums
 from ensemble.volume import Tissue
 from registry.card import Card, Normalisation
-
-_ROWS_READ = 8
-"""Rows of patches whose EM is read at once, so that few chunks of it are decoded more than twice."""
-
 
 _PLANES_READ = 16
 """Planes of EM whose grey values are counted at once, where a network wants its input normalised by them."""
@@ -173,7 +169,7 @@ def predict(
     sums = Sums(job, room)
     first = sink.first_plane_needed()
     rows = [start for start in job.starts[0] if start + job.patch[0] > first]
-    swaths = [job.starts[1][at : at + _ROWS_READ] for at in range(0, len(job.starts[1]), _ROWS_READ)]
+    swaths = [job.starts[1][at : at + ROWS_READ] for at in range(0, len(job.starts[1]), ROWS_READ)]
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         try:
             ahead = _Ahead(reader, lambda place: _swath(job, read, normalisation, *place), list(product(rows, swaths)))

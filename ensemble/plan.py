@@ -63,6 +63,10 @@ class Geometry(Protocol):
     def tissue_box(self, dataset: str, level: int, core: Slices, wanted: Slices) -> Slices: ...
 
 
+ROWS_READ = 8
+"""Rows of patches whose EM is read at once, so that few chunks of it are decoded more than twice."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One pass of one model over one crop, all needed channels at once.
@@ -126,13 +130,19 @@ class Job:
         wide = (len(self.classes) * self.ring_planes + self.patch[0]) * math.prod(self.lattice.shape[1:])
         return 4 * (wide + len(self.classes) * self.waiting_planes * math.prod(self.stored.shape[1:]))
 
-    @property
-    def spilled_bytes(self) -> int:
-        """What of them is in memory at a time where they lie on disk: a row of patches, or a channel's planes."""
+    def spilled_bytes(self, workers: int) -> int:
+        """What of them is in memory at a time where they lie on disk: a row of patches, or a channel each."""
         row = len(self.classes) * math.prod(self.patch[:2]) * self.lattice.shape[2]
-        step = self.ring_planes - self.patch[0]
-        planes = 3 * max(step, STORED_PLANES) * math.prod(self.lattice.shape[1:])
-        return 4 * max(row, planes + self.waiting_planes * math.prod(self.stored.shape[1:]))
+        step = max(self.ring_planes - self.patch[0], STORED_PLANES) * math.prod(self.lattice.shape[1:])
+        channel = 3 * step + self.waiting_planes * math.prod(self.stored.shape[1:])
+        return 4 * max(row, 2 * step + workers * channel)
+
+    @property
+    def read_bytes(self) -> int:
+        """The EM of several rows of patches: as it is read, as float32, and the rows before."""
+        step = max((b - a for a, b in pairwise(self.starts[1])), default=0)
+        height = min(self.lattice.shape[1], (ROWS_READ - 1) * step + self.patch[1])
+        return 3 * 4 * self.patch[0] * height * self.lattice.shape[2]
 
 
 @dataclass(frozen=True)

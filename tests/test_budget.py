@@ -82,10 +82,13 @@ class Job:
     """What a budget asks of a job."""
 
     sum_bytes: int
-    spilled_bytes: int = 10 << 20
+    read_bytes: int = 0
     patch: tuple[int, int, int] = (64, 64, 64)
     classes: tuple[str, ...] = ("mito",)
     model: Model = Model()
+
+    def spilled_bytes(self, workers: int) -> int:
+        return 10 << 20
 
 
 @pytest.mark.parametrize(("sum_gib", "spills"), [(0.5, False), (12, True)])

@@ -1,0 +1,88 @@
+"""What averaging weights gains on real EM: fine-tuned members, their soups, and the mean along one run.
+
+``python -m benchmarks.soups ROOT --out DIR``: ROOT as in ``benchmarks.real_em``. For each specialist of the real data
+sets: the base is trained, three runs with other seeds begin from it at a tenth of the learning rate, and every soup
+is scored on the validation crop. It is the same crop that greedy chooses by, so its figure flatters.
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks.real_em import SPECS
+from ensemble import manifest, terminal, training_spec
+from ensemble.soup import Validation, cook
+from ensemble.train import train
+from registry import soup
+from registry.card import Card
+from registry.store import ModelVersion, Store
+
+SEEDS = (1, 2, 3)
+STEPS, EVERY, KEPT = 1000, 200, 5
+
+
+def learned(spec: training_spec.TrainingSpec, root: Path, store: Store, work: Path) -> ModelVersion:
+    """The spec's network, trained and registered."""
+    with terminal.progress() as progress:
+        progress.stage(f"train {spec.name}", spec.steps)
+        return train(spec, data_root=root, store=store, work=work, progress=progress.at)
+
+
+def compare(name: str, root: Path, store: Store, out: Path) -> None:
+    """A line for the base, each member, and each soup."""
+    spec, work = training_spec.load(name), out / "training"
+    base = learned(spec, root, store, work)
+    tuned = [
+        learned(
+            training_spec.load(
+                name,
+                {
+                    "name": f"{spec.name}-{seed}",
+                    "begin_from": f"models:/{spec.name}@champion",
+                    "seed": str(seed),
+                    "learning_rate": str(spec.learning_rate / 10),
+                    "steps": str(STEPS),
+                    "validate_every": str(EVERY),
+                    "keep": str(KEPT),
+                    "schedule": "constant" if seed == SEEDS[0] else "cosine",
+                },
+            ),
+            root,
+            store,
+            work,
+        )
+        for seed in SEEDS
+    ]
+    judged = _validation(root, base.card, out)
+    members = [soup.registered(store, version) for version in (base, *tuned)]
+    scores: dict[str, float] = {}
+    for how in ("uniform", "greedy"):
+        made = cook(members, f"{spec.name}-{how}", how, store, validation=judged)
+        scores |= {**made.scores, how: made.scores["soup"], "mixed by greedy": len(made.members)}
+    steps = sorted((work / tuned[0].name).glob("step-*.ckpt"))
+    along = [soup.in_file(step, tuned[0].card) for step in steps]
+    made = cook(along, f"{spec.name}-ema", "ema", store, decay=0.5, validation=judged)
+    scores |= {f"ema of {len(along)} checkpoints of {tuned[0].name}": made.scores["soup"]}
+    del scores["soup"]
+    terminal.line(f"{spec.name}: mean score of its classes on the validation crop")
+    for what, score in scores.items():
+        terminal.line(f"  {what:60} {score:.4f}" if isinstance(score, float) else f"  {what:60} {score}")
+
+
+def _validation(root: Path, card: Card, out: Path) -> Validation:
+    targets = [t for t in manifest.load(root / "validation_manifest.csv") if t.dataset in card.datasets]
+    manifest.write(out / f"{card.name}.csv", targets)
+    return Validation(root / "validation_truth.zarr", out / f"{card.name}.csv", str(root))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soups", description=__doc__.splitlines()[0])
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("build/soups"))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in SPECS:
+        compare(name.removesuffix(".yaml"), arguments.root, Store(), arguments.out)
+
+
+if __name__ == "__main__":
+    main()
