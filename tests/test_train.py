@@ -365,11 +365,16 @@ def test_the_guides_networks_are_shipped_as_specs(name, millions):
         training_spec.load("mednext_mitto")
 
 
-def test_a_mednext_with_deep_supervision_trains_as_its_spec_says(tmp_path, data):
-    """The guide's own spec, its network and patch made small."""
-    changes = {"name": "small", "arguments": "{size: S, init_filters: 4, kernel_size: 5, deep_supervision: true}"}
+@pytest.mark.parametrize(("name", "classes"), [("mednext_mito", "[mito]"), ("mednext_cos7", "[mito, er]")])
+def test_the_guides_specs_train(tmp_path, data, name, classes):
+    """Their networks, patches and steps made small, and the classes those that are annotated here."""
+    changes = {
+        "classes": classes,
+        "name": "small",
+        "arguments": "{size: S, init_filters: 4, kernel_size: 5, deep_supervision: true}",
+    }
     changes |= {"crops": "{fly: [1]}", "validation_crops": "{fly: [2]}", "voxel_size_nm": "8", "patch_voxels": "32"}
     changes |= {"precision": "'32'", "steps": "4", "validate_every": "2", "learning_rate": "5e-3"}
-    version = run(training_spec.load("mednext_mito", changes), data, tmp_path)
+    version = run(training_spec.load(name, changes), data, tmp_path)
     assert version.card.architecture == "MedNeXtV1"
     assert version.card.validation.keys() == {"mito"}
