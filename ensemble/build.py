@@ -13,19 +13,19 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ensemble import check as checking
-from ensemble import describe, infer, lock, predictions, submission
+from ensemble import describe, lock, submission
 from ensemble import plan as planning
 from ensemble.assemble import Crop, assemble, groups
 from ensemble.check import Report
 from ensemble.errors import RegistryError, VolumeError
 from ensemble.manifest import Target
 from ensemble.mixing import Probability
-from ensemble.plan import CropPlan, Job
-from ensemble.predictions import code_digest, digest, job_key
+from ensemble.plan import CropPlan
+from ensemble.predict import Predicting
+from ensemble.predictions import code_digest, digest
 from ensemble.prepare import Prepared, Request, prepare
 from ensemble.progress import Progress, Quiet
-from ensemble.recipe import Empty, LabelSource, PredictionSource
-from ensemble.sources import Labels, Probabilities, open_labels, open_probabilities
+from ensemble.recipe import Empty
 from ensemble.workspace import read_json, write_json, write_text
 from registry.store import Store
 
@@ -62,9 +62,7 @@ class _Build:
         self.request, self.prepared, self.store, self.progress = request, prepared, store, progress
         self.plan, self.recipe, self.work = prepared.plan, prepared.plan.recipe, request.work
         self.joint = self.recipe.consistency == "joint"
-        self.device = infer.device(request.device)
-        self.keys = {id(job): self._job_key(job) for job in self.plan.jobs}
-        self.fields = {crop.target.crop: self._stored_fields(crop) for crop in self.plan.crops}
+        self.predicting = Predicting(request, prepared, store, progress)
 
     def run(self) -> Built:
         request = self.request
@@ -78,7 +76,7 @@ class _Build:
         if known.get("key") != key or known.get("zip") != _stamp(request.zip) or not request.lock.exists():
             lock.write(request.lock, locked)
             self._note_needed()
-            self._predict()
+            self.predicting.run()
             self._pack(self._assemble())
             known = {"key": key, "zip": _stamp(request.zip)}
             write_json(self._state, known)
@@ -96,82 +94,9 @@ class _Build:
 
     def _note_needed(self) -> None:
         arrays = (f"{c.target.group}/{name}" for c in self.plan.crops for name in c.target.classes)
-        self.work.need(self.keys.values(), self._groups.values(), arrays)
-
-    # -- predicting
-
-    def _job_key(self, job: Job) -> str:
-        return job_key(
-            job, self.prepared.em.tissue(job), self.device.type, self.request.precision, self.prepared.threads
-        )
-
-    def _predict(self) -> None:
-        infer.fix_threads(self.prepared.threads)
-        jobs = [(job, self._keep(job)) for job in self.plan.jobs]
-        open_jobs = [(job, kept) for job, kept in jobs if not kept.complete]
-        targets = {crop.target.crop: crop.target for crop in self.plan.crops}
-        self.progress.stage("predict", sum(job.forward_passes for job, _ in jobs))
-        done = sum(job.forward_passes for job, kept in jobs if kept.complete)
-        for source in dict.fromkeys(job.source for job, _ in open_jobs):
-            runner = None
-            for job, kept in open_jobs:
-                if job.source != source:
-                    continue
-                for line in self.prepared.em.warnings(job, targets[job.crop].grid):
-                    self.progress.say(line)
-                runner = self._runner(job) if runner is None else runner.for_job(job)
-                self._predict_one(job, kept, runner, done)
-                done += job.forward_passes
-        self.progress.at(done)
-
-    def _keep(self, job: Job) -> predictions.Kept:
-        return predictions.keep(self.work.predictions, self.keys[id(job)], job)
-
-    def _runner(self, job: Job) -> infer.Runner:
-        from registry.weights import load_network
-
-        model = self.prepared.models[job.source]
-        network = load_network(model.card, self.store.weights(model)).to(self.device)
-        return infer.Runner.of(network, job, self.device, self.request.precision)
-
-    def _predict_one(self, job: Job, kept: predictions.Kept, run: infer.Runner, done: int) -> None:
-        passes = planning.FORWARDS[job.tta]
-        patches, written = 0, kept.done_planes
-
-        def advance(count: int, planes: int) -> None:
-            nonlocal patches, written
-            patches += count
-            if planes > written:
-                kept.mark(planes)
-                written = planes
-            self.progress.at(done + patches * passes, f"{job.source} on crop {job.crop}")
-
-        read = infer.frame_reader(job, self.prepared.em.tissue(job))
-        infer.predict(
-            job,
-            run,
-            run.batch_size(),
-            read,
-            kept.array,
-            done_planes=written,
-            progress=advance,
-            spill_to=self.work.root / "scratch" if self.request.budget.spills(job) else None,
-            write_behind=self.device.type != "cpu",
-        )
+        self.work.need(self.predicting.keys.values(), self._groups.values(), arrays)
 
     # -- assembling
-
-    def _stored_fields(self, crop: CropPlan) -> dict[tuple[str, str], Probabilities | Labels]:
-        """What other tools wrote, opened before hours are spent."""
-        fields = {}
-        for name, route in crop.routes.items():
-            for source in planning.sources_in(route.source):
-                spec = self.recipe.sources[source]
-                if isinstance(spec, PredictionSource):
-                    fields[name, source] = open_probabilities(spec, self.request.data_root, crop.target, name)
-                elif isinstance(spec, LabelSource):
-                    fields[name, source] = open_labels(spec.template, self.request.data_root, crop.target, name)
-        return fields
 
     @cached_property
     def _groups(self) -> dict[tuple[str, tuple[str, ...]], str]:
@@ -192,10 +117,12 @@ class _Build:
                 "group": group,
                 "routes": {name: describe.route(crop.routes[name]) for name in names},
                 "order": [name for name in crop.routes if name in group],
-                "jobs": [(job.source, self.keys[id(job)]) for job in crop.jobs if set(job.classes) & set(names)],
+                "jobs": [
+                    (job.source, self.predicting.keys[id(job)]) for job in crop.jobs if set(job.classes) & set(names)
+                ],
                 "stored": {
                     f"{name} {source}": field.identity
-                    for (name, source), field in self.fields[crop.target.crop].items()
+                    for (name, source), field in self.predicting.given[crop.target.crop].items()
                     if name in names
                 },
                 "joint": self.joint,
@@ -226,14 +153,10 @@ class _Build:
 
     def _assemble_one(self, crop: CropPlan, group: tuple[str, ...], key: str, done: int) -> dict[str, Any]:
         target, share_of = crop.target, crop.target.grid.size * len(group)
-        fields: dict[tuple[str, str], Any] = dict(self.fields[target.crop])
-        for job in crop.jobs:
-            kept = self._keep(job)
-            fields.update({(name, job.source): kept.of(name) for name in job.classes})
         journal = self.work.begin(target, group, key)
         one = Crop(
             crop,
-            Probability(crop, fields),
+            Probability(crop, self.predicting.fields(crop)),
             lambda name, dtype, *, keep=False: self.work.temporary(target, name, dtype, keep=keep),
             lambda name, dtype, *, keep=False: self.work.array(target, name, dtype, keep=keep),
             self.request.budget,
@@ -251,7 +174,7 @@ class _Build:
 
     def _without_damaged(self, crop: CropPlan, error: VolumeError) -> VolumeError:
         """The error, or what to do about it where it is this build's own stored prediction that is damaged."""
-        for kept in map(self._keep, crop.jobs):
+        for kept in map(self.predicting.keep, crop.jobs):
             if str(error).startswith(str(kept.place)):
                 kept.forget()
                 return VolumeError(f"{error}: it was dropped; run the same command again to predict it anew")

@@ -16,6 +16,7 @@ import numcodecs
 import numpy as np
 import zarr
 
+from ensemble.errors import VolumeError
 from ensemble.grid import Grid
 from ensemble.infer import stored_chunks
 from ensemble.plan import Job
@@ -46,20 +47,28 @@ def digest(value: Any) -> str:
 
 
 def job_key(job: Job, tissue: Tissue, device_kind: str, precision: str, threads: int) -> str:
-    """What decides a job's probabilities to the last bit; ``threads`` work on one operation of the network."""
+    """What decides a job's probabilities to the last bit; ``threads`` work on one operation of the network.
+
+    Its first part is that of all jobs that differ only in the classes asked for; none changes another's values.
+    """
     card = job.model.card
-    return digest(
+    shared = digest(
         {
             "weights": job.model.sha256,
             "card": card.model_dump(include={"architecture", "arguments", "classes", "normalisation", "activation"}),
             "tta": job.tta,
-            "classes": job.classes,
             "patches": (job.patch, job.starts, job.lattice, job.needed, job.stored),
             "em": (tissue.volume.identity(tissue.box), tissue.box, tissue.absent_is_zero, job.level_grid),
             "device": (device_kind, precision, threads),
             "code": code_digest("infer", "sums", "resample", "tiling", "grid", "volume"),
         }
     )
+    return f"{shared}-{digest(job.classes)[:16]}"
+
+
+def shared(key: str) -> str:
+    """What keys have in common that differ only in the classes asked for."""
+    return key.partition("-")[0]
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,12 @@ class Kept:
 
 
 def keep(folder: Path, key: str, job: Job) -> Kept:
-    """The stored array of a job under ``folder``, begun if it is not there."""
+    """The stored array of a job under ``folder``, or a complete one of more classes; begun if neither is there."""
+    if not (folder / f"{key}.planes").exists():
+        for marker in sorted(folder.glob(f"{shared(key)}-*.planes")):
+            wider = _found(marker)
+            if wider is not None and set(job.classes) <= set(wider.classes) and wider.complete:
+                return wider
     place = folder / f"{key}.zarr"
     marker = folder / f"{key}.planes"
     shape = (len(job.classes), *job.stored.shape)
@@ -130,6 +144,19 @@ def keep(folder: Path, key: str, job: Job) -> Kept:
         kept = Kept(writable, marker, job.classes, job.stored, place)
         kept.mark(0)
     return Kept(writable, marker, job.classes, job.stored, place)
+
+
+def _found(marker: Path) -> Kept | None:
+    """The array that a marker is of; None where it is not whole."""
+    place = marker.with_suffix(".zarr")
+    if not (place.exists() and _known(marker)):
+        return None
+    try:
+        array = open_node(place)
+        grid = Grid(array.shape[1:], tuple(array.attrs["voxel_size"]), tuple(array.attrs["translation"]))
+        return Kept(array, marker, tuple(array.attrs["classes"]), grid, place)
+    except (VolumeError, KeyError, TypeError, ValueError, FileNotFoundError):
+        return None
 
 
 def _known(marker: Path) -> bool:

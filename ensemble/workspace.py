@@ -138,7 +138,7 @@ class Workspace:
         """Files and folders that the recipe as it was built last has no use for."""
         needed = read_json(self.root / "needed.json") or {}
         known = {what: frozenset(needed.get(what, ())) for what in ("predictions", "groups", "arrays")}
-        found = [p for p in sorted(self.predictions.glob("*")) if p.name.partition(".")[0] not in known["predictions"]]
+        found = [p for p in sorted(self.predictions.glob("*")) if not self._serves(p, known["predictions"])]
         for array in sorted(self.store.glob("crop*/*")):
             if array.is_dir() and f"{array.parent.name}/{array.name}" not in known["arrays"]:
                 found.append(array)
@@ -149,6 +149,14 @@ class Workspace:
                 found.append(folder)
         inside = (*self.predictions.glob("*/*.part"), *self.store.glob("crop*/*/*.part"))
         return [*found, *sorted(p for p in inside if not any(p.is_relative_to(f) for f in found))]
+
+    def _serves(self, prediction: Path, needed: frozenset[str]) -> bool:
+        """Whether one of the keys means this array, or has none of its own and can do with this."""
+        key = prediction.name.partition(".")[0]
+        if key in needed:
+            return True
+        others = [k for k in needed if k.partition("-")[0] == key.partition("-")[0]]
+        return any(not (self.predictions / f"{k}.planes").exists() for k in others)
 
     # -- groups of classes
 
