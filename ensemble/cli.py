@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_score(commands)
     cli_models.add(commands)
+    _add_tune(commands)
     _add_train(commands)
     _add_postprocess(commands)
     _add_clean(commands)
@@ -228,6 +229,47 @@ def _write(path: Path, text: str) -> None:
         if error.errno in _FULL:
             raise
         raise EnsembleError(f"{path}: cannot write here: {error.strerror}") from error
+
+
+def _add_tune(commands) -> None:
+    text = "Find the recipe that scores best on validation truth, by gains that held-out truth confirms."
+    parser = _command(commands, "tune", _tune, text)
+    _add_request(parser)
+    parser.add_argument(
+        "--truth", type=Path, required=True, metavar="TRUTH.zarr", help="a plain array per crop and class"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="TUNED.yaml", help="the recipe to write")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="where work lies (default: build/<recipe>-tune)")
+    parser.add_argument("--trials", type=int, default=24, metavar="N", help="of each search of an instance class")
+    parser.add_argument("--minutes", type=float, metavar="M", help="begin no trial later than that after predicting")
+    parser.add_argument("--force", action="store_true", help="also on crops that models were trained on; it is noted")
+    parser.add_argument("--no-tta", action="store_true", help="do not try test-time augmentation")
+    parser.add_argument("--only-recipe", action="store_true", help="no registered model that the recipe does not name")
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from ensemble import recipe, terminal
+    from ensemble.tune import Task, tune
+    from registry.store import Store
+
+    work = arguments.work or Path("build") / f"{recipe.load(arguments.recipe).name}-tune"
+    if arguments.trials < 1:
+        raise EnsembleError(f"--trials {arguments.trials}: at least one is needed")
+    task = Task(
+        request=_request(arguments, work),
+        truth=arguments.truth,
+        to=arguments.out,
+        trials=arguments.trials,
+        minutes=arguments.minutes,
+        force=arguments.force,
+        augment=not arguments.no_tta,
+        registered=not arguments.only_recipe,
+    )
+    store = Store()
+    with terminal.progress() as progress:
+        tuned = tune(task, store, progress)
+    terminal.tuned(tuned)
+    return 0
 
 
 def _add_train(commands) -> None:

@@ -4,8 +4,9 @@ from typing import Any
 
 from ensemble.budget import Budget
 from ensemble.grid import Grid
+from ensemble.methods import Step
 from ensemble.plan import CropPlan, Job, Plan
-from ensemble.recipe import Empty, Expression, Mix, ModelSource, Named, Route
+from ensemble.recipe import Empty, Expression, Mix, ModelSource, Named, OfClasses, Route
 
 
 def route(value: Route) -> dict[str, Any]:
@@ -28,6 +29,48 @@ def source(expression: Expression) -> Any:
     if isinstance(expression, Mix):
         return {expression.how: [[source(part), weight] for part, weight in expression.parts]}
     return {expression.how: list(expression.classes)}
+
+
+def as_recipe(expression: Expression) -> Any:
+    """An expression as a recipe says it. Raises ValueError for a mix of mixes, whose weights have no short form."""
+    if isinstance(expression, Mix):
+        if any(isinstance(part, Mix) for part, _ in expression.parts):
+            raise ValueError("a mix of mixes")
+        return {expression.how: {as_recipe(part): _whole(weight) for part, weight in expression.parts}}
+    return source(expression)
+
+
+def _whole(weight: float) -> float | int:
+    return int(weight) if weight == int(weight) else weight
+
+
+def step_as_recipe(step: Step) -> Any:
+    """A step as a recipe says it."""
+    ((name, said),) = step.describe().items()
+    return {name: said} if said else name
+
+
+def in_words(value: Route) -> str:
+    """A route in a few words, for people."""
+    weight = "" if value.weight == 1 else f", weight {value.weight}"
+    steps = "".join(f", {_step_in_words(step)}" for step in value.steps)
+    return f"{source_in_words(value.source)}, threshold {value.threshold:.4g}{weight}{steps}"
+
+
+def source_in_words(expression: Expression) -> str:
+    """An expression in a few words."""
+    if isinstance(expression, Mix):
+        parts = " + ".join(f"{weight:g} {source_in_words(part)}" for part, weight in expression.parts)
+        return f"{expression.how} of {parts}"
+    if isinstance(expression, OfClasses):
+        return f"{expression.how} of {', '.join(expression.classes)}"
+    return str(source(expression))
+
+
+def _step_in_words(step: Step) -> str:
+    ((name, said),) = step.describe().items()
+    numbers = (f"{key}={value:g}" for key, value in said.items() if isinstance(value, int | float))
+    return " ".join([name, *numbers])
 
 
 def grid(value: Grid) -> dict[str, Any]:

@@ -44,6 +44,9 @@ class Step:
     method: Method
     parameters: dict[str, Any]
 
+    def __hash__(self) -> int:
+        return hash((self.method.name, tuple(sorted(self.parameters.items()))))
+
     def __call__(self, *data: Any) -> Any:
         return self.method.function(*data, **self.parameters)
 

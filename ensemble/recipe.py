@@ -8,7 +8,7 @@ import operator
 import re
 import string
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
@@ -141,7 +141,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a recipe file says; ``rules`` are in the file's order."""
+    """What a recipe file says; ``rules`` are in the file's order.
+
+    ``tune`` is what tuning may do, by class, as plain values: a build does not look at it.
+    """
 
     name: str
     path: Path
@@ -150,11 +153,21 @@ class Recipe:
     rules: dict[str, Rule]
     fallback: Callable[[str], Route | None]
     consistency: Consistency
+    tune: dict[str, Any] = field(default_factory=dict)
+
+    def rule(self, name: str) -> Rule:
+        """The class's own rule, or that of the defaults."""
+        return self.rules.get(name) or Rule(self.fallback(name))
+
+    def entry(self, name: str, target: Target) -> int | None:
+        """Which ``when`` entry of a class a crop takes; None for the main one."""
+        conditions = enumerate(condition for condition, _ in self.rule(name).when)
+        return next((index for index, condition in conditions if condition.holds(target)), None)
 
     def route(self, name: str, target: Target) -> Route:
         """The route of a class in a crop. Raises RecipeError for a class without one."""
-        rule = self.rules.get(name) or Rule(self.fallback(name))
-        route = next((route for condition, route in rule.when if condition.holds(target)), rule.route)
+        rule, entry = self.rule(name), self.entry(name, target)
+        route = rule.route if entry is None else rule.when[entry][1]
         if route is None:
             raise RecipeError(
                 f"{self.path}: class {name} is scored in crop {target.crop} but has no route; "
@@ -214,6 +227,7 @@ class _Recipe(_Strict):
     classes: dict[str, _Class] = {}
     empty: list[str] = []
     consistency: Consistency = "none"
+    tune: dict[str, Any] = {}
 
 
 def load(path: str | Path) -> Recipe:
@@ -241,6 +255,9 @@ class _Reader:
         for name in self.raw.classes:
             if name not in known:
                 raise self.wrong(("classes", name), f"unknown class {name!r}{suggestion(name, known)}")
+        for name in self.raw.tune:
+            if name != "consistency" and name not in known:
+                raise self.wrong(("tune", name), f"unknown class {name!r}{suggestion(name, known)}")
         recipe = Recipe(
             name=self.raw.name,
             path=self.path,
@@ -249,6 +266,7 @@ class _Reader:
             rules={**{name: self._rule(name, rule) for name, rule in self.raw.classes.items()}, **self._empty()},
             fallback=lambda name: self._route(name, [(("defaults",), self.raw.defaults)]),
             consistency=self.raw.consistency,
+            tune=dict(self.raw.tune),
         )
         recipe.fallback("ecs")  # a mistake in the defaults shows at once
         return recipe
@@ -300,12 +318,12 @@ class _Reader:
 
     def _check_template(self, key: yamlfile.Key, template: str) -> None:
         try:
-            fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+            fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
         except ValueError as error:
             raise self.wrong(key, f"{template!r} is not a template: {error}") from error
-        for field in fields:
-            if field not in _FIELDS:
-                raise self.wrong(key, f"unknown placeholder {{{field}}}{suggestion(field, _FIELDS)}")
+        for name in fields:
+            if name not in _FIELDS:
+                raise self.wrong(key, f"unknown placeholder {{{name}}}{suggestion(name, _FIELDS)}")
 
     def _rule(self, name: str, raw: _Class) -> Rule:
         key = ("classes", name)

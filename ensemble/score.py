@@ -70,6 +70,19 @@ def semantic(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float | int
     return metrics.semantic(Voxels(tally.tp, tally.fp, tally.fn)) | pooling.semantic_class(tally) | said
 
 
+def tally(name: str, truth: np.ndarray, prediction: np.ndarray, voxel_size_nm: Triple, *, threads: int = 1) -> Tally:
+    """What a class's array in one crop, or a block of it, counts under the newest rules; blocks add up.
+
+    Too many objects to be matched count as none found: officially the crop is left out, which nobody should aim at.
+    """
+    if not taxonomy.is_instance(name):
+        return _voxels(count(truth, prediction))[1]
+    objects, _ = split_objects(prediction)
+    wanted = truth_ids(truth)
+    status, found, _ = _instances(wanted, objects, voxel_size_nm, rules.named(LATEST_RULES), threads)
+    return _missing_objects(wanted)[1] if status == Status.TOO_MANY else found
+
+
 @dataclass(frozen=True)
 class Resources:
     """Threads to use, and memory to stay within; an array that needs more than all of it is scored alone."""

@@ -112,8 +112,8 @@ def pair_up(submission: Submission, truth: Place, targets: Sequence[Target]) -> 
     for target in targets:
         for name in target.classes:
             try:
-                volume = _open_truth(truth, target, name)
-                mask = _open_truth(truth, target, f"{name}_mask") if volume else None
+                volume = open_truth(truth, target, name)
+                mask = open_truth(truth, target, f"{name}_mask") if volume else None
             except VolumeError as error:
                 truth_faults.append(str(error))
                 continue
@@ -138,7 +138,7 @@ def pair_up(submission: Submission, truth: Place, targets: Sequence[Target]) -> 
     return Paired(tuple(pairs), tuple(without_truth))
 
 
-def _open_truth(root: Place, target: Target, name: str) -> Volume | None:
+def open_truth(root: Place, target: Target, name: str) -> Volume | None:
     """From TRUTH/{crop}/{class}, or from where training data keeps it; None when it is in neither."""
     beside_em = truth_place(root, target.dataset, target.crop)
     for place in (f"{str(root).rstrip('/')}/{target.group}/{name}", f"{beside_em}/{name}"):

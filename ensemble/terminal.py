@@ -176,6 +176,22 @@ def soup(made: Any) -> None:
     line(f"registered {made.version.uri}, merged from {', '.join(made.members)}")
 
 
+def tuned(made: Any) -> None:
+    """What tuning chose for each class, where the most is left to gain first."""
+    table = Table("class", "before", "after", "held out", "could gain", "chosen", "because", title="tuned")
+    for one in sorted(made.results, key=lambda result: -(result.could_gain or 0)):
+        scores = (one.official_before, one.official_after, one.chosen.held_out, one.could_gain)
+        shown = ["-" if score is None else f"{score:.4f}" for score in scores]
+        chosen = describe.in_words(one.chosen.route) if one.chosen.changed else "as it was"
+        table.add_row(one.unit.label, *shown, chosen, one.chosen.why)
+    _OUT.print(table)
+    for crop, names in made.leaks.items():
+        _OUT.print(f"leakage: {', '.join(names)} was trained on {crop}; these scores flatter", style="yellow")
+    before, after = (scores.overall.score for scores in (made.before, made.after))
+    line(f"overall score {before:.4f} -> {after:.4f} on the tuning crops")
+    line(f"recipe: {made.recipe}   MLflow run {made.run_id}")
+
+
 def leftovers(found: Mapping[Path, int], *, freed: bool) -> None:
     """What a build no longer needs, with its bytes on disk, largest first."""
     for path, size in sorted(found.items(), key=lambda item: -item[1]):

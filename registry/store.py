@@ -24,7 +24,7 @@ from registry.connection import Connection, pages, persistently, unless_there
 if TYPE_CHECKING:
     from registry.networks import Golden
 
-MODELS, BUILDS = "ensemble models", "ensemble builds"
+MODELS, BUILDS, TUNINGS = "ensemble models", "ensemble builds", "ensemble tunings"
 FOLDER = "model"
 WEIGHTS, CARD, GOLDEN = "model.safetensors", "card.yaml", "golden.npz"
 REGISTER = "ensemble register CHECKPOINT --card CARD.yaml"
@@ -204,10 +204,43 @@ class Store:
         artifacts: Sequence[Path],
     ) -> str:
         """The id of a finished MLflow run that records a build; ``artifacts`` are files or folders."""
+        return self._log(BUILDS, name, params=params, metrics=metrics, tags=tags, artifacts=artifacts)
+
+    def log_tuning(
+        self,
+        name: str,
+        *,
+        metrics: dict[str, float],
+        tags: dict[str, str],
+        artifacts: Sequence[Path],
+        children: Sequence[Mapping[str, Any]],
+    ) -> str:
+        """The id of a finished run that records a tuning, with a run below it for each of ``children``.
+
+        A child is its "name", "params" and "metrics".
+        """
+        parent = self._log(TUNINGS, name, params={}, metrics=metrics, tags=tags, artifacts=artifacts)
+        for child in children:
+            below = {"mlflow.parentRunId": parent}
+            self._log(
+                TUNINGS, child["name"], params=child["params"], metrics=child["metrics"], tags=below, artifacts=()
+            )
+        return parent
+
+    def _log(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        params: Mapping[str, str],
+        metrics: Mapping[str, float],
+        tags: dict[str, str],
+        artifacts: Sequence[Path],
+    ) -> str:
         for path in artifacts:
             if not Path(path).exists():
-                raise RegistryError(f"{path}: not there, so the build cannot be recorded with it")
-        with self._mlflow.answering(), self._mlflow.run(BUILDS, name, tags) as run:
+                raise RegistryError(f"{path}: not there, so it cannot be recorded")
+        with self._mlflow.answering(), self._mlflow.run(experiment, name, tags) as run:
             from mlflow.entities import Metric, Param
 
             client, run_id, now = self._mlflow.client, run.info.run_id, int(time.time() * 1000)

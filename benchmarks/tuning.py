@@ -1,0 +1,89 @@
+"""Tuning on the demo's phantom, with specialists whose best routes and thresholds are known.
+
+``python -m benchmarks.tuning`` (after ``ensemble demo --prepare``): three sources are made of the phantom's truth: one
+is sure of mito, one of nuc, and both are unsure of the other; the third alone knows er, its logits off by 2. Prints
+what tuning chose beside what is known to be best, and what it cost.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import zarr
+from scipy import ndimage
+
+from ensemble import manifest, terminal, yamlfile
+from ensemble.describe import in_words
+from ensemble.manifest import Target
+from ensemble.prepare import Request
+from ensemble.tune import Task, tune
+from registry.store import Store
+
+CLASSES = ("mito", "nuc", "er")
+SURE, UNSURE, OFFSET = 1.0, 4.0, 2.0
+SOURCES: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "of_mito": {"mito": (SURE, 0), "nuc": (UNSURE, 0), "er": (3 * UNSURE, 0)},
+    "of_nuc": {"mito": (UNSURE, 0), "nuc": (SURE, 0), "er": (3 * UNSURE, 0)},
+    "biased": {"mito": (UNSURE, 0), "nuc": (UNSURE, 0), "er": (2 * SURE, OFFSET)},
+}
+KNOWN = {"mito": "of_mito", "nuc": "of_nuc", "er": "biased, its threshold above 0.5"}
+
+
+def write(target: Target, truth: Path, root: Path) -> None:
+    """The sources' probabilities of one crop."""
+    for name in target.classes:
+        inside = zarr.open_array(str(truth / target.group / name), mode="r")[:] > 0
+        for index, (source, classes) in enumerate(SOURCES.items()):
+            noise, offset = classes[name]
+            seed = 10 * CLASSES.index(name) + index
+            logit = np.where(inside, 4.0, -4.0).astype(np.float32) + np.float32(offset)
+            chance = np.random.default_rng(seed).standard_normal(inside.shape, dtype=np.float32)
+            blurred = ndimage.gaussian_filter(chance, 1.0)
+            p = 1 / (1 + np.exp(-(logit + noise * blurred / blurred.std())))
+            zarr.create_array(
+                str(root / source / target.group / name),
+                data=np.rint(255 * p).astype(np.uint8),
+                chunks=(64, 64, 64),
+                zarr_format=2,
+                attributes={
+                    "voxel_size": list(target.grid.voxel_size_nm),
+                    "translation": list(target.grid.origin_nm),
+                },
+                overwrite=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__.splitlines()[0])
+    parser.add_argument("--demo", type=Path, default=Path("build/demo"))
+    parser.add_argument("--out", type=Path, default=Path("build/tuning"))
+    arguments = parser.parse_args()
+    out, demo = arguments.out, arguments.demo
+    targets = []
+    for t in manifest.load(demo / "manifest.csv"):
+        there = tuple(name for name in CLASSES if (demo / "truth.zarr" / t.group / name).exists())
+        targets.append(Target(t.crop, t.dataset, t.grid, there))
+    out.mkdir(parents=True, exist_ok=True)
+    manifest.write(out / "manifest.csv", targets)
+    for target in targets:
+        write(target, demo / "truth.zarr", out / "predictions")
+    templates = {s: {"predictions": f"{(out / 'predictions').resolve()}/{s}/{{crop}}/{{class}}"} for s in SOURCES}
+    recipe = {"name": "known", "sources": templates, "defaults": {"source": "of_mito"}, "consistency": "none"}
+    (out / "known.yaml").write_text(yamlfile.dump(recipe))
+    request = Request(out / "known.yaml", out / "work", out / "manifest.csv", str(demo / "data"))
+    began = time.monotonic()
+    with terminal.progress() as progress:
+        made = tune(Task(request, demo / "truth.zarr", out / "tuned.yaml", registered=False), Store(), progress)
+    for result in made.results:
+        known = KNOWN[result.unit.name]
+        terminal.line(f"{result.unit.label:6} known best: {known:32} chosen: {in_words(result.chosen.route)}")
+        terminal.line(f"       {result.official_before:.4f} -> {result.official_after:.4f}, {result.chosen.why}")
+    terminal.line(
+        f"overall {made.before.overall.score:.4f} -> {made.after.overall.score:.4f} in {time.monotonic() - began:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,418 @@
+"""The recipe that scores best on validation truth, class by class, by gains that held-out truth confirms.
+
+Everything lies under OUT/work as in a build: predictions are the builder's own, each network runs once; what was
+evaluated is remembered, so that an interrupted tuning goes on. The scores that are promised are those of the tuned
+recipe built and scored like any other.
+"""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ensemble import describe, manifest, taxonomy, yamlfile
+from ensemble import plan as planning
+from ensemble import recipe as recipes
+from ensemble.build import build
+from ensemble.errors import EnsembleError, RecipeError, VolumeError, suggestion
+from ensemble.manifest import Target
+from ensemble.predict import Predicting
+from ensemble.predictions import code_digest, digest
+from ensemble.prepare import Prepared, Request, prepare
+from ensemble.progress import Progress, Quiet
+from ensemble.recipe import Empty, LabelSource, ModelSource, PredictionSource, Recipe, Route
+from ensemble.score import score
+from ensemble.scoring import pooling
+from ensemble.scoring.pooling import Tally
+from ensemble.scoring.scores import Scores, Status
+from ensemble.sources import open_probabilities
+from ensemble.tuning import curves, space, written
+from ensemble.tuning.ground import FOLDS, Ground, Unit, score_of
+from ensemble.tuning.search import Effort, tune_alone, tune_joint
+from ensemble.tuning.select import MARGIN
+from ensemble.tuning.space import Narrowed, Space
+from ensemble.tuning.written import Result
+from ensemble.workspace import write_text
+from registry.store import Store
+
+_EVALUATION_CODE = (
+    *("assemble", "components", "consistency", "deciding", "mixing", "postprocess", "resample", "split", "words"),
+    *("score", "tuning/ground", "tuning/space"),
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to tune, and by what. ``request`` is as for a build of the recipe; its ``out`` is where work lies."""
+
+    request: Request
+    truth: Path
+    to: Path
+    trials: int = 24
+    minutes: float | None = None
+    force: bool = False
+    augment: bool = True
+    registered: bool = True
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning came to: a result for each class, official scores before and after, and leaks that were forced."""
+
+    results: tuple[Result, ...]
+    before: Scores
+    after: Scores
+    recipe: Path
+    leaks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    run_id: str | None = None
+
+
+def tune(task: Task, store: Store, progress: Progress | None = None) -> Tuned:
+    """Write the tuned recipe, with ``.json`` and pictures of curves beside it, and record both in MLflow.
+
+    Raises an EnsembleError for whatever a person must mend, such as truth that a model was trained on.
+    """
+    return _Tuning(task, store, progress or Quiet()).run()
+
+
+class _Tuning:
+    def __init__(self, task: Task, store: Store, progress: Progress) -> None:
+        self.task, self.store, self.progress = task, store, progress
+        self.recipe = recipes.load(task.request.recipe)
+        self.told = _narrowed(self.recipe)
+        self.out = task.request.out
+        self.targets = manifest.select(manifest.load(task.request.manifest), task.request.crops, task.request.classes)
+        self.effort = Effort(task.trials)
+
+    def run(self) -> Tuned:
+        base = prepare(self.task.request, self.store)
+        self.extra = self._more_sources()
+        survey = prepare(replace(self.task.request, recipe=self._survey()), self.store)
+        leaks = self._leaks(survey)
+        predicting = Predicting(replace(self.task.request, recipe="survey"), survey, self.store, self.progress)
+        predicting.run()
+        if self.task.minutes is not None:
+            self.effort = Effort(self.task.trials, time.monotonic() + 60 * self.task.minutes)
+        ground = self._ground(base, survey, predicting)
+        units = self._units(ground)
+        chosen = self._choose(units, ground)
+        consistency = self._together(units, chosen, ground)
+        return self._finish(units, chosen, consistency, ground, leaks)
+
+    # -- sources
+
+    def _more_sources(self) -> dict[str, ModelSource]:
+        """Registered models the recipe does not name, and each model source with and without augmentation."""
+        found: dict[str, ModelSource] = {}
+        scored = {name for target in self.targets for name in target.classes}
+        named = {s.uri.removeprefix("models:/").partition("@")[0].partition("/")[0]
+                 for s in self.recipe.sources.values() if isinstance(s, ModelSource)}  # fmt: skip
+        if self.task.registered:
+            for version in self.store.versions():
+                if version.aliases and version.name not in named and scored & set(version.card.classes):
+                    alias = "champion" if "champion" in version.aliases else version.aliases[0]
+                    name = re.sub(r"\W", "_", version.name)
+                    name = name if re.match(r"[A-Za-z_]", name) else f"m_{name}"
+                    if name not in self.recipe.sources:
+                        found[name] = ModelSource(f"models:/{version.name}@{alias}")
+        if self.task.augment:
+            sources = {**self.recipe.sources, **found}
+            wanted = [name for name in sources if any(self._may(name, c) for c in scored)]
+            found |= space.with_augmentation(sources, wanted)
+        return found
+
+    def _may(self, source: str, name: str) -> bool:
+        """Whether what the recipe says of a class leaves a source to be tried."""
+        told = self.told.get(name, Narrowed())
+        plain = re.sub("_(mirrored|plain)$", "", source)
+        return not told.fixed and (told.sources is None or plain in told.sources)
+
+    @property
+    def _sources(self) -> dict[str, Any]:
+        return {**self.recipe.sources, **self.extra}
+
+    @property
+    def _augmented(self) -> frozenset[str]:
+        return frozenset(n for n, s in self._sources.items() if isinstance(s, ModelSource) and s.tta != "none")
+
+    def _candidates(self, name: str, target: Target) -> list[str]:
+        """The sources that hold a class in a crop, in the recipe's order."""
+        found = []
+        for source, spec in self._sources.items():
+            if not self._may(source, name):
+                continue
+            if isinstance(spec, ModelSource):
+                if name in self._cards[source].classes:
+                    found.append(source)
+            elif isinstance(spec, PredictionSource):
+                try:
+                    open_probabilities(spec, self.task.request.data_root, target, name)
+                except VolumeError:
+                    continue
+                found.append(source)
+        return found
+
+    @property
+    def _cards(self) -> dict[str, Any]:
+        if not hasattr(self, "_known_cards"):
+            specs = {n: s for n, s in self._sources.items() if isinstance(s, ModelSource)}
+            self._known_cards = {name: self.store.resolve(spec.uri).card for name, spec in specs.items()}
+        return self._known_cards
+
+    def _survey(self) -> Path:
+        """A recipe that needs every source that may be tried, so that the builder's own machinery predicts them."""
+        data, _ = yamlfile.load(self.recipe.path, RecipeError)
+        extra = {n: {"model": s.uri, **({} if s.tta == "none" else {"tta": s.tta})} for n, s in self.extra.items()}
+        classes: dict[str, Any] = {}
+        for name in dict.fromkeys(name for target in self.targets for name in target.classes):
+            when = []
+            for target in self.targets:
+                if name in target.classes:
+                    route = self.recipe.route(name, target)
+                    used = dict.fromkeys([*planning.sources_in(route.source), *self._candidates(name, target)])
+                    names = [n for n in used if not isinstance(self._sources[n], LabelSource)]
+                    source = {"mean": names} if names else "empty"
+                    when.append({"crop": target.crop, "dataset": target.dataset, "source": source})
+            classes[name] = {"source": "empty", "when": when}
+        survey = {"name": "survey", "sources": {**data.get("sources", {}), **extra}, "classes": classes}
+        path = self.out / "work" / "survey.yaml"
+        write_text(path, yamlfile.dump(survey))
+        return path
+
+    def _leaks(self, survey: Prepared) -> dict[str, list[str]]:
+        """The tuning crops that models were trained on. Raises EnsembleError unless that is forced."""
+        found: dict[str, list[str]] = {}
+        for target in self.targets:
+            seen = [n for n, model in survey.models.items() if target.crop in model.card.trained_on]
+            if seen:
+                found[target.group] = seen
+        if found and not self.task.force:
+            crop, names = next(iter(found.items()))
+            raise EnsembleError(
+                f"{crop}: {', '.join(names)} was trained on it, so it cannot judge; tune on other crops (--crops), or"
+                " say --force, which is noted in the result"
+            )
+        return found
+
+    # -- ground
+
+    def _ground(self, base: Prepared, survey: Prepared, predicting: Predicting) -> Ground:
+        crops = {crop.target.crop: crop for crop in survey.plan.crops}
+        held: dict[str, dict[tuple[str, str], Any]] = {}
+
+        def fields(crop: str) -> dict[tuple[str, str], Any]:
+            if crop not in held:
+                held[crop] = predicting.fields(crops[crop])
+            return held[crop]
+
+        known = digest(
+            {
+                "predictions": sorted(predicting.keys.values()),
+                "given": [
+                    (c, *map(str, k), f.identity) for c, found in predicting.given.items() for k, f in found.items()
+                ],
+                "truth": [self._truth_identity(target) for target in self.targets],
+                "targets": [(t.crop, t.grid, t.classes) for t in self.targets],
+                "recipe": [(c.target.crop, n, describe.route(r)) for c in base.plan.crops for n, r in c.routes.items()],
+                "code": code_digest(*_EVALUATION_CODE),
+            }
+        )
+        plans = {crop.target.crop: crop for crop in base.plan.crops}
+        return Ground(plans, fields, self.task.truth, known, self.out / "work", self.task.request.budget)
+
+    def _truth_identity(self, target: Target) -> list[str]:
+        from ensemble.scored_arrays import open_truth
+
+        found = []
+        for name in target.classes:
+            for one in (name, f"{name}_mask"):
+                volume = open_truth(self.task.truth, target, one)
+                if volume is not None:
+                    found.append(volume.identity(tuple(slice(0, n) for n in volume.grid.shape)))
+        return found
+
+    def _units(self, ground: Ground) -> dict[Unit, Space]:
+        """What is tuned: each class for each entry of the recipe that routes crops with truth."""
+        found: dict[Unit, Space] = {}
+        for name in dict.fromkeys(name for target in self.targets for name in target.classes):
+            by_entry: dict[int | None, list[Target]] = {}
+            for target in self.targets:
+                if name in target.classes and not isinstance(self.recipe.route(name, target).source, Empty):
+                    by_entry.setdefault(self.recipe.entry(name, target), []).append(target)
+            for entry, targets in by_entry.items():
+                crops = ground.with_truth(name, [target.crop for target in targets])
+                if crops:
+                    inside = [target for target in targets if target.crop in crops]
+                    found[Unit(name, entry, crops)] = self._space(name, inside)
+        if not found:
+            raise EnsembleError(f"{self.task.truth}: holds truth for no class that the recipe routes; take another")
+        return found
+
+    def _space(self, name: str, targets: Sequence[Target]) -> Space:
+        route = self.recipe.route(name, targets[0])
+        common = [set(self._candidates(name, target)) for target in targets]
+        candidates = [n for n in self._sources if all(n in held for held in common)]
+        voxel_nm = min(min(target.grid.voxel_size_nm) for target in targets)
+        told = self.told.get(name, Narrowed())
+        return space.of_class(name, route, candidates, self._augmented, voxel_nm, told)
+
+    # -- choosing
+
+    def _choose(self, units: Mapping[Unit, Space], ground: Ground) -> dict[Unit, Any]:
+        self.progress.stage("tune", len(units))
+        chosen = {}
+        for index, (unit, one) in enumerate(units.items()):
+            told = lambda what, at=index: self.progress.at(at + 0.5, what)  # noqa: E731
+            chosen[unit] = tune_alone(unit, one, ground, self._augmented, self.effort, told)
+            self.progress.at(index + 1)
+        return chosen
+
+    def _together(self, units: Mapping[Unit, Space], chosen: dict[Unit, Any], ground: Ground) -> str:
+        """Tune what joint decoding couples, in rounds; returns the consistency that gains where it did not choose."""
+        if self.recipe.consistency != "joint":
+            return self.recipe.consistency
+        self.progress.stage("tune together", 1)
+        fixed = frozenset(name for name, told in self.told.items() if told.fixed)
+        bases = {unit: one.base for unit, one in units.items()}
+        routes = {unit: one.route for unit, one in chosen.items()}
+        told = lambda what: self.progress.at(0.5, what)  # noqa: E731
+        taken = tune_joint(tuple(units), routes, bases, fixed, ground, _overall, self.effort, told)
+        for unit, route in taken.items():
+            if route != routes[unit]:
+                changed = route != bases[unit]
+                why = "gains beside the other classes" if changed else "the recipe's own is better beside the others"
+                tallies = ground.alone(unit, route)
+                after = score_of(unit.name, tallies)
+                chosen[unit] = replace(chosen[unit], route=route, changed=changed, why=why, after=after)
+        joint, alone = (self._worth(units, taken, ground, together=t) for t in (True, False))
+        if self.recipe.tune.get("consistency") == "fixed" or alone < joint + MARGIN:
+            return "joint"
+        return "none"
+
+    def _worth(
+        self, units: Mapping[Unit, Space], routes: Mapping[Unit, Route], ground: Ground, *, together: bool
+    ) -> float:
+        by_crop = {(crop, unit.name): routes[unit] for unit in units for crop in unit.crops}
+        found = ground.joint(by_crop, together=together)
+        return min(_overall({name: [tallies[k]] for name, tallies in found.items()}) for k in range(FOLDS))
+
+    # -- the result
+
+    def _finish(
+        self,
+        units: Mapping[Unit, Space],
+        chosen: dict[Unit, Any],
+        consistency: str,
+        ground: Ground,
+        leaks: Mapping[str, Sequence[str]],
+    ) -> Tuned:
+        before = self._official(self.task.request)
+        for _ in range(2):
+            results = [self._result(unit, one, before, None) for unit, one in chosen.items()]
+            self._write(results, consistency)
+            after = self._official(replace(self.task.request, recipe=self.task.to))
+            worse = [u for u in units if chosen[u].changed and _is_worse(u.name, before, after)]
+            if not worse or (after.overall.score >= before.overall.score and consistency == "joint"):
+                break
+            for unit in worse:  # halves of crops chose it, whole crops do not confirm it
+                why = "the official score of whole crops does not confirm the change"
+                one = chosen[unit]
+                chosen[unit] = replace(one, route=units[unit].base, changed=False, why=why, after=one.before)
+        results = [self._result(unit, one, before, after) for unit, one in chosen.items()]
+        self._write(results, consistency)
+        after = self._official(replace(self.task.request, recipe=self.task.to))
+        said = {"before": before.overall.score, "after": after.overall.score}
+        write_text(self.task.to.with_suffix(".json"), written.as_json(results, said, leaks))
+        pictures = self._draw(units, chosen)
+        run_id = self._record(results, before, after, leaks, pictures)
+        return Tuned(tuple(results), before, after, self.task.to, leaks, run_id)
+
+    def _official(self, request: Request) -> Scores:
+        build(request, self.store, self.progress)
+        return score(request.zip, self.task.truth, self.targets, progress=self.progress)
+
+    def _write(self, results: Sequence[Result], consistency: str) -> None:
+        write_text(self.task.to, written.recipe_text(self.recipe, results, self.extra, consistency))
+
+    def _result(self, unit: Unit, chosen: Any, before: Scores, after: Scores | None) -> Result:
+        after_score = after.by_class.get(unit.name) if after else None
+        gain = after.if_perfect(unit.name) - after.overall.score if after else None
+        return Result(unit, chosen, before.by_class.get(unit.name), after_score, gain)
+
+    def _draw(self, units: Mapping[Unit, Space], chosen: Mapping[Unit, Any]) -> list[Path]:
+        folder = self.task.to.with_name(f"{self.task.to.stem}_curves")
+        found = []
+        for unit, one in chosen.items():
+            if one.curves:
+                folder.mkdir(parents=True, exist_ok=True)
+                path = folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', unit.label).strip('_')}.png"
+                curves.draw(unit.label, one.curves, units[unit].thresholds, one.route.threshold, path)
+                found.append(path)
+        return found
+
+    def _record(
+        self,
+        results: Sequence[Result],
+        before: Scores,
+        after: Scores,
+        leaks: Mapping[str, Any],
+        pictures: Sequence[Path],
+    ) -> str:
+        beside = [self.task.to, self.task.to.with_suffix(".json"), *({pictures[0].parent} if pictures else ())]
+        tags = {"trained_on": ", ".join(leaks)} if leaks else {}
+        metrics = {"overall_before": before.overall.score, "overall_after": after.overall.score}
+        children = [
+            {
+                "name": result.unit.label,
+                "params": {"route": describe.in_words(result.chosen.route)[:500], "why": result.chosen.why},
+                "metrics": {
+                    "folds_before": result.chosen.before,
+                    "folds_after": result.chosen.after,
+                    "held_out": result.chosen.held_out,
+                },
+            }
+            for result in results
+        ]
+        return self.store.log_tuning(self.recipe.name, metrics=metrics, tags=tags, artifacts=beside, children=children)
+
+
+def _is_worse(name: str, before: Scores, after: Scores) -> bool:
+    """Whether a class officially lost; a crop with too many objects is left out officially, and compares with none."""
+    left_out = any(arrays[name].status == Status.TOO_MANY for arrays in before.arrays.values() if name in arrays)
+    return not left_out and after.by_class[name] < before.by_class[name] - 1e-9
+
+
+def _narrowed(recipe: Recipe) -> dict[str, Narrowed]:
+    """What the recipe's ``tune`` says, by class."""
+    found = {}
+    _, lines = yamlfile.load(recipe.path, RecipeError)
+    for name, said in recipe.tune.items():
+        if name == "consistency":
+            if said != "fixed":
+                place = yamlfile.place(recipe.path, lines, ("tune", name))
+                raise RecipeError(f"{place}: can only be 'fixed'; leave it out to have it chosen")
+            continue
+        try:
+            found[name] = Narrowed.model_validate({"fixed": True} if said == "fixed" else said)
+        except ValidationError as invalid:
+            raise RecipeError(
+                yamlfile.explain(invalid, recipe.path, lines, model=Narrowed, at=("tune", name))
+            ) from invalid
+        for index, source in enumerate(found[name].sources or ()):
+            if source not in recipe.sources:
+                place = yamlfile.place(recipe.path, lines, ("tune", name, "sources", index))
+                raise RecipeError(f"{place}: unknown source {source!r}{suggestion(source, recipe.sources)}")
+    return found
+
+
+def _overall(tallies: Mapping[str, Sequence[Tally]]) -> float:
+    """The official overall score of these classes; their mean where there is only one kind of them."""
+    scores = {name: score_of(name, found) for name, found in tallies.items()}
+    instances = [name for name in scores if taxonomy.is_instance(name)]
+    if len(instances) in (0, len(scores)):
+        return sum(scores.values()) / len(scores) if scores else 0.0
+    return pooling.overall(scores, instances).score

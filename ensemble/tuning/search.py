@@ -1,0 +1,225 @@
+"""The routes that are tried for a class: all of them where one pass tells, else those that Optuna proposes."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ensemble.recipe import Expression, Mix, Route
+from ensemble.scoring.pooling import Tally
+from ensemble.tuning.ground import FOLDS, Ground, Tallies, Unit, score_of
+from ensemble.tuning.select import Chosen, Tried, choose
+from ensemble.tuning.space import PLAIN_THRESHOLD, Space, complexity
+
+SEED = 0
+MIN_VOXELS, MIN_OBJECTS = 100, 2
+"""Of truth in every fold; with less nothing is chosen."""
+WEIGHTS = (0.5, 1.0, 2.0, "hard")
+SIMPLIFIED = 3
+"""The best routes of a search are tried in simpler forms too."""
+NUDGES = (-0.1, -0.05, 0.05, 0.1)
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """``trials`` for each of a class's searches; none begins after ``deadline`` (of time.monotonic)."""
+
+    trials: int = 24
+    deadline: float = float("inf")
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() > self.deadline
+
+
+def tune_alone(
+    unit: Unit, space: Space, ground: Ground, augmented: frozenset[str], effort: Effort, told: Told
+) -> Chosen:
+    """The route of a class that stands alone."""
+    before = ground.alone(unit, space.base)
+    lacking = _too_little(unit.name, before)
+    score = lambda tallies: score_of(unit.name, tallies)  # noqa: E731  (a name for what it is)
+    if lacking or _is_single(space):
+        return Chosen(space.base, score(before), score(before), score(before), False, None, lacking or "fixed")
+    if space.by_curve:
+        tried, curves = _by_curve(unit, space, ground, told)
+    else:
+        tried, curves = _by_trials(unit, space, ground, effort, told), {}
+    return replace(choose(space.base, tried, score, lambda route: complexity(route, augmented)), curves=curves)
+
+
+def _is_single(space: Space) -> bool:
+    return len(space.sources) == 1 and len(space.thresholds) == 1 and not space.objects
+
+
+def _too_little(name: str, tallies: Tallies) -> str:
+    """Why the truth does not suffice to choose by; "" where it does."""
+    from ensemble import taxonomy
+
+    least = min(one.tp + one.fn for one in tallies)
+    needed, what = (MIN_OBJECTS, "objects") if taxonomy.is_instance(name) else (MIN_VOXELS, "voxels")
+    return f"too little truth: {least} {what} in a fold, {needed} are needed" if least < needed else ""
+
+
+def _by_curve(unit: Unit, space: Space, ground: Ground, told: Told) -> tuple[Tried, dict[str, list[float]]]:
+    """Every source at every threshold; and the scores along the thresholds by source."""
+    from ensemble import describe
+
+    found: dict[Route, Tallies] = {}
+    curves = {}
+    for index, source in enumerate(space.sources):
+        counts = ground.curve(unit, source, space.base, space.thresholds)
+        for at, threshold in enumerate(space.thresholds):
+            found[space.route(source, threshold)] = [Tally(*map(int, counts[fold, at])) for fold in range(FOLDS)]
+        routes = [space.route(source, threshold) for threshold in space.thresholds]
+        curves[describe.in_words(space.route(source, space.thresholds[0])).partition(", threshold")[0]] = [
+            score_of(unit.name, found[route]) for route in routes
+        ]
+        told(f"{unit.label}: source {index + 1} of {len(space.sources)}, best {max(map(max, curves.values())):.4f}")
+    if space.base not in found:
+        found[space.base] = ground.alone(unit, space.base)
+    return Tried(found, [found] * FOLDS), curves
+
+
+def _by_trials(unit: Unit, space: Space, ground: Ground, effort: Effort, told: Told) -> Tried:
+    """A search on all folds, and one without each fold, that never sees what will judge it."""
+    first = dict.fromkeys([space.base, *_plain(space)])
+    common = {}
+    for route in first:
+        common[route] = ground.alone(unit, route)
+    searches = []
+    # Sources alone and mixes are searched apart, so that the simpler ones are not outnumbered.
+    parts = [[s for s in space.sources if isinstance(s, Mix) == mixed] for mixed in (False, True)]
+    for left_out in (None, *range(FOLDS)):
+        folds = [k for k in range(FOLDS) if k != left_out]
+        found = dict(common)
+        for sources in filter(None, parts):
+            found |= _search(unit, replace(space, sources=tuple(sources)), ground, folds, effort, told)
+        searches.append(found)
+    return Tried(searches[0], searches[1:])
+
+
+def _plain(space: Space) -> Iterator[Route]:
+    """Every source alone at one half, so that every kind of route is tried at all."""
+    for source in space.sources:
+        yield space.route(source, PLAIN_THRESHOLD if PLAIN_THRESHOLD in space.thresholds else space.thresholds[0],
+                          space.objects[0] if space.objects else None,
+                          space.min_distances_nm[0] if space.min_distances_nm else 0.0)  # fmt: skip
+
+
+def _search(
+    unit: Unit, space: Space, ground: Ground, folds: Sequence[int], effort: Effort, told: Told
+) -> dict[Route, Tallies]:
+    """What Optuna's search for the best on some folds came across."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    found: dict[Route, Tallies] = {}
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=SEED))
+    best = 0.0
+    for number in range(effort.trials):
+        if effort.over:
+            break
+        trial = study.ask()
+        route = _proposed(trial, space)
+        found[route] = ground.alone(unit, route)
+        value = score_of(unit.name, [found[route][k] for k in folds])
+        study.tell(trial, value)
+        best = max(best, value)
+        told(f"{unit.label}: trial {number + 1} of {effort.trials} on {len(folds)} of {FOLDS} folds, best {best:.4f}")
+    ranked = sorted(found, key=lambda route: -score_of(unit.name, [found[route][k] for k in folds]))
+    for simpler in [simple for route in ranked[:SIMPLIFIED] for simple in _simpler(route, space)]:
+        if not effort.over:
+            found[simpler] = ground.alone(unit, simpler)
+    return found
+
+
+def _simpler(route: Route, space: Space) -> Iterator[Route]:
+    """The same without watershed, and the same at one half: what the search may not have come across."""
+    if any(step.method.name == "watershed" for step in route.steps) and "components" in space.objects:
+        small = next((s for s in route.steps if s.method.name == "drop_small"), None)
+        size = small.parameters["min_size_nm3"] if small else 0.0
+        yield space.route(route.source, route.threshold, "components", 0.0, size or 0.0)
+    if PLAIN_THRESHOLD in space.thresholds:
+        yield replace(route, threshold=PLAIN_THRESHOLD)
+
+
+def _proposed(trial, space: Space) -> Route:
+    source: Expression = space.sources[trial.suggest_categorical("source", list(range(len(space.sources))))]
+    threshold = space.thresholds[trial.suggest_int("threshold", 0, len(space.thresholds) - 1)]
+    if not space.objects:
+        return space.route(source, threshold)
+    objects = trial.suggest_categorical("objects", list(space.objects))
+    size = space.min_sizes_nm3[trial.suggest_int("min_size", 0, len(space.min_sizes_nm3) - 1)]
+    distance = 0.0
+    if objects == "watershed":
+        distance = space.min_distances_nm[trial.suggest_int("min_distance", 0, len(space.min_distances_nm) - 1)]
+    return space.route(source, threshold, objects, distance, size)
+
+
+def tune_joint(
+    units: Sequence[Unit],
+    routes: Mapping[Unit, Route],
+    bases: Mapping[Unit, Route],
+    fixed: frozenset[str],
+    ground: Ground,
+    overall: Callable[[Mapping[str, Sequence[Tally]]], float],
+    effort: Effort,
+    told: Told,
+) -> dict[Unit, Route]:
+    """The routes after rounds in which each class in turn takes what is best beside the others, until none changes.
+
+    A class may take back its recipe's route, move its threshold, or weigh more or less in the joint decision; as
+    everywhere only what gains on folds that did not choose it.
+    """
+    routes = dict(routes)
+    for turn in range(3):
+        changed = False
+        for unit in units:
+            if unit.name in fixed or effort.over:
+                continue
+            options = _options(routes[unit], bases[unit])
+            worth = {}
+            for option in options:
+                worth[option] = ground.joint(_by_crop(units, {**routes, unit: option}), together=True)
+                told(f"together, round {turn + 1}: {unit.label}, {overall(worth[routes[unit]]):.4f} overall")
+            taken = _taken(routes[unit], worth, overall)
+            changed |= taken != routes[unit]
+            routes[unit] = taken
+        if not changed:
+            break
+    return routes
+
+
+def _options(route: Route, base: Route) -> list[Route]:
+    nudged = [replace(route, threshold=round(route.threshold + by, 4)) for by in NUDGES]
+    weighed = [replace(route, weight=weight) for weight in WEIGHTS] if route.weight != 0 else []
+    return list(dict.fromkeys([route, base, *(r for r in nudged if 0 < r.threshold < 1), *weighed]))
+
+
+def _by_crop(units: Sequence[Unit], routes: Mapping[Unit, Route]) -> dict[tuple[str, str], Route]:
+    return {(crop, unit.name): routes[unit] for unit in units for crop in unit.crops}
+
+
+def _taken(
+    current: Route,
+    worth: Mapping[Route, Mapping[str, Tallies]],
+    overall: Callable[[Mapping[str, Sequence[Tally]]], float],
+) -> Route:
+    """The option that is best on all folds, if what each fold's others choose gains there; else the current."""
+    from ensemble.tuning.select import MARGIN
+
+    def on(route: Route, folds: Sequence[int]) -> float:
+        return overall({name: [tallies[k] for k in folds] for name, tallies in worth[route].items()})
+
+    def best(folds: Sequence[int]) -> Route:
+        return max(worth, key=lambda route: (on(route, folds), route == current))
+
+    judged: dict[str, list[Tally]] = {}
+    for fold in range(FOLDS):
+        chosen = best([k for k in range(FOLDS) if k != fold])
+        for name, tallies in worth[chosen].items():
+            judged.setdefault(name, []).append(tallies[fold])
+    gains = overall(judged) >= on(current, range(FOLDS)) + MARGIN
+    return best(range(FOLDS)) if gains else current
