@@ -15,8 +15,10 @@ from threadpoolctl import threadpool_limits
 from ensemble import check as checking
 from ensemble import describe, lock, submission
 from ensemble import plan as planning
+from ensemble import report as reporting
 from ensemble.assemble import Crop, assemble, groups
 from ensemble.check import Report
+from ensemble.costs import Costs
 from ensemble.errors import RegistryError, VolumeError
 from ensemble.manifest import Target
 from ensemble.mixing import Probability
@@ -34,6 +36,9 @@ _ASSEMBLY_CODE = (
     *("postprocess", "resample", "sources", "split", "submission", "taxonomy", "tiling", "words"),
 )
 _ASSEMBLY_PACKAGES = ("numpy", "scipy", "scikit-image", "connected-components-3d", "edt", "bioimage-cpp", "numcodecs")
+
+
+_RESULTS = ("plan.json", "check.json", "costs.json", reporting.PAGE)
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,12 @@ def build(request: Request, store: Store, progress: Progress | None = None) -> B
 
 class _Build:
     def __init__(self, request: Request, prepared: Prepared, store: Store, progress: Progress) -> None:
-        self.request, self.prepared, self.store, self.progress = request, prepared, store, progress
+        self.request, self.prepared, self.store = request, prepared, store
+        self.progress = progress = Costs(progress)
         self.plan, self.recipe, self.work = prepared.plan, prepared.plan.recipe, request.work
         self.joint = self.recipe.consistency == "joint"
         self.predicting = Predicting(request, prepared, store, progress)
+        self._assembled = 0
 
     def run(self) -> Built:
         request = self.request
@@ -75,15 +82,18 @@ class _Build:
         known = read_json(self._state) or {}
         if known.get("key") != key or known.get("zip") != _stamp(request.zip) or not request.lock.exists():
             lock.write(request.lock, locked)
+            write_json(request.work.root / "request.json", request.as_plain())
             self._note_needed()
             self.predicting.run()
             self._pack(self._assemble())
             known = {"key": key, "zip": _stamp(request.zip)}
             write_json(self._state, known)
-        if known.get("run_id") and all((request.out / name).exists() for name in ("plan.json", "check.json")):
+        if known.get("run_id") and all((request.out / name).exists() for name in _RESULTS):
             self.progress.say(f"{request.zip}: everything is done already")
             return Built(Report.from_json((request.out / "check.json").read_text()), None)
         report = self._check()
+        write_json(request.out / "plan.json", describe.plan(self.plan, request.budget))
+        self._report()
         run_id = self._record(report)
         write_json(self._state, {**known, "run_id": run_id})
         return Built(report, run_id)
@@ -146,6 +156,7 @@ class _Build:
                 outcome = self.work.finished(target, group, key)
                 if outcome is None:
                     outcome = self._assemble_one(crop, group, key, done)
+                    self._assembled += 1
                 outcomes.setdefault(target.group, []).append(outcome)
                 done += target.grid.size * len(group)
                 self.progress.at(done)
@@ -193,9 +204,7 @@ class _Build:
         }
         self.progress.stage("pack", 1)
         submission.write_group_files(self.work.store, targets, attributes)
-        submission.pack(
-            self.work.store, self.request.zip, targets, lambda done, total: self.progress.at(done / max(total, 1))
-        )
+        submission.pack(self.work.store, self.request.zip, targets, self._at)
 
     def _at(self, done: int, total: int) -> None:
         self.progress.at(done / max(total, 1))
@@ -217,8 +226,24 @@ class _Build:
         write_text(self.request.out / "check.json", report.to_json())
         return report
 
+    def _report(self) -> None:
+        """The page people look at; what it cost is that of this run."""
+        costs = {
+            "stages": self.progress.stages(),
+            "predictions": len(self.plan.jobs),
+            "predictions_kept": self.predicting.kept,
+            "groups": len(self._groups),
+            "groups_kept": len(self._groups) - self._assembled,
+        }
+        write_json(self.request.out / "costs.json", costs)
+        (self.request.out / reporting.SCORES).unlink(missing_ok=True)  # they were another submission's
+        crops = {crop.target.crop: crop for crop in self.plan.crops}
+        fields = {name: self.predicting.fields(crop) for name, crop in crops.items()}
+        uri = self.store.tracking_uri
+        reporting.report(self.request.out, crops=crops, fields=fields, tracking_uri=uri, progress=self.progress)
+        write_json(self.request.out / "costs.json", {**costs, "stages": self.progress.stages()})
+
     def _record(self, report: Report) -> str:
-        write_json(self.request.out / "plan.json", describe.plan(self.plan, self.request.budget))
         models = {f"model.{name}": f"{m.name} version {m.version}" for name, m in self.prepared.models.items()}
         try:
             return self.store.log_build(
@@ -228,7 +253,7 @@ class _Build:
                 tags={"out": str(self.request.out.resolve())},
                 artifacts=[
                     self.recipe.path,
-                    *(self.request.out / name for name in ("lock.yaml", "plan.json", "check.json")),
+                    *(self.request.out / name for name in ("lock.yaml", "plan.json", "check.json", "report.html")),
                 ],
             )
         except RegistryError as error:

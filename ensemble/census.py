@@ -28,22 +28,34 @@ class Total:
     """What is known of one array. ``odd`` are voxels (position, value) whose value is neither 0 nor 1.
 
     ``odd`` holds the first such voxel of each block, and only where they were asked for; ``damaged`` the
-    message of each chunk that cannot be decoded.
+    message of each chunk that cannot be decoded. Ids are counted where an array may hold more than 0 and 1.
     """
 
     nonzero_voxels: int = 0
     highest_id: int = 0
     odd: list[tuple[Index, float]] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
-    _ids: list[np.ndarray] = field(default_factory=list)
+    _ids: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    _at_border: list[np.ndarray] = field(default_factory=list)
+
+    @cached_property
+    def sizes_voxels(self) -> np.ndarray:
+        """Of every id but 0 its voxels, in the order of the ids."""
+        if not self._ids:
+            return np.zeros(0, np.int64)
+        ids, where = np.unique(np.concatenate([ids for ids, _ in self._ids]), return_inverse=True)
+        sizes = np.bincount(where, np.concatenate([sizes for _, sizes in self._ids])).astype(np.int64)
+        return sizes[ids != 0]
 
     @property
     def distinct_ids(self) -> int:
         """Number of different ids but 0."""
-        if not self._ids:
-            return 0
-        self._ids = [np.unique(np.concatenate(self._ids))]
-        return int(np.count_nonzero(self._ids[0]))
+        return len(self.sizes_voxels)
+
+    @property
+    def at_border(self) -> int:
+        """Number of ids that reach the array's border."""
+        return int(np.count_nonzero(np.unique(np.concatenate(self._at_border)))) if self._at_border else 0
 
     def add(self, other: "Total") -> None:
         self.nonzero_voxels += other.nonzero_voxels
@@ -52,6 +64,7 @@ class Total:
         # a chunk may lie under several blocks
         self.damaged += [message for message in other.damaged if message not in self.damaged]
         self._ids += other._ids
+        self._at_border += other._at_border
 
 
 @dataclass
@@ -155,7 +168,17 @@ def _count(array: StoredArray, block: Slices, *, binary: bool) -> tuple[Total, n
         total.odd = _first_odd(values, block)
     elif whole and not binary:
         total._ids = [_distinct(values)]
+        total._at_border = [np.unique(face) for face in _faces(values, block, array.shape)]
     return total, bits
+
+
+def _faces(values: np.ndarray, block: Slices, shape: Sequence[int]) -> Iterable[np.ndarray]:
+    """The planes of a block that lie at the array's border."""
+    for axis, (s, n) in enumerate(zip(block, shape, strict=True)):
+        if s.start == 0:
+            yield values.take(0, axis)
+        if s.stop == n:
+            yield values.take(-1, axis)
 
 
 def pack_bits(values: np.ndarray) -> np.ndarray:
@@ -182,10 +205,12 @@ def _position(local: Sequence[int], block: Slices) -> Index:
     return tuple(int(i) + s.start for i, s in zip(local, block, strict=True))
 
 
-def _distinct(values: np.ndarray) -> np.ndarray:
+def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ids in a block, and how many voxels each has."""
     flat = values.reshape(-1)
-    # ids come in runs: one voxel of each is enough
-    return np.unique(np.concatenate([flat[:1], flat[1:][flat[1:] != flat[:-1]]]))
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])  # ids come in runs
+    ids, where = np.unique(flat[starts], return_inverse=True)
+    return ids, np.bincount(where, np.diff(starts, append=flat.size)).astype(np.int64)
 
 
 def _contradictions(book: Codebook, planes: Sequence[np.ndarray | None], block: Slices) -> Contradictions:
@@ -240,10 +265,10 @@ def _split(voxels: np.ndarray, plane: np.ndarray | None) -> tuple[np.ndarray | N
     return inside, outside if outside.any() else None
 
 
-def count_objects(array: StoredArray) -> int:
-    """Number of 26-connected objects of an array's nonzero voxels, read slab by slab."""
+def objects_of(array: StoredArray) -> tuple[np.ndarray, int]:
+    """The voxels of each 26-connected object of an array's nonzero voxels, and how many reach the array's border."""
     if not array.present:
-        return 0
+        return np.zeros(0, np.int64), 0
     chunks = np.array(list(array.present))
     start = chunks.min(axis=0) * array.chunks
     stop = np.minimum((chunks.max(axis=0) + 1) * array.chunks, array.shape)
@@ -255,4 +280,6 @@ def count_objects(array: StoredArray) -> int:
         )
 
     grid = Grid(tuple(s.stop - s.start for s in box), (1, 1, 1), (0, 0, 0))
-    return len(Components(grid, read).objects)
+    found = Components(grid, read).objects
+    low, high = np.add(found.start, start), np.add(found.stop, start)
+    return found.size_voxels, int(np.count_nonzero(((low == 0) | (high == array.shape)).any(axis=1)))

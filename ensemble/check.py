@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ensemble import taxonomy
-from ensemble.census import Contradictions, Index, Together, Total, count_objects
+from ensemble.census import Contradictions, Index, Together, Total, objects_of
 from ensemble.layout import Claims, Counts, Notes, find_store, open_extras, open_target, read_claims
 from ensemble.manifest import Target
 from ensemble.members import open_members
@@ -40,7 +42,8 @@ class Report:
 
     ``faults`` make the submission, or part of it, worthless; ``warnings`` are worth a look. ``empty`` lists
     arrays without a nonzero voxel. ``arrays``: crop -> class -> dtype, nonzero_voxels, highest_id and, for
-    instance classes, objects and truth_objects_needed (None where they cannot be counted).
+    instance classes, objects and truth_objects_needed (None where they cannot be counted), at_border and
+    sizes_log2_voxels (objects by the power of two that their size reaches).
     ``violations``: crop -> voxels whose set of claimed classes contradicts itself. ``decoding``: class ->
     voxels it has alone, and that joint decoding removed and added, over all crops.
     """
@@ -194,21 +197,29 @@ def _note_values(array: StoredArray, total: Total, notes: Notes) -> None:
         notes.faults.append(f"{array.place}: {more:,} more blocks hold values other than 0 and 1")
 
 
-def _objects(array: StoredArray, total: Total, notes: Notes) -> dict[str, int | None]:
+def _objects(array: StoredArray, total: Total, notes: Notes) -> dict[str, Any]:
     """How many objects an instance array has at least, and how many the truth must have for it to count.
 
     The server splits ids into 26-connected objects; here that is done for masks of 0 and 1 only.
     """
     if total.damaged or len(array.shape) != 3 or array.dtype.kind == "f":
         return {"objects": None, "truth_objects_needed": None}
-    objects = count_objects(array) if total.highest_id == 1 else total.distinct_ids
+    sizes, at_border = objects_of(array) if total.highest_id == 1 else (total.sizes_voxels, total.at_border)
+    objects = len(sizes)
     needed = truth_objects_needed(objects)
     if needed > GENEROUS_TRUTH_OBJECTS:
         notes.warnings.append(
             f"{array.place}: {objects:,} objects are so many that the server leaves the crop out of the "
             f"class unless the truth has {needed:,} or more; drop small objects"
         )
-    return {"objects": objects, "truth_objects_needed": needed}
+    said = {"objects": objects, "truth_objects_needed": needed, "at_border": at_border}
+    return {**said, "sizes_log2_voxels": histogram(sizes)}
+
+
+def histogram(sizes_voxels: np.ndarray) -> dict[str, int]:
+    """Objects by the power of two that their size in voxels reaches."""
+    bins = np.bincount(np.frexp(sizes_voxels)[1] - 1) if len(sizes_voxels) else ()
+    return {str(power): int(count) for power, count in enumerate(bins) if count}
 
 
 def truth_objects_needed(objects: int) -> int:

@@ -49,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_score(commands)
     cli_models.add(commands)
+    _add_report(commands)
+    _add_diff(commands)
+    _add_view(commands)
     _add_tune(commands)
     _add_train(commands)
     _add_postprocess(commands)
@@ -127,7 +130,7 @@ def _build(arguments: argparse.Namespace) -> int:
     with terminal.progress() as progress:
         built = build(request, store, progress)
     terminal.report(built.report)
-    terminal.line(f"submission: {request.zip}   lock: {request.lock}")
+    terminal.line(f"submission: {request.zip}   report: {out / 'report.html'}   lock: {request.lock}")
     if built.run_id is not None:
         terminal.line(f"recorded as MLflow run {built.run_id} in {store.tracking_uri}")
     return EXIT_FAULTS_FOUND if built.report.faults else 0
@@ -229,6 +232,64 @@ def _write(path: Path, text: str) -> None:
         if error.errno in _FULL:
             raise
         raise EnsembleError(f"{path}: cannot write here: {error.strerror}") from error
+
+
+def _add_report(commands) -> None:
+    parser = _command(commands, "report", _report, "Make a build's report.html anew, with scores where truth is given.")
+    parser.add_argument("out", type=Path, metavar="DIR", help="the --out of a build")
+    parser.add_argument("--truth", type=Path, metavar="TRUTH.zarr", help="an array per crop and class")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from ensemble import report, terminal
+    from registry.store import Store
+
+    with terminal.progress() as progress:
+        page = report.again(arguments.out, Store(), truth=arguments.truth, progress=progress)
+    terminal.line(f"report: {page}   facts: {page.with_name(report.FACTS)}")
+    return 0
+
+
+def _add_diff(commands) -> None:
+    parser = _command(commands, "diff", _diff, "Show what changed between two submissions.")
+    parser.add_argument("a", type=Path, metavar="A", help="a build's folder, or a zip")
+    parser.add_argument("b", type=Path, metavar="B", help="a build's folder, or a zip")
+    parser.add_argument("--page", type=Path, metavar="FILE.html", help="also as a page with pictures")
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from ensemble import terminal
+    from ensemble.diff import diff
+
+    with terminal.progress() as progress:
+        found = diff(arguments.a, arguments.b, page=arguments.page, progress=progress)
+    terminal.difference(found)
+    if arguments.page:
+        terminal.line(f"page: {arguments.page}")
+    return 0
+
+
+def _add_view(commands) -> None:
+    parser = _command(commands, "view", _view, "Open EM, probabilities and labels of a build in neuroglancer.")
+    parser.add_argument("out", type=Path, metavar="DIR", help="the --out of a build")
+    parser.add_argument("--crop", metavar="N", help="default: the first")
+    parser.add_argument("--classes", type=_names, metavar="A,B", help="default: all that hold voxels")
+    parser.add_argument("--port", type=int, default=0, help="default: any that is free")
+    parser.add_argument("--once", action="store_true", help="write link and state, and do not stay to serve")
+
+
+def _view(arguments: argparse.Namespace) -> int:
+    from ensemble import terminal
+    from ensemble.view import open_viewer
+    from registry.store import Store
+
+    viewer = open_viewer(
+        arguments.out, Store(), crop=arguments.crop, classes=arguments.classes, port=arguments.port, say=terminal.line
+    )
+    terminal.line(f"open {viewer.link}   (state: {viewer.state})")
+    if not arguments.once:
+        viewer.serve()
+    return 0
 
 
 def _add_tune(commands) -> None:

@@ -1,5 +1,6 @@
 """A plan as plain values: what goes into keys, plan.json and the terminal."""
 
+from collections.abc import Collection
 from typing import Any
 
 from ensemble.budget import Budget
@@ -103,12 +104,12 @@ def job(value: Job, budget: Budget) -> dict[str, Any]:
     }
 
 
-def crop(value: CropPlan, budget: Budget) -> dict[str, Any]:
-    """One crop: how each of its classes is made, and the passes that takes."""
+def crop(value: CropPlan, budget: Budget, named: Collection[str] = ()) -> dict[str, Any]:
+    """One crop: how each of its classes is made, and the passes that takes; ``named`` have an entry of their own."""
     return {
         "dataset": value.target.dataset,
         "grid": grid(value.target.grid),
-        "classes": {name: class_of(value, name) for name in value.target.classes},
+        "classes": {name: {**class_of(value, name), "fallback": name not in named} for name in value.target.classes},
         "jobs": [job(one, budget) for one in value.jobs],
         "assembling_memory_bytes": budget.assembling_bytes(value),
         "bytes_uncompressed": value.target.grid.size * len(value.target.classes),
@@ -121,11 +122,14 @@ def class_of(value: CropPlan, name: str) -> dict[str, Any]:
         one.source: {
             "model": f"models:/{one.model.name}/{one.model.version}",
             "resampled": f"{voxels(one.stored)} → {voxels(value.target.grid)} nm",
+            "validation": one.model.card.validation.get(name),
+            "voxel_size_nm": "x".join(f"{v:g}" for v in dict.fromkeys(one.model.card.voxel_size_nm)),
         }
         for one in value.jobs
         if name in one.classes
     }
-    return {**route(value.routes[name]), "claimed": name in value.claimed, "models": models}
+    said = {"words": in_words(value.routes[name]), "claimed": name in value.claimed, "models": models}
+    return {**route(value.routes[name]), **said}
 
 
 def voxels(value: Grid) -> str:
@@ -144,7 +148,7 @@ def plan(value: Plan, budget: Budget) -> dict[str, Any]:
             for name, spec in value.recipe.sources.items()
             if isinstance(spec, ModelSource) and name in value.models
         },
-        "crops": {one.target.crop: crop(one, budget) for one in value.crops},
+        "crops": {one.target.crop: crop(one, budget, value.recipe.rules) for one in value.crops},
         "cost": {
             "arrays": sum(len(one.target.classes) for one in value.crops),
             "voxels": sum(one.target.grid.size * len(one.target.classes) for one in value.crops),

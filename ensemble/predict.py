@@ -17,7 +17,7 @@ from registry.store import Store
 class Predicting:
     """A plan's jobs, the probabilities they leave under the request's ``out``, and those that others wrote.
 
-    ``keys``: id of a job -> what decides its probabilities.
+    ``keys``: id of a job -> what decides its probabilities. ``kept``: how many jobs were complete before ``run``.
     """
 
     def __init__(self, request: Request, prepared: Prepared, store: Store, progress: Progress) -> None:
@@ -25,6 +25,7 @@ class Predicting:
         self._plan = prepared.plan
         self._device = infer.device(request.device)
         self.keys = {id(job): self._key(job) for job in self._plan.jobs}
+        self.kept = len(self._plan.jobs)
         self.given = {crop.target.crop: self._given(crop) for crop in self._plan.crops}
 
     def _key(self, job: Job) -> str:
@@ -60,6 +61,7 @@ class Predicting:
         infer.fix_threads(self._prepared.threads)
         jobs = [(job, self.keep(job)) for job in self._plan.jobs]
         open_jobs = [(job, kept) for job, kept in jobs if not kept.complete]
+        self.kept = len(jobs) - len(open_jobs)
         self._progress.stage("predict", sum(job.forward_passes for job, _ in jobs))
         done = sum(job.forward_passes for job, kept in jobs if kept.complete)
         for source in dict.fromkeys(job.source for job, _ in open_jobs):

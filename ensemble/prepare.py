@@ -3,15 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ensemble import lock, resources
 from ensemble import plan as planning
 from ensemble.budget import Budget
 from ensemble.em import EM
+from ensemble.errors import EnsembleError
 from ensemble.manifest import load, select
 from ensemble.plan import Plan, Precision
+from ensemble.recipe import find
 from ensemble.recipe import load as load_recipe
-from ensemble.workspace import Workspace
+from ensemble.workspace import Workspace, read_json
 from registry.store import ModelVersion, Store
 
 
@@ -30,6 +33,28 @@ class Request:
     budget: Budget = field(default_factory=lambda: Budget(resources.default_memory_bytes(), resources.cores()))
     absent_is_zero: bool = False
     update_lock: bool = False
+
+    def as_plain(self) -> dict[str, Any]:
+        """What ``again`` reads back: everything but machine and limits."""
+        return {
+            "recipe": str(Path(find(self.recipe)).resolve()),
+            "manifest": str(self.manifest.resolve()) if self.manifest else None,
+            "data_root": self.data_root if "://" in self.data_root else str(Path(self.data_root).resolve()),
+            "crops": list(self.crops) if self.crops else None,
+            "classes": list(self.classes) if self.classes else None,
+            "device": self.device,
+            "precision": self.precision,
+            "absent_is_zero": self.absent_is_zero,
+        }
+
+    @classmethod
+    def again(cls, out: Path) -> "Request":
+        """The request whose build lies in ``out``. Raises EnsembleError where there is none."""
+        said = read_json(Workspace(out / "work").root / "request.json")
+        if said is None:
+            raise EnsembleError(f"{out}: holds no build to go by; run ensemble build RECIPE --out {out} first")
+        manifest = Path(said["manifest"]) if said["manifest"] else None
+        return cls(**{**said, "out": out, "manifest": manifest})
 
     @property
     def lock(self) -> Path:

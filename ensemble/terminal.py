@@ -192,6 +192,25 @@ def tuned(made: Any) -> None:
     line(f"recipe: {made.recipe}   MLflow run {made.run_id}")
 
 
+def difference(found: Any) -> None:
+    """What changed between two submissions, by class, the largest change first."""
+    table = Table("class", "in both", "only in A", "only in B", "other ids", "objects A", "objects B")
+    for name, one in found.by_class().items():
+        if one.changed or one.relabelled:
+            counts = (f"{n:,}" for n in (one.both, one.only_a, one.only_b, one.relabelled))
+            objects = ("-" if n is None else f"{n:,}" for n in (one.objects_a, one.objects_b))
+            table.add_row(name, *counts, *objects)
+    if table.row_count:
+        _OUT.print(table)
+    else:
+        line("no voxel differs")
+    for key, (a, b) in found.scores.items():
+        if a != b:
+            line(f"{key}: {a:.4f} -> {b:.4f} ({b - a:+.4f})")
+    if found.missing:
+        line(f"only in one of them: {', '.join(found.missing)}")
+
+
 def leftovers(found: Mapping[Path, int], *, freed: bool) -> None:
     """What a build no longer needs, with its bytes on disk, largest first."""
     for path, size in sorted(found.items(), key=lambda item: -item[1]):

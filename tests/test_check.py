@@ -43,6 +43,8 @@ def test_a_good_submission_has_no_fault_and_its_contents_are_told(tmp_path):
         "highest_id": 2,
         "objects": 2,
         "truth_objects_needed": 1,
+        "at_border": 0,
+        "sizes_log2_voxels": {"9": 2},  # 900 voxels each
     }
     assert report.arrays["crop557"]["mito_lum"] == {
         "dtype": "|u1",

@@ -21,6 +21,7 @@ from small_submission import (
     zipped,
 )
 
+from ensemble import census
 from ensemble import check as check_module
 from ensemble.check import check, truth_objects_needed
 from ensemble.grid import Grid
@@ -212,3 +213,14 @@ def test_an_interruption_stops_the_check(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         check(place, TARGETS, interrupt)
+
+
+def test_sizes_of_ids_and_which_reach_the_border():
+    labels = np.zeros((20, 20, 20), np.uint16)
+    labels[0:3, 5:8, 5:8] = 4  # 27 voxels at the border
+    labels[10:12, 10:12, 10:12] = 9  # 8 inside
+    whole = (slice(0, 20),) * 3
+    faces = [np.unique(face) for face in census._faces(labels, whole, labels.shape)]
+    total = census.Total(_ids=[census._distinct(labels)], _at_border=faces)
+    assert total.sizes_voxels.tolist() == [27, 8]
+    assert (total.distinct_ids, total.at_border) == (2, 1)

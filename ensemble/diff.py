@@ -1,0 +1,211 @@
+"""What changed between two submissions: voxels and objects by class, scores, pictures of the largest differences."""
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble import resources
+from ensemble.errors import EnsembleError, SubmissionError
+from ensemble.progress import Progress, Quiet
+from ensemble.report import levels_of
+from ensemble.reporting import facts, pictures
+from ensemble.submission import Submission
+from ensemble.workspace import write_text
+from ensemble.zarr2 import StoredArray
+
+PICTURED = 12
+"""Arrays whose difference is shown: those that changed most."""
+_EDGE = 192
+
+
+@dataclass(frozen=True)
+class Change:
+    """One array in both submissions: foreground voxels by where they are, and objects, None where nobody counted."""
+
+    place: str
+    both: int
+    only_a: int
+    only_b: int
+    relabelled: int
+    objects_a: int | None
+    objects_b: int | None
+    busiest: tuple[int, int, int] | None
+
+    @property
+    def changed(self) -> int:
+        return self.only_a + self.only_b
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``missing`` are arrays that only one has; ``scores``: key -> score in A and B, where both were scored."""
+
+    a: Path
+    b: Path
+    changes: tuple[Change, ...]
+    missing: tuple[str, ...]
+    scores: Mapping[str, tuple[float, float]]
+
+    def by_class(self) -> dict[str, Change]:
+        """The changes of each class over its crops, the largest first."""
+        total: dict[str, Change] = {}
+        for one in self.changes:
+            name = one.place.split("/")[1]
+            total[name] = _sum(name, total.get(name), one)
+        return dict(sorted(total.items(), key=lambda item: -item[1].changed))
+
+
+def _sum(name: str, a: Change | None, b: Change) -> Change:
+    if a is None:
+        a = Change(name, 0, 0, 0, 0, 0, 0, None)
+    objects = [None if None in pair else sum(pair) for pair in ((a.objects_a, b.objects_a), (a.objects_b, b.objects_b))]
+    return Change(
+        name, a.both + b.both, a.only_a + b.only_a, a.only_b + b.only_b, a.relabelled + b.relabelled, *objects, None
+    )
+
+
+def _zip_of(path: Path) -> Path:
+    """The submission that a build's folder, or a zip, is."""
+    inside = Path(path) / "submission.zip"
+    return inside if inside.is_file() else Path(path)
+
+
+def diff(a: Path, b: Path, *, page: Path | None = None, progress: Progress | None = None) -> Difference:
+    """The difference of two submissions, each a build's folder or a zip; with ``page`` also written as HTML.
+
+    Chunks that are equal byte for byte are not decoded. Raises SubmissionError for what is no submission.
+    """
+    progress = progress or Quiet()
+    with ExitStack() as opened:
+        first, second = (opened.enter_context(Submission.open(_zip_of(path))) for path in (a, b))
+        places = [_places(one) for one in (first, second)]
+        common = sorted(places[0] & places[1])
+        progress.stage("compare", max(len(common), 1))
+        objects = [_objects(path) for path in (a, b)]
+        changes = []
+        with ThreadPoolExecutor(resources.cores()) as pool:
+            compared = pool.map(lambda place: _compare(first, second, place, objects), common)
+            for done, one in enumerate(compared, start=1):
+                changes.append(one)
+                progress.at(done, one.place)
+        found = Difference(Path(a), Path(b), tuple(changes), tuple(sorted(places[0] ^ places[1])), _scores(a, b))
+        if page is not None:
+            _write(found, first, second, page)
+    return found
+
+
+def _places(submission: Submission) -> set[str]:
+    return {f"{crop}/{name}" for crop in submission.crops for name in submission.names(crop)}
+
+
+def _objects(path: Path) -> Mapping[str, Any]:
+    """What a build's check counted; nothing for a bare zip."""
+    try:
+        return json.loads((Path(path) / "check.json").read_text())["arrays"]
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _scores(a: Path, b: Path) -> dict[str, tuple[float, float]]:
+    said = []
+    for path in (a, b):
+        try:
+            said.append(json.loads((Path(path) / "scores.json").read_text()))
+        except (OSError, ValueError):
+            return {}
+    keys = ("overall_score", "overall_instance_score", "overall_semantic_score")
+    found = {key: (said[0][key], said[1][key]) for key in keys}
+    for name in said[0]["label_scores"]:
+        if name in said[1]["label_scores"]:
+            one, other = (side["label_scores"][name] for side in said)
+            key = "combined_score" if "combined_score" in one else "iou"
+            found[name] = (one[key], other[key])
+    return found
+
+
+def _compare(a: Submission, b: Submission, place: str, objects: Sequence[Mapping[str, Any]]) -> Change:
+    crop, name = place.split("/")
+    one, other = a.array(crop, name), b.array(crop, name)
+    if one.shape != other.shape:
+        shapes = f"{list(one.shape)} in {a.members.place}, {list(other.shape)} in {b.members.place}"
+        raise SubmissionError(f"{place}: has the shape {shapes}; compare submissions of one manifest")
+    both = only_a = only_b = relabelled = most = 0
+    busiest = None
+    for chunk in _chunks(one, other):
+        block = tuple(slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(chunk, one.chunks, one.shape, strict=True))
+        if _same_bytes(one, other, chunk):
+            both += int(np.count_nonzero(one.read(block)))
+            continue
+        left, right = one.read(block), other.read(block)
+        in_a, in_b = left > 0, right > 0
+        just_a, just_b = int(np.count_nonzero(in_a & ~in_b)), int(np.count_nonzero(in_b & ~in_a))
+        only_a, only_b, both = only_a + just_a, only_b + just_b, both + int(np.count_nonzero(in_a & in_b))
+        relabelled += int(np.count_nonzero((left != right) & in_a & in_b))
+        if just_a + just_b > most:
+            most, busiest = just_a + just_b, chunk
+    counts = [side.get(crop, {}).get(name, {}).get("objects") for side in objects]
+    return Change(place, both, only_a, only_b, relabelled, *counts, busiest)
+
+
+def _chunks(a: StoredArray, b: StoredArray) -> list[tuple[int, ...]]:
+    """Indices, in chunks of the first, of all blocks where either may hold anything."""
+    if a.chunks == b.chunks:
+        return sorted({*a.present, *b.present})
+    return list(np.ndindex(*(-(-n // c) for n, c in zip(a.shape, a.chunks, strict=True))))
+
+
+def _same_bytes(a: StoredArray, b: StoredArray, chunk: tuple[int, ...]) -> bool:
+    if a.chunks != b.chunks or a.dtype != b.dtype or chunk not in a.present or chunk not in b.present:
+        return False
+    names = a.present[chunk], b.present[chunk]
+    sizes = a.members.sizes[names[0]], b.members.sizes[names[1]]
+    return sizes[0] == sizes[1] and a.members.read(names[0], sizes[0]) == b.members.read(names[1], sizes[1])
+
+
+def _write(found: Difference, a: Submission, b: Submission, page: Path) -> None:
+    from jinja2 import Environment, StrictUndefined
+
+    shown = []
+    for one in sorted(found.changes, key=lambda change: -change.changed)[:PICTURED]:
+        if one.busiest is not None:
+            shown.append({"change": one, "views": _views(found, a, b, one)})
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = files("ensemble").joinpath("reporting/diff.html.j2").read_text(encoding="utf-8")
+    write_text(page, environment.from_string(template).render(found=found, shown=shown))
+
+
+def _views(found: Difference, a: Submission, b: Submission, one: Change) -> list[Mapping[str, str]]:
+    """EM, A, B and what is in one only, in the plane along z that changed most."""
+    crop, name = one.place.split("/")
+    arrays = a.array(crop, name), b.array(crop, name)
+    box = pictures.around(arrays[0], one.busiest, _EDGE)
+    left, right = (array.read(box) for array in arrays)
+    changed = ((left > 0) != (right > 0)).sum(axis=(1, 2))
+    at = int(changed.argmax())
+    layers = {"a": pictures.outlines(left[at]), "b": pictures.outlines(right[at])}
+    layers["changed"] = pictures.changes((left[at] > 0) & ~(right[at] > 0), (right[at] > 0) & ~(left[at] > 0))
+    layers["position"] = str(box[0].start + at)
+    em = _em(found, crop, arrays[0], (slice(box[0].start + at, box[0].start + at + 1), *box[1:]))
+    return [layers if em is None else {**layers, "em": em}]
+
+
+def _em(found: Difference, crop: str, array: StoredArray, box: Any) -> str | None:
+    for path in (found.a, found.b):
+        try:
+            build = facts.Build.of(path)
+            dataset = build.plan["crops"][crop.removeprefix("crop")]["dataset"]
+            levels = levels_of(build, dataset)
+        except (EnsembleError, KeyError):
+            continue
+        if levels is not None:
+            grey = pictures.em_window(levels, array.grid, box)
+            if grey is not None:
+                return pictures.grey(grey[0])
+    return None

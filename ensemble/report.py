@@ -1,0 +1,197 @@
+"""The report of a finished build: ``report.html``, one file that opens from disk, and its facts as JSON beside it."""
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble import resources, taxonomy
+from ensemble.check import histogram
+from ensemble.errors import EnsembleError
+from ensemble.grid import Grid, Slices
+from ensemble.manifest import Target
+from ensemble.mixing import Probability
+from ensemble.plan import CropPlan
+from ensemble.predict import Predicting
+from ensemble.prepare import Request, prepare
+from ensemble.progress import Progress, Quiet
+from ensemble.reporting import charts, facts, page, pictures
+from ensemble.score import score
+from ensemble.scored_arrays import open_truth
+from ensemble.scoring.scores import Scores
+from ensemble.submission import Submission
+from ensemble.volume import open_em
+from ensemble.workspace import write_text
+from registry.store import Store
+
+PAGE, FACTS, SCORES = "report.html", "report.json", "scores.json"
+
+
+def report(
+    out: Path,
+    *,
+    crops: Mapping[str, CropPlan],
+    fields: Mapping[str, Mapping[tuple[str, str], Any]],
+    tracking_uri: str,
+    scores: Scores | None = None,
+    truth: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the report of the build in ``out``; returns the page.
+
+    ``crops`` and ``fields`` are its plans and probabilities by crop ("557"), empty where they cannot be had: then
+    the page shows no probabilities. ``truth`` adds its objects' sizes. Raises EnsembleError for a folder without
+    a build.
+    """
+    progress = progress or Quiet()
+    if scores is not None:
+        write_text(out / SCORES, scores.to_json() + "\n")
+    build = facts.Build.of(out)
+    with Submission.open(out / "submission.zip") as submission:
+        likely = _likely(build, crops, fields)
+        said = facts.gather(build, likely=likely, tracking_uri=tracking_uri)
+        if scores is not None:
+            said["worst"] = _worst(scores)
+        shown = _pictures(build, said, submission, crops, fields, progress)
+    drawn = {
+        name: charts.sizes(one["sizes_log2_nm3"], _truth_sizes(build, name, truth))
+        for name, one in said["classes"].items()
+        if one["sizes_log2_nm3"]
+    }
+    write_text(out / FACTS, json.dumps(said, indent=1) + "\n")
+    write_text(out / PAGE, page.render(said, shown, drawn))
+    return out / PAGE
+
+
+def again(out: Path, store: Store, *, truth: Path | None = None, progress: Progress | None = None) -> Path:
+    """The report of a build that is there, made anew; with ``truth`` it is scored too.
+
+    Where the recipe's models or data are no longer at hand, the page has no probabilities, and says so.
+    """
+    progress = progress or Quiet()
+    build = facts.Build.of(out)
+    crops: dict[str, CropPlan] = {}
+    fields: dict[str, Mapping[tuple[str, str], Any]] = {}
+    try:
+        request = Request.again(out)
+        prepared = prepare(request, store)
+        predicting = Predicting(request, prepared, store, progress)
+        crops = {crop.target.crop: crop for crop in prepared.plan.crops}
+        fields = {name: predicting.fields(crop) for name, crop in crops.items()}
+    except EnsembleError as error:
+        crops, fields = {}, {}
+        progress.say(f"without probabilities: {error}")
+    scores = None
+    if truth is not None:
+        targets = [
+            Target(crop, said["dataset"], _grid(build, crop), tuple(said["classes"]))
+            for crop, said in build.plan["crops"].items()
+        ]
+        scores = score(out / "submission.zip", truth, targets, progress=progress)
+    return report(
+        out,
+        crops=crops,
+        fields=fields,
+        tracking_uri=store.tracking_uri,
+        scores=scores,
+        truth=truth,
+        progress=progress,
+    )
+
+
+def _likely(
+    build: facts.Build, crops: Mapping[str, CropPlan], fields: Mapping[str, Mapping[tuple[str, str], Any]]
+) -> dict[str, float]:
+    """The highest probability of each array that is empty."""
+    found = {}
+    for place in build.check["empty"]:
+        group, name = place.split("/")
+        crop = group.removeprefix("crop")
+        if crop in crops and name in crops[crop].claimed:
+            whole = tuple(slice(0, n) for n in crops[crop].target.grid.shape)
+            found[place] = Probability(crops[crop], fields[crop]).bounds(name, whole)[1]
+    return found
+
+
+def _pictures(
+    build: facts.Build,
+    said: Mapping[str, Any],
+    submission: Submission,
+    crops: Mapping[str, CropPlan],
+    fields: Mapping[str, Mapping[tuple[str, str], Any]],
+    progress: Progress,
+) -> dict[str, list[pictures.View]]:
+    places = [
+        (group, name)
+        for group, row in said["cells"].items()
+        for name, cell in row.items()
+        if cell["status"] == facts.WRITTEN
+    ]
+    edge = pictures.edge_for(len(places))
+    em: dict[str, Any] = {}
+    for group in dict.fromkeys(group for group, _ in places):
+        em[group] = levels_of(build, said["crops"][group]["dataset"])
+
+    def one(place: tuple[str, str]) -> list[pictures.View]:
+        group, name = place
+        crop = group.removeprefix("crop")
+        array = submission.array(group, name)
+        box = pictures.window(array, edge)
+        if box is None:
+            return []
+        plan = crops.get(crop)
+        grey = None if em[group] is None else pictures.em_window(em[group], _grid(build, crop), box)
+        known = plan if plan is not None and name in plan.claimed else None
+        return pictures.views(array.read(box), box, grey, known, name, fields.get(crop, {}))
+
+    progress.stage("report", max(len(places), 1))
+    found = {}
+    with ThreadPoolExecutor(resources.cores(), "pictures") as pool:
+        for done, (place, views) in enumerate(zip(places, pool.map(one, places), strict=True), start=1):
+            if views:
+                found["/".join(place)] = views
+            progress.at(done, "/".join(place))
+    return found
+
+
+def _grid(build: facts.Build, crop: str) -> Grid:
+    said = build.plan["crops"][crop]["grid"]
+    return Grid(tuple(said["shape"]), tuple(said["voxel_size_nm"]), tuple(said["origin_nm"]))
+
+
+def levels_of(build: facts.Build, dataset: str) -> Any:
+    """The EM's pyramid, or None where it is not at hand."""
+    try:
+        return open_em(build.lock["data"], dataset).levels
+    except EnsembleError:
+        return None
+
+
+def _worst(scores: Scores) -> dict[str, str]:
+    """By class the crop where it scores least."""
+    found: dict[str, tuple[float, str]] = {}
+    for crop, arrays in scores.arrays.items():
+        for name, array in arrays.items():
+            if array.tally.tp + array.tally.fn:
+                value = scores.of(name, array.tally)[scores.key(name)]
+                found[name] = min(found.get(name, (value, crop)), (value, crop))
+    return {name: f"{crop} {value:.4f}" for name, (value, crop) in found.items()}
+
+
+def _truth_sizes(build: facts.Build, name: str, truth: Path | None) -> dict[str, int] | None:
+    """Sizes of the truth's objects in the crops that have them; None without truth."""
+    if truth is None or not taxonomy.is_instance(name):
+        return None
+    total: dict[str, int] = {}
+    for crop, said in build.plan["crops"].items():
+        if name in said["classes"]:
+            target = Target(crop, said["dataset"], _grid(build, crop), (name,))
+            volume = open_truth(truth, target, name)
+            if volume is not None:
+                whole: Slices = tuple(slice(0, n) for n in volume.grid.shape)
+                counts = np.unique(volume.read(whole), return_counts=True)
+                facts.add_sizes(total, histogram(counts[1][counts[0] != 0]), target.grid.voxel_size_nm)
+    return total or None

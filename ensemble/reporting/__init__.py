@@ -1,0 +1,7 @@
+"""The report of a build: one page that opens from disk, and the same facts as JSON.
+
+``facts``     what the page says, gathered from what the build left
+``pictures``  EM, objects and probabilities through the busiest part of each array
+``charts``    sizes of objects
+``page``      the page itself
+"""

@@ -1,0 +1,196 @@
+"""What a report says: numbers that the build, its check and perhaps its scores already hold, put in order."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ensemble import taxonomy, yamlfile
+from ensemble.check import GENEROUS_TRUTH_OBJECTS, NOTABLE_CHANGE
+from ensemble.errors import EnsembleError, RegistryError
+
+WRITTEN, EMPTY, LIKELY, UNCLAIMED, FAULT = "written", "empty", "likely", "unclaimed", "fault"
+STATUSES = {
+    WRITTEN: "holds voxels",
+    EMPTY: "empty",
+    LIKELY: "empty, though its probability somewhere exceeds one half",
+    UNCLAIMED: "zeros on purpose: the recipe lists it as empty",
+    FAULT: "the check found a fault",
+}
+
+
+@dataclass(frozen=True)
+class Build:
+    """The files a finished build left in a folder."""
+
+    out: Path
+    plan: Mapping[str, Any]
+    check: Mapping[str, Any]
+    lock: Mapping[str, Any]
+    costs: Mapping[str, Any]
+    scores: Mapping[str, Any] | None
+
+    @classmethod
+    def of(cls, out: Path) -> "Build":
+        """Raises EnsembleError for a folder without a finished build."""
+        out = Path(out)
+        plan, check = (_json(out / name) for name in ("plan.json", "check.json"))
+        if plan is None or check is None or not (out / "lock.yaml").exists():
+            raise EnsembleError(f"{out}: holds no finished build; run ensemble build RECIPE --out {out} first")
+        lock, _ = yamlfile.load(out / "lock.yaml", RegistryError)
+        return cls(out, plan, check, lock, _json(out / "costs.json") or {}, _json(out / "scores.json"))
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise EnsembleError(f"{path}: damaged; build again, or delete the file") from error
+
+
+def gather(build: Build, *, likely: Mapping[str, float], tracking_uri: str) -> dict[str, Any]:
+    """Everything the page shows but pictures; ``likely``: the highest probability of arrays that are empty."""
+    crops = build.plan["crops"]
+    cells = {f"crop{crop}": _cells(build, f"crop{crop}", said, likely) for crop, said in crops.items()}
+    names = list(dict.fromkeys(name for said in crops.values() for name in said["classes"]))
+    return {
+        "name": build.plan["recipe"],
+        "consistency": build.plan["consistency"],
+        "verdict": _verdict(build, cells),
+        "faults": list(build.check["faults"]),
+        "warnings": list(build.check["warnings"]),
+        "crops": {
+            f"crop{crop}": {
+                "dataset": said["dataset"],
+                "shape": said["grid"]["shape"],
+                "voxel_size_nm": said["grid"]["voxel_size_nm"],
+            }
+            for crop, said in crops.items()
+        },
+        "classes": {name: _class(build, name, cells, tracking_uri) for name in names},
+        "cells": cells,
+        "consistent": {"violations": build.check["violations"], "decoding": _decoding(build)},
+        "costs": _costs(build),
+        "scores": build.scores,
+    }
+
+
+def _cells(build: Build, group: str, crop: Mapping[str, Any], likely: Mapping[str, float]) -> dict[str, Any]:
+    size = crop["grid"]["shape"][0] * crop["grid"]["shape"][1] * crop["grid"]["shape"][2]
+    found = {}
+    for name, said in crop["classes"].items():
+        row = build.check["arrays"].get(group, {}).get(name)
+        place = f"{group}/{name}"
+        faults = [text for text in build.check["faults"] if text.startswith(f"{place}:")]
+        status = WRITTEN
+        if row is None or faults:
+            status = FAULT
+        elif not row["nonzero_voxels"]:
+            status = UNCLAIMED if not said["claimed"] else LIKELY if likely.get(place, 0) > 0.5 else EMPTY
+        found[name] = {
+            "status": status,
+            "fallback": bool(said.get("fallback")),
+            **(row or {}),
+            "share": (row["nonzero_voxels"] / size) if row else None,
+            "why": faults[0] if faults else "",
+        }
+    return found
+
+
+def _verdict(build: Build, cells: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line in words."""
+    arrays = [cell for row in cells.values() for cell in row.values()]
+    counted = {status: sum(cell["status"] == status for cell in arrays) for status in STATUSES}
+    faults, warnings = len(build.check["faults"]), len(build.check["warnings"])
+    legal = (
+        "complete and legal: ready to upload"
+        if not faults
+        else f"NOT ready: {faults} fault{'' if faults == 1 else 's'} to mend"
+    )
+    empty = counted[EMPTY] + counted[LIKELY]
+    odd = f" ({counted[LIKELY]} of them look wrongly empty)" if counted[LIKELY] else ""
+    return (
+        f"{len(arrays)} arrays of {len(cells)} crops, {legal}; {counted[WRITTEN]} hold voxels, {empty} are empty{odd},"
+        f" {counted[UNCLAIMED]} are zeros on purpose, {warnings} warning{'' if warnings == 1 else 's'}"
+    )
+
+
+def _class(build: Build, name: str, cells: Mapping[str, Mapping[str, Any]], tracking_uri: str) -> dict[str, Any]:
+    routes = {}
+    for crop, said in build.plan["crops"].items():
+        if name in said["classes"]:
+            one = said["classes"][name]
+            told = {key: one[key] for key in ("source", "threshold", "weight", "postprocess", "words")}
+            told["models"] = {s: {k: v for k, v in m.items() if k != "resampled"} for s, m in one["models"].items()}
+            routes.setdefault(json.dumps(told, sort_keys=True), (told, []))[1].append(f"crop{crop}")
+    mine = [row[name] for row in cells.values() if name in row]
+    sizes: dict[str, int] = {}
+    for crop, row in cells.items():
+        voxel_nm = build.plan["crops"][crop.removeprefix("crop")]["grid"]["voxel_size_nm"]
+        add_sizes(sizes, row.get(name, {}).get("sizes_log2_voxels", {}), voxel_nm)
+    return {
+        "instance": taxonomy.is_instance(name),
+        "routes": [{**_linked(told, tracking_uri), "crops": crops} for told, crops in routes.values()],
+        "nonzero_voxels": sum(cell.get("nonzero_voxels", 0) for cell in mine),
+        "objects": sum(cell.get("objects") or 0 for cell in mine),
+        "at_border": sum(cell.get("at_border") or 0 for cell in mine),
+        "too_many": [
+            c for c, row in cells.items() if name in row and (row[name].get("truth_objects_needed") or 0) > 100
+        ],
+        "sizes_log2_nm3": sizes,
+    }
+
+
+def add_sizes(total: dict[str, int], sizes_log2_voxels: Mapping[str, int], voxel_size_nm: Sequence[float]) -> None:
+    """Add objects by the power of two of their voxels to those by the power of two of their nm3."""
+    shift = round(math.log2(math.prod(voxel_size_nm)))
+    for power, count in sizes_log2_voxels.items():
+        key = str(int(power) + shift)
+        total[key] = total.get(key, 0) + count
+
+
+def _needs_many(cell: Mapping[str, Any]) -> bool:
+    return (cell.get("truth_objects_needed") or 0) > GENEROUS_TRUTH_OBJECTS
+
+
+def _linked(told: Mapping[str, Any], tracking_uri: str) -> dict[str, Any]:
+    models = {}
+    for source, said in told["models"].items():
+        name, version = said["model"].removeprefix("models:/").rsplit("/", 1)
+        page = f"{tracking_uri.rstrip('/')}/#/models/{name}/versions/{version}"
+        models[source] = {**said, "link": page if tracking_uri.startswith("http") else None}
+    return {**told, "models": models}
+
+
+def _decoding(build: Build) -> dict[str, Any]:
+    found = {}
+    for name, counts in build.check["decoding"].items():
+        alone = counts["alone"] or 1
+        shares = {key: counts[key] / alone for key in ("removed", "added")}
+        if counts["removed"] or counts["added"]:
+            notable = max(shares.values()) > NOTABLE_CHANGE
+            found[name] = {
+                **counts,
+                "removed_share": shares["removed"],
+                "added_share": shares["added"],
+                "notable": notable,
+            }
+    return dict(sorted(found.items(), key=lambda row: -(row[1]["removed"] + row[1]["added"])))
+
+
+def _costs(build: Build) -> dict[str, Any]:
+    planned = build.plan["cost"]
+    return {
+        "stages": build.costs.get("stages", []),
+        "planned_passes": planned["forward_passes"],
+        "predictions_kept": build.costs.get("predictions_kept"),
+        "predictions": build.costs.get("predictions"),
+        "groups_kept": build.costs.get("groups_kept"),
+        "groups": build.costs.get("groups"),
+        "voxels": planned["voxels"],
+        "planned_peak_bytes": planned["peak_memory_bytes"],
+    }

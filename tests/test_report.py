@@ -1,0 +1,190 @@
+"""The report of a build in a real browser, the difference of two builds, and the viewer's state."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_build import BUILD, edit
+from volumes import write_array
+
+from ensemble import manifest
+from ensemble.check import histogram
+from ensemble.cli import main
+from ensemble.diff import diff
+from ensemble.errors import EnsembleError
+from ensemble.reporting import facts, page, pictures
+from ensemble.view import open_viewer
+from registry.store import Store
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+OUT = Path("build/small")
+ALONE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture
+def built(place: Path) -> Path:
+    """The small build, with truth for one class."""
+    assert main(BUILD) == 0
+    for target in manifest.load(Path("manifest.csv")):
+        write_array(place / "truth.zarr" / target.group / "mito", np.ones(target.grid.shape, np.uint8), target.grid)
+    return place
+
+
+@pytest.fixture
+def browser():
+    """A page of a headless Chromium; what it says on its console is kept."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ALONE)
+        view = running.new_page(viewport={"width": 1280, "height": 900})
+        view.said = []
+        view.on("console", lambda message: view.said.append(message.text))
+        view.on("pageerror", lambda error: view.said.append(str(error)))
+        yield view
+        running.close()
+
+
+@needs_chromium
+def test_a_build_ends_with_a_page_that_shows_what_the_check_counted(built, browser):
+    browser.goto((OUT / "report.html").resolve().as_uri())
+    check = json.loads((OUT / "check.json").read_text())
+    said = json.loads((OUT / "report.json").read_text())
+    cells = browser.query_selector_all("#grid button")
+    assert len(cells) == sum(len(row) for row in check["arrays"].values())
+    for crop, row in check["arrays"].items():
+        for name, counts in row.items():
+            assert said["cells"][crop][name]["nonzero_voxels"] == counts["nonzero_voxels"]
+            assert said["cells"][crop][name].get("objects") == counts.get("objects")
+    button = browser.query_selector('[data-place="crop1/mito"]')
+    assert f"{check['arrays']['crop1']['mito']['objects']:,} objects" in button.get_attribute("title")
+    assert browser.inner_text("#verdict").startswith(f"{len(cells)} arrays of 2 crops, complete and legal")
+    assert browser.said == []
+
+
+@needs_chromium
+def test_a_click_shows_the_arrays_pictures_and_keys_move(built, browser):
+    browser.goto((OUT / "report.html").resolve().as_uri())
+    browser.click('[data-place="crop1/mito"]')
+    assert browser.inner_text("#cell h3") == "crop1/mito"
+    shown = {image.get_attribute("data-layer"): image for image in browser.query_selector_all("#cell img")}
+    stored = _stored(browser, "crop1/mito")
+    z = [view for view in stored if view["axis"] == "z"]
+    for layer in ("em", "mask", "probability", "spread"):  # mito is a mix, so its members can disagree
+        assert shown[layer].get_attribute("src") == z[len(z) // 2][layer]
+        assert shown[layer].evaluate("image => image.naturalWidth") > 0
+    browser.click('[data-axis="x"]')
+    (x,) = [view for view in stored if view["axis"] == "x"]
+    assert shown["mask"].get_attribute("src") == x["mask"]
+    assert browser.inner_text("#position") == f"x = {x['position']} voxels"
+    browser.focus('[data-place="crop1/mito"]')
+    browser.keyboard.press("ArrowDown")
+    browser.keyboard.press("Enter")
+    assert browser.inner_text("#cell h3") == "crop2/mito"
+    assert browser.said == []
+
+
+def _stored(browser, place: str) -> list[dict]:
+    return json.loads(browser.query_selector(f'script[data-pictures="{place}"]').text_content())
+
+
+@needs_chromium
+def test_the_official_manifest_has_a_cell_for_every_array(place, browser):
+    Path("zeros.yaml").write_text("name: zeros\ndefaults: {source: empty}\n")
+    assert main(["build", "zeros.yaml"]) == 0
+    browser.goto(Path("build/zeros/report.html").resolve().as_uri())
+    assert len(browser.query_selector_all("#grid button")) == 413
+    assert len(browser.query_selector_all("#grid tbody tr")) == 16
+    assert "413 are zeros on purpose" in browser.inner_text("#verdict")
+    assert browser.said == []
+
+
+def test_truth_adds_scores_and_the_page_opens_from_disk_alone(built, capsys):
+    assert main(["report", str(OUT), "--truth", "truth.zarr"]) == 0
+    text = (OUT / "report.html").read_text()
+    scores = json.loads((OUT / "scores.json").read_text())
+    assert f"Overall score {scores['overall_score']:.4f}" in text
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", text)  # nothing is fetched
+    assert "report.json" in capsys.readouterr().out
+    # without the models the page is made all the same
+    shutil.rmtree("build/small/work")
+    assert main(["report", str(OUT)]) == 0
+    assert "without probabilities" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_build_is_told(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    assert f"{tmp_path}: holds no finished build; run ensemble build" in capsys.readouterr().err
+
+
+def test_text_in_a_recipe_is_text_on_the_page():
+    said = json.loads(page._embedded({"name": "</script><b>&"}))
+    assert said == {"name": "</script><b>&"}
+    assert "<" not in page._embedded({"name": "</script>"})
+
+
+def test_objects_are_counted_by_the_power_of_two_of_their_size():
+    assert histogram(np.array([1, 2, 3, 4, 7, 8])) == {"0": 1, "1": 2, "2": 2, "3": 1}
+    total = {"3": 1}
+    facts.add_sizes(total, {"0": 2, "4": 1}, (2, 2, 2))
+    assert total == {"3": 3, "7": 1}
+
+
+def test_pictures_stay_small_where_arrays_are_many():
+    assert [pictures.edge_for(n) for n in (10, 100, 413)] == [256, 192, 128]
+
+
+def test_two_builds_differ_where_a_threshold_moved(built, capsys):
+    edit("small.yaml", "name: small", "name: other")
+    edit("small.yaml", "ecs: {source: theirs}", "ecs: {source: theirs, threshold: 0.9}")
+    assert main(["build", "small.yaml", "--manifest", "manifest.csv", "--out", "build/other"]) == 0
+    capsys.readouterr()
+    assert main(["diff", str(OUT), "build/other", "--page", "diff.html"]) == 0
+    said = capsys.readouterr().out
+    assert "ecs" in said
+    changes = diff(OUT, Path("build/other")).by_class()
+    assert changes["ecs"].only_a > 0
+    before, after = (json.loads(Path(d, "check.json").read_text())["arrays"] for d in (OUT, "build/other"))
+    for name in ("ecs", "mito", "nuc"):
+        counted = [sum(row[name]["nonzero_voxels"] for row in side.values()) for side in (before, after)]
+        assert counted == [changes[name].both + changes[name].only_a, changes[name].both + changes[name].only_b]
+    assert "data:image/webp" in Path("diff.html").read_text()
+    assert main(["diff", str(OUT), str(OUT)]) == 0
+    assert "no voxel differs" in capsys.readouterr().out
+    assert main(["diff", str(OUT), "nothing.zip"]) == 2
+
+
+def test_the_viewer_serves_every_class_where_it_lies(built):
+    pytest.importorskip("neuroglancer", reason="neuroglancer is not installed")
+    command = [sys.executable, "-m", "ensemble.cli", "view", str(OUT), "--crop", "1", "--classes", "mito,ecs"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**_environment()})
+    try:
+        link = re.search(r"http://\S+", process.stdout.readline())[0]
+        assert b"neuroglancer" in urllib.request.urlopen(link, timeout=20).read().lower()
+    finally:
+        process.kill()
+        process.wait()
+    state = json.loads((OUT / "neuroglancer.json").read_text())
+    assert [layer["name"] for layer in state["layers"]] == [
+        *("EM", "mito", "mito probability", "ecs", "ecs probability"),
+    ]
+    (source,) = state["layers"][1]["source"]
+    moved = [row[3] for row in source["transform"]["matrix"]]
+    assert moved == [5.0, 20.0, 20.0]  # corners at 20, 80, 80 nm, in voxels of 4 nm
+    with pytest.raises(EnsembleError, match="9: not in this build"):
+        open_viewer(OUT, Store(), crop="9")
+
+
+def _environment() -> dict[str, str]:
+    path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path}
