@@ -1,7 +1,7 @@
 """The report of a finished build: ``report.html``, one file that opens from disk, and its facts as JSON beside it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from ensemble.predict import Predicting
 from ensemble.prepare import Request, prepare
 from ensemble.progress import Progress, Quiet
 from ensemble.reporting import charts, facts, page, pictures
+from ensemble.reporting import judged as judging
 from ensemble.score import score
 from ensemble.scored_arrays import open_truth
 from ensemble.scoring.scores import Scores
 from ensemble.submission import Submission
-from ensemble.volume import open_em
+from ensemble.volume import Volume, open_em
 from ensemble.workspace import write_text
 from registry.store import Store
 
@@ -56,13 +57,15 @@ def report(
         if scores is not None:
             said["worst"] = _worst(scores)
         shown = _pictures(build, said, submission, crops, fields, progress)
+        judged = [] if truth is None else list(_judged(build, submission, truth))
+    curves = {} if truth is None else _curves(crops, fields, truth)
     drawn = {
         name: charts.sizes(one["sizes_log2_nm3"], _truth_sizes(build, name, truth))
         for name, one in said["classes"].items()
         if one["sizes_log2_nm3"]
     }
     write_text(out / FACTS, json.dumps(said, indent=1) + "\n")
-    write_text(out / PAGE, page.render(said, shown, drawn))
+    write_text(out / PAGE, page.render(said, shown, drawn, curves, judged))
     return out / PAGE
 
 
@@ -181,6 +184,80 @@ def _worst(scores: Scores) -> dict[str, str]:
     return {name: f"{crop} {value:.4f}" for name, (value, crop) in found.items()}
 
 
+def _judged(build: facts.Build, submission: Submission, truth: Path) -> Iterator[dict[str, Any]]:
+    """The worst and the best of the truth's objects by class, with pictures of both sides."""
+    by_class: dict[str, list[tuple[str, judging.Judged]]] = {}
+    for crop, name, volume in _instances(build, truth):
+        true, found = volume.read(_whole(volume.grid)), submission.read(f"crop{crop}", name, _whole(volume.grid))
+        by_class.setdefault(name, []).extend((crop, one) for one in judging.objects(true, found))
+    for name, held in by_class.items():
+        crops = {id(one): crop for crop, one in held}
+        ranked = sorted((one for _, one in held), key=lambda one: (one.iou, -one.voxels))
+        for kind, one in judging.chosen(ranked):
+            yield _pictured(build, submission, truth, crops[id(one)], name, kind, one)
+
+
+def _pictured(
+    build: facts.Build, submission: Submission, truth: Path, crop: str, name: str, kind: str, one: judging.Judged
+) -> dict[str, Any]:
+    grid = _grid(build, crop)
+    z = (one.box[0].start + one.box[0].stop) // 2
+    half = [max(32, (s.stop - s.start) // 2 + 8) for s in one.box[1:]]
+    centre = [(s.start + s.stop) // 2 for s in one.box[1:]]
+    edge = min(max(half), 128)
+    box = (slice(z, z + 1), *(slice(max(0, c - edge), c + edge) for c in centre))
+    box = grid.clip(box)
+    dataset = build.plan["crops"][crop]["dataset"]
+    volume = open_truth(truth, Target(crop, dataset, grid, (name,)), name)
+    said = {
+        "kind": kind,
+        "place": f"crop{crop}/{name}",
+        "id": one.truth_id,
+        "voxels": one.voxels,
+        "iou": one.iou,
+        "truth": pictures.outlines(volume.read(box)[0]),
+        "found": pictures.outlines(submission.read(f"crop{crop}", name, box)[0]),
+    }
+    levels = levels_of(build, dataset)
+    em = None if levels is None else pictures.em_window(levels, grid, box)
+    return said if em is None else {**said, "em": pictures.grey(em[0])}
+
+
+def _instances(build: facts.Build, truth: Path) -> Iterator[tuple[str, str, Volume]]:
+    """Crop, class and truth of every instance array that has some."""
+    for crop, said in build.plan["crops"].items():
+        for name in said["classes"]:
+            if taxonomy.is_instance(name):
+                volume = open_truth(truth, Target(crop, said["dataset"], _grid(build, crop), (name,)), name)
+                if volume is not None:
+                    yield crop, name, volume
+
+
+def _whole(grid: Grid) -> Slices:
+    return tuple(slice(0, n) for n in grid.shape)
+
+
+def _curves(
+    crops: Mapping[str, CropPlan], fields: Mapping[str, Mapping[tuple[str, str], Any]], truth: Path
+) -> dict[str, str]:
+    """By semantic class with truth its IoU along the threshold, drawn."""
+    total: dict[str, Any] = {}
+    current: dict[str, set[float]] = {}
+    for crop, plan in crops.items():
+        for name in plan.claimed:
+            volume = None if taxonomy.is_instance(name) else open_truth(truth, plan.target, name)
+            if volume is not None:
+                true = volume.read(_whole(volume.grid))
+                found = judging.threshold_counts(Probability(plan, fields[crop]), name, true)
+                total[name] = total.get(name, 0) + found
+                current.setdefault(name, set()).add(plan.routes[name].threshold)
+    drawn = {}
+    for name, found in total.items():
+        scores = [tp / max(1, tp + fp + fn) for tp, fp, fn in found.tolist()]
+        drawn[name] = charts.along_threshold(judging.THRESHOLDS, scores, sorted(current[name]))
+    return drawn
+
+
 def _truth_sizes(build: facts.Build, name: str, truth: Path | None) -> dict[str, int] | None:
     """Sizes of the truth's objects in the crops that have them; None without truth."""
     if truth is None or not taxonomy.is_instance(name):
@@ -191,7 +268,6 @@ def _truth_sizes(build: facts.Build, name: str, truth: Path | None) -> dict[str,
             target = Target(crop, said["dataset"], _grid(build, crop), (name,))
             volume = open_truth(truth, target, name)
             if volume is not None:
-                whole: Slices = tuple(slice(0, n) for n in volume.grid.shape)
-                counts = np.unique(volume.read(whole), return_counts=True)
+                counts = np.unique(volume.read(_whole(volume.grid)), return_counts=True)
                 facts.add_sizes(total, histogram(counts[1][counts[0] != 0]), target.grid.voxel_size_nm)
     return total or None

@@ -19,7 +19,7 @@ from ensemble.check import histogram
 from ensemble.cli import main
 from ensemble.diff import diff
 from ensemble.errors import EnsembleError
-from ensemble.reporting import facts, page, pictures
+from ensemble.reporting import facts, judged, page, pictures
 from ensemble.view import open_viewer
 from registry.store import Store
 
@@ -114,6 +114,7 @@ def test_truth_adds_scores_and_the_page_opens_from_disk_alone(built, capsys):
     text = (OUT / "report.html").read_text()
     scores = json.loads((OUT / "scores.json").read_text())
     assert f"Overall score {scores['overall_score']:.4f}" in text
+    assert "<strong>worst</strong> crop" in text
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", text)  # nothing is fetched
     assert "report.json" in capsys.readouterr().out
     # without the models the page is made all the same
@@ -138,6 +139,17 @@ def test_objects_are_counted_by_the_power_of_two_of_their_size():
     total = {"3": 1}
     facts.add_sizes(total, {"0": 2, "4": 1}, (2, 2, 2))
     assert total == {"3": 3, "7": 1}
+
+
+def test_objects_of_the_truth_are_ranked_by_how_well_they_are_found():
+    truth, found = np.zeros((8, 8, 8), np.uint16), np.zeros((8, 8, 8), np.uint16)
+    truth[0:2, 0:2, 0:2], found[0:2, 0:2, 0:2] = 3, 9  # found whole
+    truth[4:8, 0:4, 0:4], found[4:8, 0:2, 0:4] = 5, 2  # half of it
+    truth[0:2, 6:8, 6:8] = 7  # missed
+    ranked = judged.objects(truth, found)
+    assert [(one.truth_id, one.voxels, one.iou) for one in ranked] == [(7, 8, 0.0), (5, 64, 0.5), (3, 8, 1.0)]
+    assert ranked[1].box == (slice(4, 8), slice(0, 4), slice(0, 4))
+    assert [kind for kind, _ in judged.chosen(ranked)] == ["worst", "worst", "best"]
 
 
 def test_pictures_stay_small_where_arrays_are_many():

@@ -18,9 +18,10 @@ from ensemble.grid import Grid
 from ensemble.manifest import Target
 from ensemble.prepare import Request
 from ensemble.score import score
+from ensemble.scoring.curve import counts
 from ensemble.scoring.pooling import Tally
 from ensemble.tuning import ground, select, space
-from ensemble.tuning.ground import Unit, _counts, blocks_of
+from ensemble.tuning.ground import Unit, blocks_of
 from registry.store import Store
 
 GRID = Grid((32, 48, 160), (8, 8, 8), (4, 4, 4))
@@ -206,7 +207,7 @@ def test_the_curve_counts_what_thresholding_counts():
     p, truth = chance.random((5, 6, 7), dtype=np.float32), chance.random((5, 6, 7)) < 0.4
     thresholds = np.float32([0.1, 0.25, 0.5, float(p[0, 0, 0]), 0.9])
     thresholds.sort()
-    for row, t in zip(_counts(p, truth, thresholds), thresholds, strict=True):
+    for row, t in zip(counts(p, truth, thresholds), thresholds, strict=True):
         found = p > t
         assert row.tolist() == [(found & truth).sum(), (found & ~truth).sum(), (~found & truth).sum()]
 

@@ -1,22 +1,16 @@
-"""Histograms of object sizes, as pictures that fit a light and a dark page."""
+"""Charts that fit a light and a dark page: sizes of objects, scores along thresholds."""
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _INK = "#888888"
 
 
 def sizes(counts: Mapping[str, int], truth: Mapping[str, int] | None) -> str:
     """Objects by the power of two of their size in nm3, those of the truth beside them; an SVG as a data URL."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4, 1.8), layout="constrained")
-    FigureCanvasSVG(figure)
-    figure.patch.set_alpha(0)
-    axes = figure.add_subplot(xlabel="nm³", ylabel="objects")
-    axes.patch.set_alpha(0)
+    figure, axes = _axes("nm³", "objects")
     powers = sorted({*map(int, counts), *map(int, truth or {})})
     width = 0.4 if truth else 0.8
     axes.bar(powers, [counts.get(str(p), 0) for p in powers], width, align="edge", color="#0072B2", label="submission")
@@ -25,11 +19,37 @@ def sizes(counts: Mapping[str, int], truth: Mapping[str, int] | None) -> str:
         axes.legend(fontsize="small", labelcolor=_INK, framealpha=0)
     ticks = range(powers[0], powers[-1] + 1, max(1, (powers[-1] - powers[0]) // 6))
     axes.set_xticks(ticks, [f"{2.0**p:.0e}" for p in ticks])
+    return _svg(figure)
+
+
+def along_threshold(thresholds: Sequence[float], scores: Sequence[float], current: Sequence[float]) -> str:
+    """IoU along the threshold, and the thresholds in use; an SVG as a data URL."""
+    figure, axes = _axes("threshold", "IoU alone")
+    axes.plot(thresholds, scores, color="#0072B2")
+    for one in current:
+        axes.axvline(one, color="#E69F00", linewidth=1)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    return _svg(figure)
+
+
+def _axes(x: str, y: str) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4, 1.8), layout="constrained")
+    FigureCanvasSVG(figure)
+    figure.patch.set_alpha(0)
+    axes = figure.add_subplot(xlabel=x, ylabel=y)
+    axes.patch.set_alpha(0)
     axes.tick_params(colors=_INK, labelsize="small")
-    for part in (*axes.spines.values(),):
+    for part in axes.spines.values():
         part.set_color(_INK)
     axes.xaxis.label.set_color(_INK)
     axes.yaxis.label.set_color(_INK)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
     out = io.BytesIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()

@@ -11,8 +11,17 @@ from ensemble.reporting.pictures import View
 SIGNS = {"written": "●", "empty": "○", "likely": "▲", "unclaimed": "–", "fault": "✕"}
 
 
-def render(facts: Mapping[str, Any], pictures: Mapping[str, Sequence[View]], charts: Mapping[str, str]) -> str:
-    """The whole page. ``pictures``: "crop557/mito" -> its views; ``charts``: class -> a picture of its sizes."""
+def render(
+    facts: Mapping[str, Any],
+    pictures: Mapping[str, Sequence[View]],
+    charts: Mapping[str, str],
+    curves: Mapping[str, str],
+    judged: Sequence[Mapping[str, Any]],
+) -> str:
+    """The whole page. ``pictures``: "crop557/mito" -> its views; ``charts``: class -> a picture of its sizes.
+
+    Where truth was given, ``curves``: class -> its score along the threshold; ``judged``: objects worth a look.
+    """
     from jinja2 import Environment, StrictUndefined
 
     template = files("ensemble").joinpath("reporting/page.html.j2").read_text(encoding="utf-8")
@@ -26,7 +35,7 @@ def render(facts: Mapping[str, Any], pictures: Mapping[str, Sequence[View]], cha
         for place, views in pictures.items()
     }
     return environment.from_string(template).render(
-        facts=facts, pictures=stored, charts=charts, signs=SIGNS, statuses=STATUSES
+        facts=facts, pictures=stored, charts=charts, curves=curves, judged=judged, signs=SIGNS, statuses=STATUSES
     )
 
 

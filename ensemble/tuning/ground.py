@@ -17,7 +17,7 @@ from ensemble.predictions import digest
 from ensemble.recipe import Expression, Route
 from ensemble.score import tally
 from ensemble.scored_arrays import open_truth
-from ensemble.scoring import pooling
+from ensemble.scoring import curve, pooling
 from ensemble.scoring.pooling import Tally
 from ensemble.tiling import slabs
 from ensemble.workspace import Journal, scratch_array
@@ -166,7 +166,7 @@ class Ground:
             p = Probability(one, self.fields(crop))
             for block in self.blocks[crop]:
                 for box in _thin(block.box):
-                    found[block.fold] += _counts(p.of(unit.name, box), truth[box] > 0, thresholds)
+                    found[block.fold] += curve.counts(p.of(unit.name, box), truth[box] > 0, thresholds)
         return found
 
     # -- all classes together
@@ -240,14 +240,3 @@ def _row(one: Tally) -> list[float]:
 def _thin(box: Slices) -> Iterator[Slices]:
     for start, stop in slabs(box[0].stop - box[0].start):
         yield (slice(box[0].start + start, box[0].start + stop), *box[1:])
-
-
-def _counts(p: np.ndarray, truth: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Voxels right, wrong and missed at every threshold (ascending), of p > threshold: int64 (threshold, 3)."""
-    above = np.searchsorted(thresholds, p.ravel(), side="left")  # so many thresholds lie below p
-    n = len(thresholds) + 1
-    inside = np.bincount(above[truth.ravel()], minlength=n)
-    outside = np.bincount(above[~truth.ravel()], minlength=n)
-    tp = inside[::-1].cumsum()[::-1][1:]
-    fp = outside[::-1].cumsum()[::-1][1:]
-    return np.stack([tp, fp, inside.sum() - tp], axis=1)

@@ -1,0 +1,60 @@
+"""What truth says of a build, object by object and along the threshold."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ensemble.grid import Slices
+from ensemble.mixing import Probability
+from ensemble.scoring import curve
+from ensemble.tiling import slabs
+
+THRESHOLDS = tuple(k / 40 for k in range(1, 40))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A true object: how well the best of the submission's covers it (IoU), and the box around it."""
+
+    truth_id: int
+    voxels: int
+    iou: float
+    box: Slices
+
+
+def objects(truth: np.ndarray, prediction: np.ndarray) -> list[Judged]:
+    """Every object of the truth with its best IoU, worst first; of equals the larger first."""
+    ids, compact = np.unique(truth, return_inverse=True)
+    compact = compact.reshape(truth.shape)
+    labels, sizes = np.unique(prediction, return_counts=True)
+    voxels = np.bincount(compact.ravel(), minlength=len(ids))
+    best = np.zeros(len(ids))
+    inside = (truth > 0) & (prediction > 0)
+    pairs = compact[inside] * len(labels) + np.searchsorted(labels, prediction[inside])
+    for pair, common in zip(*np.unique(pairs, return_counts=True), strict=True):
+        index, label = divmod(int(pair), len(labels))
+        best[index] = max(best[index], common / (voxels[index] + sizes[label] - common))
+    boxes = ndimage.find_objects(compact if ids[0] == 0 else compact + 1)
+    first = 0 if ids[0] else 1
+    found = [Judged(int(ids[i]), int(voxels[i]), float(best[i]), boxes[i - first]) for i in range(first, len(ids))]
+    return sorted(found, key=lambda one: (one.iou, -one.voxels))
+
+
+def chosen(found: Sequence[Judged]) -> Iterator[tuple[str, Judged]]:
+    """The two worst of the larger half of the objects, and the best."""
+    middle = np.median([one.voxels for one in found]) if found else 0
+    large = [one for one in found if one.voxels >= middle]
+    yield from (("worst", one) for one in large[:2])
+    if len(large) > 2:
+        yield ("best", large[-1])
+
+
+def threshold_counts(probability: Probability, name: str, truth: np.ndarray) -> np.ndarray:
+    """Voxels right, wrong and missed at each of THRESHOLDS, the class standing alone: int64 (threshold, 3)."""
+    total = np.zeros((len(THRESHOLDS), 3), np.int64)
+    for start, stop in slabs(truth.shape[0]):
+        block = (slice(start, stop), slice(0, truth.shape[1]), slice(0, truth.shape[2]))
+        total += curve.counts(probability.of(name, block), truth[block] > 0, np.float32(THRESHOLDS))
+    return total
