@@ -79,10 +79,8 @@ def main() -> None:
     for result in made.results:
         known = KNOWN[result.unit.name]
         terminal.line(f"{result.unit.label:6} known best: {known:32} chosen: {in_words(result.chosen.route)}")
-        terminal.line(f"       {result.official_before:.4f} -> {result.official_after:.4f}, {result.chosen.why}")
-    terminal.line(
-        f"overall {made.before.overall.score:.4f} -> {made.after.overall.score:.4f} in {time.monotonic() - began:.0f} s"
-    )
+        terminal.line(f"       folds {result.chosen.before:.4f} -> {result.chosen.after:.4f}, {result.chosen.why}")
+    terminal.line(f"overall {made.overall_before:.4f} -> {made.overall_after:.4f} in {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

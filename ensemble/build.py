@@ -19,7 +19,7 @@ from ensemble import report as reporting
 from ensemble.assemble import Crop, assemble, groups
 from ensemble.check import Report
 from ensemble.costs import Costs
-from ensemble.errors import RegistryError, VolumeError
+from ensemble.errors import EnsembleError, RegistryError, VolumeError
 from ensemble.manifest import Target
 from ensemble.mixing import Probability
 from ensemble.plan import CropPlan
@@ -238,7 +238,11 @@ class _Build:
         write_json(self.request.out / "costs.json", costs)
         (self.request.out / reporting.SCORES).unlink(missing_ok=True)  # they were another submission's
         crops = {crop.target.crop: crop for crop in self.plan.crops}
-        fields = {name: self.predicting.fields(crop) for name, crop in crops.items()}
+        try:
+            fields = {name: self.predicting.fields(crop) for name, crop in crops.items()}
+        except EnsembleError as error:  # a build finished before, whose predictions were cleaned away
+            self.progress.say(f"the report shows no probabilities: {error}")
+            crops, fields = {}, {}
         uri = self.store.tracking_uri
         reporting.report(self.request.out, crops=crops, fields=fields, tracking_uri=uri, progress=self.progress)
         write_json(self.request.out / "costs.json", {**costs, "stages": self.progress.stages()})

@@ -30,7 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ensemble: {error}", file=sys.stderr)
     except OSError as error:
         if error.errno not in _FULL:
-            raise
+            if error.filename is None:
+                raise
+            print(f"ensemble: {error.filename}: {error.strerror}", file=sys.stderr)
+            return EXIT_WRONG_INPUT
         where = f" ({error.filename})" if error.filename else ""
         print(f"ensemble: the disk is full{where}; free some space and run the same command again", file=sys.stderr)
     except KeyboardInterrupt:

@@ -69,8 +69,9 @@ def _draft(checkpoint: Path) -> int:
         raise EnsembleError(
             f"{file}: is there already; fill it and run ensemble register {checkpoint} --card {file}, or delete it"
         )
+    text = made.text().encode("utf-8", "backslashreplace")
     try:
-        file.write_text(made.text(), encoding="utf-8")
+        file.write_bytes(text)
     except OSError as error:
         raise EnsembleError(f"{file}: cannot write the draft here: {error.strerror}") from error
     terminal.line(f"wrote {file}, a draft of the card; these lines need you:")
@@ -106,6 +107,8 @@ def _list(arguments: argparse.Namespace) -> int:
     store = Store()
     versions = store.versions(arguments.name)
     terminal.models(versions, store.tracking_uri)
+    for text in store.broken:
+        terminal.line(f"broken: {text}")
     if arguments.name is not None:
         terminal.history(versions, store.moves(arguments.name))
     return 0

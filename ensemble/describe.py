@@ -33,12 +33,14 @@ def source(expression: Expression) -> Any:
 
 
 def as_recipe(expression: Expression) -> Any:
-    """An expression as a recipe says it. Raises ValueError for a mix of mixes, whose weights have no short form."""
-    if isinstance(expression, Mix):
-        if any(isinstance(part, Mix) for part, _ in expression.parts):
-            raise ValueError("a mix of mixes")
-        return {expression.how: {as_recipe(part): _whole(weight) for part, weight in expression.parts}}
-    return source(expression)
+    """An expression as a recipe says it: weights by name, or a list of parts that all weigh the same."""
+    if not isinstance(expression, Mix):
+        return source(expression)
+    names = [as_recipe(part) for part, _ in expression.parts]
+    if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+        weights = (_whole(weight) for _, weight in expression.parts)
+        return {expression.how: dict(zip(names, weights, strict=True))}
+    return {expression.how: names}
 
 
 def _whole(weight: float) -> float | int:

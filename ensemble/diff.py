@@ -1,6 +1,7 @@
 """What changed between two submissions: voxels and objects by class, scores, pictures of the largest differences."""
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -74,6 +75,8 @@ def _sum(name: str, a: Change | None, b: Change) -> Change:
 def _zip_of(path: Path) -> Path:
     """The submission that a build's folder, or a zip, is."""
     inside = Path(path) / "submission.zip"
+    if not inside.is_file() and (Path(path) / "plan.json").exists():
+        raise EnsembleError(f"{path}: its submission.zip is not there any more; build it again")
     return inside if inside.is_file() else Path(path)
 
 
@@ -83,6 +86,8 @@ def diff(a: Path, b: Path, *, page: Path | None = None, progress: Progress | Non
     Chunks that are equal byte for byte are not decoded. Raises SubmissionError for what is no submission.
     """
     progress = progress or Quiet()
+    if page is not None and page.is_dir():
+        raise EnsembleError(f"--page {page}: is a folder; name a file")
     with ExitStack() as opened:
         first, second = (opened.enter_context(Submission.open(_zip_of(path))) for path in (a, b))
         places = [_places(one) for one in (first, second)]
@@ -109,24 +114,23 @@ def _objects(path: Path) -> Mapping[str, Any]:
     """What a build's check counted; nothing for a bare zip."""
     try:
         return json.loads((Path(path) / "check.json").read_text())["arrays"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
 def _scores(a: Path, b: Path) -> dict[str, tuple[float, float]]:
-    said = []
-    for path in (a, b):
-        try:
-            said.append(json.loads((Path(path) / "scores.json").read_text()))
-        except (OSError, ValueError):
-            return {}
+    """The scores of both, where both builds were scored."""
+    try:
+        one, other = ((facts.Build.of(path).scores or {})["label_scores"] for path in (a, b))
+        whole = [facts.Build.of(path).scores for path in (a, b)]
+    except (EnsembleError, KeyError):
+        return {}
     keys = ("overall_score", "overall_instance_score", "overall_semantic_score")
-    found = {key: (said[0][key], said[1][key]) for key in keys}
-    for name in said[0]["label_scores"]:
-        if name in said[1]["label_scores"]:
-            one, other = (side["label_scores"][name] for side in said)
-            key = "combined_score" if "combined_score" in one else "iou"
-            found[name] = (one[key], other[key])
+    found = {key: (whole[0][key], whole[1][key]) for key in keys}
+    for name in one:
+        if name in other:
+            key = "combined_score" if "combined_score" in one[name] else "iou"
+            found[name] = (one[name][key], other[name][key])
     return found
 
 
@@ -166,7 +170,12 @@ def _same_bytes(a: StoredArray, b: StoredArray, chunk: tuple[int, ...]) -> bool:
         return False
     names = a.present[chunk], b.present[chunk]
     sizes = a.members.sizes[names[0]], b.members.sizes[names[1]]
-    return sizes[0] == sizes[1] and a.members.read(names[0], sizes[0]) == b.members.read(names[1], sizes[1])
+    if sizes[0] != sizes[1] or a.encoding != b.encoding:
+        return False
+    try:
+        return a.members.read(names[0], sizes[0]) == b.members.read(names[1], sizes[1])
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False  # decoding it tells what is wrong, by name
 
 
 def _write(found: Difference, a: Submission, b: Submission, page: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ensemble import infer, predictions
 from ensemble import plan as planning
+from ensemble.errors import EnsembleError
 from ensemble.plan import CropPlan, Job
 from ensemble.predictions import job_key
 from ensemble.prepare import Prepared, Request
@@ -49,10 +50,15 @@ class Predicting:
         return predictions.keep(self._request.work.predictions, self.keys[id(job)], job)
 
     def fields(self, crop: CropPlan) -> dict[tuple[str, str], Any]:
-        """(class, source) -> its probabilities in a crop, once they are there."""
+        """(class, source) -> its probabilities in a crop. Raises EnsembleError where they are not there in whole."""
         fields: dict[tuple[str, str], Any] = dict(self.given[crop.target.crop])
         for job in crop.jobs:
-            kept = self.keep(job)
+            kept = predictions.complete(self._request.work.predictions, self.keys[id(job)], job)
+            if kept is None:
+                raise EnsembleError(
+                    f"{self._request.out}: what {job.source} predicted of crop {job.crop} is not there any more;"
+                    " build again"
+                )
             fields.update({(name, job.source): kept.of(name) for name in job.classes})
         return fields
 

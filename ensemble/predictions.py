@@ -111,13 +111,22 @@ class Kept:
         return Probabilities(Channel(volume, self.classes.index(name)))
 
 
+def complete(folder: Path, key: str, job: Job) -> Kept | None:
+    """The complete array of a job, or one of more classes, under ``folder``; None where there is none."""
+    mine = folder / f"{key}.planes"
+    for marker in (mine, *sorted(m for m in folder.glob(f"{shared(key)}-*.planes") if m != mine)):
+        kept = _found(marker)
+        if kept is not None and set(job.classes) <= set(kept.classes) and kept.complete:
+            return kept
+    return None
+
+
 def keep(folder: Path, key: str, job: Job) -> Kept:
     """The stored array of a job under ``folder``, or a complete one of more classes; begun if neither is there."""
     if not (folder / f"{key}.planes").exists():
-        for marker in sorted(folder.glob(f"{shared(key)}-*.planes")):
-            wider = _found(marker)
-            if wider is not None and set(job.classes) <= set(wider.classes) and wider.complete:
-                return wider
+        wider = complete(folder, key, job)
+        if wider is not None:
+            return wider
     place = folder / f"{key}.zarr"
     marker = folder / f"{key}.planes"
     shape = (len(job.classes), *job.stored.shape)
@@ -149,7 +158,7 @@ def keep(folder: Path, key: str, job: Job) -> Kept:
 def _found(marker: Path) -> Kept | None:
     """The array that a marker is of; None where it is not whole."""
     place = marker.with_suffix(".zarr")
-    if not (place.exists() and _known(marker)):
+    if not (marker.exists() and place.exists() and _known(marker)):
         return None
     try:
         array = open_node(place)

@@ -11,7 +11,7 @@ import numpy as np
 from ensemble import resources, taxonomy
 from ensemble.check import histogram
 from ensemble.errors import EnsembleError
-from ensemble.grid import Grid, Slices
+from ensemble.grid import Grid
 from ensemble.manifest import Target
 from ensemble.mixing import Probability
 from ensemble.plan import CropPlan
@@ -21,12 +21,16 @@ from ensemble.progress import Progress, Quiet
 from ensemble.reporting import charts, facts, page, pictures
 from ensemble.reporting import judged as judging
 from ensemble.score import score
-from ensemble.scored_arrays import open_truth
+from ensemble.scored_arrays import open_truth, whole_truth
+from ensemble.scoring.objects import split_objects
 from ensemble.scoring.scores import Scores
 from ensemble.submission import Submission
-from ensemble.volume import Volume, open_em
+from ensemble.volume import open_em
 from ensemble.workspace import write_text
 from registry.store import Store
+
+Masked = tuple[np.ndarray, np.ndarray | None]
+"""A truth and the mask of what counts of it."""
 
 PAGE, FACTS, SCORES = "report.html", "report.json", "scores.json"
 
@@ -168,7 +172,7 @@ def _grid(build: facts.Build, crop: str) -> Grid:
 def levels_of(build: facts.Build, dataset: str) -> Any:
     """The EM's pyramid, or None where it is not at hand."""
     try:
-        return open_em(build.lock["data"], dataset).levels
+        return open_em(build.data_root, dataset).levels
     except EnsembleError:
         return None
 
@@ -187,9 +191,12 @@ def _worst(scores: Scores) -> dict[str, str]:
 def _judged(build: facts.Build, submission: Submission, truth: Path) -> Iterator[dict[str, Any]]:
     """The worst and the best of the truth's objects by class, with pictures of both sides."""
     by_class: dict[str, list[tuple[str, judging.Judged]]] = {}
-    for crop, name, volume in _instances(build, truth):
-        true, found = volume.read(_whole(volume.grid)), submission.read(f"crop{crop}", name, _whole(volume.grid))
-        by_class.setdefault(name, []).extend((crop, one) for one in judging.objects(true, found))
+    for crop, name, (true, mask) in _instances(build, truth):
+        found = submission.read(f"crop{crop}", name, tuple(slice(0, n) for n in true.shape))
+        if mask is not None:
+            found = np.where(mask, found, np.zeros((), found.dtype))
+        parts, _ = split_objects(found)  # as the server sees them
+        by_class.setdefault(name, []).extend((crop, one) for one in judging.objects(true, parts))
     for name, held in by_class.items():
         crops = {id(one): crop for crop, one in held}
         ranked = sorted((one for _, one in held), key=lambda one: (one.iou, -one.voxels))
@@ -223,18 +230,14 @@ def _pictured(
     return said if em is None else {**said, "em": pictures.grey(em[0])}
 
 
-def _instances(build: facts.Build, truth: Path) -> Iterator[tuple[str, str, Volume]]:
-    """Crop, class and truth of every instance array that has some."""
+def _instances(build: facts.Build, truth: Path) -> Iterator[tuple[str, str, Masked]]:
+    """Crop, class, truth and its mask of every instance array that has truth."""
     for crop, said in build.plan["crops"].items():
         for name in said["classes"]:
             if taxonomy.is_instance(name):
-                volume = open_truth(truth, Target(crop, said["dataset"], _grid(build, crop), (name,)), name)
-                if volume is not None:
-                    yield crop, name, volume
-
-
-def _whole(grid: Grid) -> Slices:
-    return tuple(slice(0, n) for n in grid.shape)
+                found = whole_truth(truth, Target(crop, said["dataset"], _grid(build, crop), (name,)), name)
+                if found is not None:
+                    yield crop, name, found
 
 
 def _curves(
@@ -245,10 +248,9 @@ def _curves(
     current: dict[str, set[float]] = {}
     for crop, plan in crops.items():
         for name in plan.claimed:
-            volume = None if taxonomy.is_instance(name) else open_truth(truth, plan.target, name)
-            if volume is not None:
-                true = volume.read(_whole(volume.grid))
-                found = judging.threshold_counts(Probability(plan, fields[crop]), name, true)
+            known = None if taxonomy.is_instance(name) else whole_truth(truth, plan.target, name)
+            if known is not None:
+                found = judging.threshold_counts(Probability(plan, fields[crop]), name, *known)
                 total[name] = total.get(name, 0) + found
                 current.setdefault(name, set()).add(plan.routes[name].threshold)
     drawn = {}
@@ -266,8 +268,8 @@ def _truth_sizes(build: facts.Build, name: str, truth: Path | None) -> dict[str,
     for crop, said in build.plan["crops"].items():
         if name in said["classes"]:
             target = Target(crop, said["dataset"], _grid(build, crop), (name,))
-            volume = open_truth(truth, target, name)
-            if volume is not None:
-                counts = np.unique(volume.read(_whole(volume.grid)), return_counts=True)
-                facts.add_sizes(total, histogram(counts[1][counts[0] != 0]), target.grid.voxel_size_nm)
+            found = whole_truth(truth, target, name)
+            if found is not None:
+                ids, sizes = np.unique(found[0], return_counts=True)
+                facts.add_sizes(total, histogram(sizes[ids != 0]), target.grid.voxel_size_nm)
     return total or None

@@ -151,6 +151,19 @@ def open_truth(root: Place, target: Target, name: str) -> Volume | None:
     return None
 
 
+def whole_truth(root: Place, target: Target, name: str) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """A class's labels in one crop, 0 where its mask says that nothing counts, and that mask; None without truth."""
+    volume, mask = (open_truth(root, target, one) for one in (name, f"{name}_mask"))
+    if volume is None:
+        return None
+    whole = tuple(slice(0, n) for n in target.grid.shape)
+    values = volume.read(whole)
+    if mask is None:
+        return values, None
+    counts = mask.read(whole) > 0
+    return np.where(counts, values, np.zeros((), values.dtype)), counts
+
+
 def _is_there(place: str) -> bool:
     if "://" not in place:
         return Path(place).is_dir()

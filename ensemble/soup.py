@@ -14,7 +14,7 @@ from ensemble.score import score
 from registry import soup, weights
 from registry.card import Card
 from registry.soup import How, Member
-from registry.store import ModelVersion, Store
+from registry.store import ModelVersion, Store, check_alias
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,9 @@ def cook(
     RegistryError for members that cannot be averaged, and for greedy without truth.
     """
     soup.check(members, same_origin=same_origin)
+    soup.shares(how, len(members), given=given, decay=decay)
+    soup.card_of(members, name, notes="")
+    check_alias(alias)
     progress = progress or Quiet()
     if how == "greedy" and validation is None:
         raise RegistryError("--how greedy: chooses by score; give --truth and --manifest")

@@ -187,8 +187,7 @@ def tuned(made: Any) -> None:
     _OUT.print(table)
     for crop, names in made.leaks.items():
         _OUT.print(f"leakage: {', '.join(names)} was trained on {crop}; these scores flatter", style="yellow")
-    before, after = (scores.overall.score for scores in (made.before, made.after))
-    line(f"overall score {before:.4f} -> {after:.4f} on the tuning crops")
+    line(f"overall score {made.overall_before:.4f} -> {made.overall_after:.4f} on the tuning crops")
     line(f"recipe: {made.recipe}   MLflow run {made.run_id}")
 
 

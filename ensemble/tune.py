@@ -6,15 +6,19 @@ recipe built and scored like any other.
 """
 
 import re
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
 
-from ensemble import describe, manifest, taxonomy, yamlfile
+from ensemble import describe, lock, manifest, taxonomy, yamlfile
 from ensemble import plan as planning
 from ensemble import recipe as recipes
 from ensemble.build import build
@@ -24,8 +28,9 @@ from ensemble.predict import Predicting
 from ensemble.predictions import code_digest, digest
 from ensemble.prepare import Prepared, Request, prepare
 from ensemble.progress import Progress, Quiet
-from ensemble.recipe import Empty, LabelSource, ModelSource, PredictionSource, Recipe, Route
+from ensemble.recipe import Empty, LabelSource, Mix, ModelSource, Named, PredictionSource, Recipe, Route
 from ensemble.score import score
+from ensemble.scored_arrays import open_truth
 from ensemble.scoring import pooling
 from ensemble.scoring.pooling import Tally
 from ensemble.scoring.scores import Scores, Status
@@ -33,7 +38,7 @@ from ensemble.sources import open_probabilities
 from ensemble.tuning import curves, space, written
 from ensemble.tuning.ground import FOLDS, Ground, Unit, score_of
 from ensemble.tuning.search import Effort, tune_alone, tune_joint
-from ensemble.tuning.select import MARGIN
+from ensemble.tuning.select import MARGIN, Chosen
 from ensemble.tuning.space import Narrowed, Space
 from ensemble.tuning.written import Result
 from ensemble.workspace import write_text
@@ -41,7 +46,8 @@ from registry.store import Store
 
 _EVALUATION_CODE = (
     *("assemble", "components", "consistency", "deciding", "mixing", "postprocess", "resample", "split", "words"),
-    *("score", "tuning/ground", "tuning/space"),
+    *("merge", "methods", "score", "sources", "taxonomy", "tuning/ground", "tuning/space"),
+    *(f"scoring/{name}" for name in ("hausdorff", "instances", "matching", "metrics", "objects", "pooling", "rules")),
 )
 
 
@@ -70,6 +76,14 @@ class Tuned:
     leaks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     run_id: str | None = None
 
+    @property
+    def overall_before(self) -> float:
+        return overall_of(self.before)
+
+    @property
+    def overall_after(self) -> float:
+        return overall_of(self.after)
+
 
 def tune(task: Task, store: Store, progress: Progress | None = None) -> Tuned:
     """Write the tuned recipe, with ``.json`` and pictures of curves beside it, and record both in MLflow.
@@ -83,25 +97,50 @@ class _Tuning:
     def __init__(self, task: Task, store: Store, progress: Progress) -> None:
         self.task, self.store, self.progress = task, store, progress
         self.recipe = recipes.load(task.request.recipe)
+        self.raw, _ = yamlfile.load(self.recipe.path, RecipeError)
         self.told = _narrowed(self.recipe)
         self.out = task.request.out
         self.targets = manifest.select(manifest.load(task.request.manifest), task.request.crops, task.request.classes)
         self.effort = Effort(task.trials)
 
     def run(self) -> Tuned:
-        base = prepare(self.task.request, self.store)
+        self._check_places()
+        request = self.task.request
+        base = prepare(request, self.store)
         self.extra = self._more_sources()
-        survey = prepare(replace(self.task.request, recipe=self._survey()), self.store)
+        survey = prepare(replace(request, recipe=self._survey()), self.store)
         leaks = self._leaks(survey)
-        predicting = Predicting(replace(self.task.request, recipe="survey"), survey, self.store, self.progress)
-        predicting.run()
-        if self.task.minutes is not None:
-            self.effort = Effort(self.task.trials, time.monotonic() + 60 * self.task.minutes)
-        ground = self._ground(base, survey, predicting)
-        units = self._units(ground)
-        chosen = self._choose(units, ground)
-        consistency = self._together(units, chosen, ground)
-        return self._finish(units, chosen, consistency, ground, leaks)
+        request.budget.check(survey.plan)
+        with request.work.alone(), threadpool_limits(1, "blas"):
+            # the survey first: what it predicts holds all that the recipe itself needs
+            predicting = [Predicting(request, ready, self.store, self.progress) for ready in (survey, base)]
+            for one in predicting:
+                one.run()
+            if self.task.minutes is not None:
+                self.effort = Effort(self.task.trials, time.monotonic() + 60 * self.task.minutes)
+            ground = self._ground((survey, base), predicting)
+            units = self._units(ground)
+            chosen = self._choose(units, ground)
+            consistency = self._together(units, chosen, ground)
+        return self._finish(units, chosen, consistency, leaks)
+
+    def _check_places(self) -> None:
+        """Raise EnsembleError for what would fail only after hours of work."""
+        to = self.task.to
+        if to.suffix not in (".yaml", ".yml"):
+            raise EnsembleError(f"--out {to}: a recipe is written there; let its name end in .yaml")
+        if to.is_dir() or (to.exists() and to.resolve() == self.recipe.path.resolve()):
+            raise EnsembleError(
+                f"--out {to}: would replace {'a folder' if to.is_dir() else 'the recipe'}; name another"
+            )
+        for folder in (to.parent, self.out / "work"):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise EnsembleError(f"{folder}: cannot be made: {error.strerror}") from error
+        known = any(open_truth(self.task.truth, t, name) is not None for t in self.targets for name in t.classes)
+        if not known:
+            raise EnsembleError(f"{self.task.truth}: holds truth for no array of the manifest; correct --truth")
 
     # -- sources
 
@@ -109,27 +148,37 @@ class _Tuning:
         """Registered models the recipe does not name, and each model source with and without augmentation."""
         found: dict[str, ModelSource] = {}
         scored = {name for target in self.targets for name in target.classes}
-        named = {s.uri.removeprefix("models:/").partition("@")[0].partition("/")[0]
-                 for s in self.recipe.sources.values() if isinstance(s, ModelSource)}  # fmt: skip
-        if self.task.registered:
-            for version in self.store.versions():
-                if version.aliases and version.name not in named and scored & set(version.card.classes):
-                    alias = "champion" if "champion" in version.aliases else version.aliases[0]
-                    name = re.sub(r"\W", "_", version.name)
-                    name = name if re.match(r"[A-Za-z_]", name) else f"m_{name}"
-                    if name not in self.recipe.sources:
-                        found[name] = ModelSource(f"models:/{version.name}@{alias}")
+        specs = [s for s in self.recipe.sources.values() if isinstance(s, ModelSource)]
+        named = {re.split("[@/]", spec.uri.removeprefix("models:/"))[0] for spec in specs}
+        aliases: dict[str, str] = {}
+        for version in self.store.versions() if self.task.registered else ():
+            if version.name in named or not version.aliases or not scored & set(version.card.classes):
+                continue
+            if "champion" in version.aliases or version.name not in aliases:
+                aliases[version.name] = "champion" if "champion" in version.aliases else version.aliases[0]
+        for model, alias in aliases.items():
+            name = "m_" + re.sub(r"\W", "_", model)
+            while name in self.recipe.sources or name in found:
+                name += "_"
+            found[name] = ModelSource(f"models:/{model}@{alias}")
+        self.twin_of: dict[str, str] = {}
         if self.task.augment:
             sources = {**self.recipe.sources, **found}
-            wanted = [name for name in sources if any(self._may(name, c) for c in scored)]
-            found |= space.with_augmentation(sources, wanted)
+            wanted = [n for n in sources if any(self._may(n, c) and self._told(c).tta for c in scored)]
+            for twin, (name, spec) in space.twins(sources, wanted).items():
+                self.twin_of[twin] = name
+                found[twin] = spec
         return found
+
+    def _told(self, name: str) -> Narrowed:
+        return self.told.get(name, Narrowed())
 
     def _may(self, source: str, name: str) -> bool:
         """Whether what the recipe says of a class leaves a source to be tried."""
-        told = self.told.get(name, Narrowed())
-        plain = re.sub("_(mirrored|plain)$", "", source)
-        return not told.fixed and (told.sources is None or plain in told.sources)
+        told, plain = self._told(name), self.twin_of.get(source, source) if hasattr(self, "twin_of") else source
+        spec = self._sources.get(source) if hasattr(self, "extra") else None
+        augmented = isinstance(spec, ModelSource) and spec.tta != "none"
+        return not told.fixed and (told.sources is None or plain in told.sources) and (told.tta or not augmented)
 
     @property
     def _sources(self) -> dict[str, Any]:
@@ -140,7 +189,11 @@ class _Tuning:
         return frozenset(n for n, s in self._sources.items() if isinstance(s, ModelSource) and s.tta != "none")
 
     def _candidates(self, name: str, target: Target) -> list[str]:
-        """The sources that hold a class in a crop, in the recipe's order."""
+        """The sources that hold a class in a crop and may be tried for it, in the recipe's order."""
+        if not isinstance(self.recipe.route(name, target).source, Named | Mix):
+            return []
+        if open_truth(self.task.truth, target, name) is None:
+            return []
         found = []
         for source, spec in self._sources.items():
             if not self._may(source, name):
@@ -156,29 +209,26 @@ class _Tuning:
                 found.append(source)
         return found
 
-    @property
+    @cached_property
     def _cards(self) -> dict[str, Any]:
-        if not hasattr(self, "_known_cards"):
-            specs = {n: s for n, s in self._sources.items() if isinstance(s, ModelSource)}
-            self._known_cards = {name: self.store.resolve(spec.uri).card for name, spec in specs.items()}
-        return self._known_cards
+        specs = {n: s for n, s in self._sources.items() if isinstance(s, ModelSource)}
+        return {name: self.store.resolve(spec.uri).card for name, spec in specs.items()}
 
     def _survey(self) -> Path:
         """A recipe that needs every source that may be tried, so that the builder's own machinery predicts them."""
-        data, _ = yamlfile.load(self.recipe.path, RecipeError)
         extra = {n: {"model": s.uri, **({} if s.tta == "none" else {"tta": s.tta})} for n, s in self.extra.items()}
         classes: dict[str, Any] = {}
         for name in dict.fromkeys(name for target in self.targets for name in target.classes):
             when = []
             for target in self.targets:
                 if name in target.classes:
-                    route = self.recipe.route(name, target)
-                    used = dict.fromkeys([*planning.sources_in(route.source), *self._candidates(name, target)])
-                    names = [n for n in used if not isinstance(self._sources[n], LabelSource)]
-                    source = {"mean": names} if names else "empty"
-                    when.append({"crop": target.crop, "dataset": target.dataset, "source": source})
+                    used = planning.sources_in(self.recipe.route(name, target).source)
+                    names = dict.fromkeys([*used, *self._candidates(name, target)])
+                    held = [n for n in names if not isinstance(self._sources[n], LabelSource)]
+                    said = {"crop": escape(target.crop), "dataset": escape(target.dataset)}
+                    when.append({**said, "source": {"mean": held} if held else "empty"})
             classes[name] = {"source": "empty", "when": when}
-        survey = {"name": "survey", "sources": {**data.get("sources", {}), **extra}, "classes": classes}
+        survey = {"name": "survey", "sources": {**(self.raw.get("sources") or {}), **extra}, "classes": classes}
         path = self.out / "work" / "survey.yaml"
         write_text(path, yamlfile.dump(survey))
         return path
@@ -200,33 +250,39 @@ class _Tuning:
 
     # -- ground
 
-    def _ground(self, base: Prepared, survey: Prepared, predicting: Predicting) -> Ground:
-        crops = {crop.target.crop: crop for crop in survey.plan.crops}
+    def _ground(self, prepared: Sequence[Prepared], predicting: Sequence[Predicting]) -> Ground:
+        base = prepared[-1]
         held: dict[str, dict[tuple[str, str], Any]] = {}
 
         def fields(crop: str) -> dict[tuple[str, str], Any]:
             if crop not in held:
-                held[crop] = predicting.fields(crops[crop])
+                held[crop] = {}
+                for ready, one in zip(prepared, predicting, strict=True):
+                    plan = next(p for p in ready.plan.crops if p.target.crop == crop)
+                    held[crop] = {**one.fields(plan), **held[crop]}
             return held[crop]
 
+        given = [
+            (crop, *key, f.identity)
+            for one in predicting
+            for crop, found in one.given.items()
+            for key, f in found.items()
+        ]
         known = digest(
             {
-                "predictions": sorted(predicting.keys.values()),
-                "given": [
-                    (c, *map(str, k), f.identity) for c, found in predicting.given.items() for k, f in found.items()
-                ],
+                "predictions": sorted(key for one in predicting for key in one.keys.values()),
+                "given": given,
                 "truth": [self._truth_identity(target) for target in self.targets],
                 "targets": [(t.crop, t.grid, t.classes) for t in self.targets],
                 "recipe": [(c.target.crop, n, describe.route(r)) for c in base.plan.crops for n, r in c.routes.items()],
                 "code": code_digest(*_EVALUATION_CODE),
+                "packages": lock.versions(lock.PACKAGES),
             }
         )
         plans = {crop.target.crop: crop for crop in base.plan.crops}
         return Ground(plans, fields, self.task.truth, known, self.out / "work", self.task.request.budget)
 
     def _truth_identity(self, target: Target) -> list[str]:
-        from ensemble.scored_arrays import open_truth
-
         found = []
         for name in target.classes:
             for one in (name, f"{name}_mask"):
@@ -257,12 +313,11 @@ class _Tuning:
         common = [set(self._candidates(name, target)) for target in targets]
         candidates = [n for n in self._sources if all(n in held for held in common)]
         voxel_nm = min(min(target.grid.voxel_size_nm) for target in targets)
-        told = self.told.get(name, Narrowed())
-        return space.of_class(name, route, candidates, self._augmented, voxel_nm, told)
+        return space.of_class(name, route, candidates, self._augmented, voxel_nm, self._told(name))
 
     # -- choosing
 
-    def _choose(self, units: Mapping[Unit, Space], ground: Ground) -> dict[Unit, Any]:
+    def _choose(self, units: Mapping[Unit, Space], ground: Ground) -> dict[Unit, Chosen]:
         self.progress.stage("tune", len(units))
         chosen = {}
         for index, (unit, one) in enumerate(units.items()):
@@ -271,23 +326,24 @@ class _Tuning:
             self.progress.at(index + 1)
         return chosen
 
-    def _together(self, units: Mapping[Unit, Space], chosen: dict[Unit, Any], ground: Ground) -> str:
+    def _together(self, units: Mapping[Unit, Space], chosen: dict[Unit, Chosen], ground: Ground) -> str:
         """Tune what joint decoding couples, in rounds; returns the consistency that gains where it did not choose."""
         if self.recipe.consistency != "joint":
             return self.recipe.consistency
         self.progress.stage("tune together", 1)
-        fixed = frozenset(name for name, told in self.told.items() if told.fixed)
+        free = [unit for unit in units if not self._told(unit.name).fixed and not chosen[unit].kept_as_it_is]
         bases = {unit: one.base for unit, one in units.items()}
         routes = {unit: one.route for unit, one in chosen.items()}
+        allows = {unit: self._told(unit.name).allows for unit in units}
         told = lambda what: self.progress.at(0.5, what)  # noqa: E731
-        taken = tune_joint(tuple(units), routes, bases, fixed, ground, _overall, self.effort, told)
+        taken = tune_joint(tuple(units), routes, bases, free, allows, ground, _overall, self.effort, told)
         for unit, route in taken.items():
             if route != routes[unit]:
                 changed = route != bases[unit]
                 why = "gains beside the other classes" if changed else "the recipe's own is better beside the others"
-                tallies = ground.alone(unit, route)
-                after = score_of(unit.name, tallies)
-                chosen[unit] = replace(chosen[unit], route=route, changed=changed, why=why, after=after)
+                after = score_of(unit.name, ground.alone(unit, route))
+                one = replace(chosen[unit], route=route, changed=changed, why=why, after=after)
+                chosen[unit] = replace(one, held_out=None, next_best=None)
         joint, alone = (self._worth(units, taken, ground, together=t) for t in (True, False))
         if self.recipe.tune.get("consistency") == "fixed" or alone < joint + MARGIN:
             return "joint"
@@ -305,27 +361,31 @@ class _Tuning:
     def _finish(
         self,
         units: Mapping[Unit, Space],
-        chosen: dict[Unit, Any],
+        chosen: dict[Unit, Chosen],
         consistency: str,
-        ground: Ground,
         leaks: Mapping[str, Sequence[str]],
     ) -> Tuned:
+        """Whole crops confirm what halves chose, by building and scoring; only then is the recipe written."""
         before = self._official(self.task.request)
-        for _ in range(2):
+        draft = self.out / "work" / "tuned.yaml"
+
+        def built() -> Scores:
             results = [self._result(unit, one, before, None) for unit, one in chosen.items()]
-            self._write(results, consistency)
-            after = self._official(replace(self.task.request, recipe=self.task.to))
-            worse = [u for u in units if chosen[u].changed and _is_worse(u.name, before, after)]
-            if not worse or (after.overall.score >= before.overall.score and consistency == "joint"):
-                break
-            for unit in worse:  # halves of crops chose it, whole crops do not confirm it
-                why = "the official score of whole crops does not confirm the change"
-                one = chosen[unit]
-                chosen[unit] = replace(one, route=units[unit].base, changed=False, why=why, after=one.before)
+            self._write(draft, results, consistency)
+            return self._official(replace(self.task.request, recipe=draft))
+
+        after = built()
+        together = consistency == "joint"
+        worse = [] if together else [u for u in units if chosen[u].changed and _is_worse(u.name, before, after)]
+        if worse or overall_of(after) < overall_of(before):
+            for unit in worse or units:
+                chosen[unit] = chosen[unit].taken_back(units[unit].base)
+            consistency = consistency if worse else self.recipe.consistency
+            after = built()
         results = [self._result(unit, one, before, after) for unit, one in chosen.items()]
-        self._write(results, consistency)
+        self._write(self.task.to, results, consistency)
         after = self._official(replace(self.task.request, recipe=self.task.to))
-        said = {"before": before.overall.score, "after": after.overall.score}
+        said = {"before": overall_of(before), "after": overall_of(after)}
         write_text(self.task.to.with_suffix(".json"), written.as_json(results, said, leaks))
         pictures = self._draw(units, chosen)
         run_id = self._record(results, before, after, leaks, pictures)
@@ -335,16 +395,20 @@ class _Tuning:
         build(request, self.store, self.progress)
         return score(request.zip, self.task.truth, self.targets, progress=self.progress)
 
-    def _write(self, results: Sequence[Result], consistency: str) -> None:
-        write_text(self.task.to, written.recipe_text(self.recipe, results, self.extra, consistency))
+    def _write(self, to: Path, results: Sequence[Result], consistency: str) -> None:
+        write_text(to, written.recipe_text(self.recipe, self.raw, results, self.extra, consistency))
 
-    def _result(self, unit: Unit, chosen: Any, before: Scores, after: Scores | None) -> Result:
-        after_score = after.by_class.get(unit.name) if after else None
-        gain = after.if_perfect(unit.name) - after.overall.score if after else None
-        return Result(unit, chosen, before.by_class.get(unit.name), after_score, gain)
+    def _result(self, unit: Unit, chosen: Chosen, before: Scores, after: Scores | None) -> Result:
+        gain = None
+        if after is not None:
+            perfect = after.by_class | {unit.name: 1.0}
+            gain = _overall_of(perfect, after.instance_classes) - overall_of(after)
+        shown = (_shown(unit.name, before), None if after is None else _shown(unit.name, after))
+        return Result(unit, chosen, *shown, gain)
 
-    def _draw(self, units: Mapping[Unit, Space], chosen: Mapping[Unit, Any]) -> list[Path]:
+    def _draw(self, units: Mapping[Unit, Space], chosen: Mapping[Unit, Chosen]) -> list[Path]:
         folder = self.task.to.with_name(f"{self.task.to.stem}_curves")
+        shutil.rmtree(folder, ignore_errors=True)
         found = []
         for unit, one in chosen.items():
             if one.curves:
@@ -364,7 +428,7 @@ class _Tuning:
     ) -> str:
         beside = [self.task.to, self.task.to.with_suffix(".json"), *({pictures[0].parent} if pictures else ())]
         tags = {"trained_on": ", ".join(leaks)} if leaks else {}
-        metrics = {"overall_before": before.overall.score, "overall_after": after.overall.score}
+        metrics = {"overall_before": overall_of(before), "overall_after": overall_of(after)}
         children = [
             {
                 "name": result.unit.label,
@@ -372,7 +436,7 @@ class _Tuning:
                 "metrics": {
                     "folds_before": result.chosen.before,
                     "folds_after": result.chosen.after,
-                    "held_out": result.chosen.held_out,
+                    **({} if result.chosen.held_out is None else {"held_out": result.chosen.held_out}),
                 },
             }
             for result in results
@@ -380,10 +444,30 @@ class _Tuning:
         return self.store.log_tuning(self.recipe.name, metrics=metrics, tags=tags, artifacts=beside, children=children)
 
 
+def _left_out(name: str, scores: Scores) -> bool:
+    """Whether a crop of a class has too many objects: officially it is left out, and compares with none."""
+    return any(arrays[name].status == Status.TOO_MANY for arrays in scores.arrays.values() if name in arrays)
+
+
+def _shown(name: str, scores: Scores) -> float | None:
+    return None if _left_out(name, scores) else scores.by_class.get(name)
+
+
 def _is_worse(name: str, before: Scores, after: Scores) -> bool:
-    """Whether a class officially lost; a crop with too many objects is left out officially, and compares with none."""
-    left_out = any(arrays[name].status == Status.TOO_MANY for arrays in before.arrays.values() if name in arrays)
-    return not left_out and after.by_class[name] < before.by_class[name] - 1e-9
+    """Whether a class officially lost."""
+    return not _left_out(name, before) and after.by_class[name] < before.by_class[name] - 1e-9
+
+
+def overall_of(scores: Scores) -> float:
+    """The official overall score; where there is only one kind of classes, which it makes 0, their mean."""
+    return _overall_of(scores.by_class, scores.instance_classes)
+
+
+def _overall_of(by_class: Mapping[str, float], instances: frozenset[str]) -> float:
+    kinds = {name in instances for name in by_class}
+    if len(kinds) == 2:
+        return pooling.overall(by_class, instances).score
+    return sum(by_class.values()) / len(by_class) if by_class else 0.0
 
 
 def _narrowed(recipe: Recipe) -> dict[str, Narrowed]:
@@ -410,9 +494,6 @@ def _narrowed(recipe: Recipe) -> dict[str, Narrowed]:
 
 
 def _overall(tallies: Mapping[str, Sequence[Tally]]) -> float:
-    """The official overall score of these classes; their mean where there is only one kind of them."""
+    """The overall score of these classes (see ``overall_of``)."""
     scores = {name: score_of(name, found) for name, found in tallies.items()}
-    instances = [name for name in scores if taxonomy.is_instance(name)]
-    if len(instances) in (0, len(scores)):
-        return sum(scores.values()) / len(scores) if scores else 0.0
-    return pooling.overall(scores, instances).score
+    return _overall_of(scores, frozenset(name for name in scores if taxonomy.is_instance(name)))

@@ -76,7 +76,8 @@ def open_viewer(
     build = facts.Build.of(out)
     crop = _known(crop, build.plan["crops"])
     said = build.plan["crops"][crop]
-    held = [n for n, row in build.check["arrays"][f"crop{crop}"].items() if row["nonzero_voxels"]]
+    rows = build.check["arrays"].get(f"crop{crop}", {})
+    held = [n for n, row in rows.items() if row["nonzero_voxels"]]
     names = [_known(name, said["classes"]) for name in classes] if classes else held
     grid = Grid(tuple(said["grid"]["shape"]), tuple(said["grid"]["voxel_size_nm"]), tuple(said["grid"]["origin_nm"]))
     plan, fields = _probabilities(out, store, crop, say)
@@ -92,7 +93,7 @@ def open_viewer(
             labels = _Lazy(grid.shape, _wide(array.dtype), array.read)
             colour = _hex(COLOURS[index % len(COLOURS)])
             source = _volume(neuroglancer, labels, grid, "segmentation")
-            highest = build.check["arrays"][f"crop{crop}"][name]["highest_id"]
+            highest = rows.get(name, {}).get("highest_id", 0)
             state.layers[name] = neuroglancer.SegmentationLayer(source=source, segment_colors=_colours(highest))
             if plan is not None and name in plan.claimed:
                 p = _Lazy(grid.shape, np.float32, _reader(Probability(plan, fields), name))
@@ -143,7 +144,7 @@ def _probabilities(
 def _add_em(neuroglancer: Any, state: Any, build: facts.Build, dataset: str, say: Callable[[str], None]) -> None:
     levels = levels_of(build, dataset)
     if levels is None:
-        say(f"without EM: that of {dataset} is not under {build.lock['data']}")
+        say(f"without EM: that of {dataset} is not under {build.data_root}")
         return
     finest = levels[0]
     em = _Lazy(finest.grid.shape, finest.dtype, finest.read)

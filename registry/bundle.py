@@ -1,5 +1,6 @@
 """MONAI bundles: a folder of configs and weights, of which only plain values are taken, never an expression."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,15 @@ def card(folder: Path) -> dict[str, Any]:
         said["patch_voxels"] = patch
     channels = mapping(mapping(outputs.get("pred")).get("channel_def"))
     if channels:
-        said["classes"] = [known_class(channels[key]) for key in sorted(channels, key=lambda key: int(key))]
+        said["classes"] = _in_order(channels)
     said |= _network(folder)
     return said
+
+
+def _in_order(channels: Mapping[str, Any]) -> list[str | None]:
+    """The class of each channel by its number; None where a number is left out, or is none."""
+    numbered = {int(key): label for key, label in channels.items() if re.fullmatch(r"\d{1,3}", str(key))}
+    return [known_class(numbered.get(i)) for i in range(max(numbered, default=-1) + 1)] or [None]
 
 
 def _network(folder: Path) -> dict[str, Any]:
@@ -60,6 +67,9 @@ def _network(folder: Path) -> dict[str, Any]:
 
 def _plain(value: Any, config: Mapping[str, Any]) -> Any:
     """A literal, or the literal that ``@key`` names; None for an expression, which would be code."""
+    if isinstance(value, list):
+        plain = [_plain(one, config) for one in value]
+        return None if None in plain else plain
     if isinstance(value, str) and value.startswith("@"):
         value = config.get(value[1:])
     return None if isinstance(value, str) and value.startswith(("$", "@", "%")) else value

@@ -40,7 +40,7 @@ _HARMLESS = re.compile(
     r"|numpy\.(dtype|ndarray|dtypes\.\w+|bool_?|u?int\d*|float\d+)|_codecs\.encode"
     r"|argparse\.Namespace|types\.SimpleNamespace|typing\.Any|uuid\.UUID|decimal\.Decimal|fractions\.Fraction"
     r"|datetime\.(datetime|date|time|timedelta|timezone)|copy_?reg\._reconstructor"
-    r"|(__builtin__|builtins)\.(set|frozenset|slice|complex|bytearray|range|tuple|list|dict|int|float|bool|str|object)"
+    r"|(__builtin__|builtins)\.(set|frozenset|slice|complex|range|tuple|list|dict|int|float|bool|str|object)"
     r"|omegaconf\.(base|nodes|dictconfig|listconfig)\.\w+|functools\.partial"
     r"|(lightning\.fabric|lightning_fabric|lightning\.pytorch|pytorch_lightning)\.utilities\.\w+\.\w+"
     r"|torch\.nn\.modules\.\w+\.[A-Z]\w+|torch\.optim\.\w+\.[A-Z]\w+|torch\.optim\.[A-Z]\w+"
@@ -60,6 +60,24 @@ _GARBLED = (
     ValueError,
     struct.error,
 )
+
+
+_MAKES_ANY_SIZE = ("builtins.bytearray",)
+
+
+def _plain_mapping(*arguments: Any) -> dict[Any, Any]:
+    return {}
+
+
+_MAPPINGS: dict[str, Any] = {
+    "collections.defaultdict": _plain_mapping,
+    **{
+        f"{package}.AttributeDict": dict
+        for package in ("lightning.fabric.utilities.data", "lightning_fabric.utilities.data")
+    },
+    "pytorch_lightning.utilities.parsing.AttributeDict": dict,
+}
+"""Mappings in configurations, read as plain ones."""
 
 
 class Unread:
@@ -143,7 +161,15 @@ def _read_pickle(path: Path, *, zipped: bool) -> Any:
         _check_zip(path)
     # torch.load goes by the name where it ends in .safetensors; what is in the file decides here.
     mapped = zipped and path.suffix != ".safetensors"
-    unread = [(Unread, name) for name in _called(path, zipped=zipped) if _HARMLESS.fullmatch(name)]
+    # as torch's unpickler names them, whichever Python wrote them
+    called = [name.replace("__builtin__.", "builtins.") for name in _called(path, zipped=zipped)]
+    for name in called:
+        if name in _MAKES_ANY_SIZE:
+            raise CheckpointError(
+                f"{path}: refused: it would take any amount of memory by {name}; save only a state_dict()"
+            )
+    unread = [(Unread, name) for name in called if _HARMLESS.fullmatch(name)]
+    unread += [(made, name) for name, made in _MAPPINGS.items()]
     try:
         with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(unread):
             warnings.simplefilter("ignore")  # what they warn of is refused below

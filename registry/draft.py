@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ensemble import yamlfile
 from ensemble.errors import CheckpointError
 from registry import bundle, mednext_layouts, nnunet
 from registry.card import ARCHITECTURES
-from registry.checkpoint import Tensors, read
+from registry.checkpoint import Tensors, one_line, read
 from registry.sidecar import known_class
 
 KEYS = (
@@ -34,6 +36,9 @@ _SETTINGS = {
     "voxel_size_nm": ("voxel_size_nm", "voxel_size", "resolution_nm", "resolution", "spacing"),
     "activation": ("activation",),
 }
+
+
+MAX_CHANNELS = 256
 
 
 @dataclass(frozen=True)
@@ -81,13 +86,15 @@ def of(path: Path) -> Draft:
     if results is None:
         said |= {key: value for key, value in _settings(tensors).items() if not _is_said(said.get(key))}
         for key in ("architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "activation"):
-            if _is_said(said.get(key)):
+            whole = key != "arguments" or None not in (said.get(key) or {}).values()
+            if _is_said(said.get(key)) and whole:
                 asks.pop(key, None)
     said.setdefault("normalisation", {"subtract": 0.0, "divide": 255.0})
     said.setdefault("activation", "sigmoid")
     for key in ("trained_on", "validated_on", "datasets"):
         said.setdefault(key, [])
     in_order = {key: asks[key] for key in KEYS if key in asks}
+    in_order = {key: one_line(why, 1000) for key, why in in_order.items()}
     return Draft(path, said, in_order)
 
 
@@ -127,7 +134,8 @@ _MEANS: dict[str, Callable[[Any], bool]] = {
 
 def _mednext(tensors: Tensors) -> dict[str, Any]:
     """Architecture, arguments and channels of a MedNeXt of either naming; nothing for another network."""
-    shapes = {key: tuple(v.shape) for key, v in tensors.values.items() if hasattr(v, "shape")}
+    plain = {k: v for k, v in tensors.values.items() if isinstance(v, torch.Tensor) and not v.is_nested}
+    shapes = {key: tuple(value.shape) for key, value in plain.items()}
     inside = [key for key in shapes if re.search(r"(^|\.)(enc_block_0|enc_stages\.0)\.0\.conv1\.weight$", key)]
     if len(inside) != 1:
         return {}
@@ -138,6 +146,8 @@ def _mednext(tensors: Tensors) -> dict[str, Any]:
         channels = named["out_0.conv_out.weight"][1]
         inputs = named["stem.weight"][1]
     except (LookupError, ValueError, ZeroDivisionError):
+        return {}
+    if channels > MAX_CHANNELS:
         return {}
     if inputs != 1:
         raise CheckpointError(f"{tensors.path}: a network of {inputs} input channels; EM has 1")

@@ -269,6 +269,19 @@ class Golden:
     probabilities: np.ndarray
 
 
+def apart(network: nn.Module, card: Card, stored: Golden, device: torch.device) -> np.ndarray:
+    """How far the network's answer to a golden patch is from the stored one. Raises CheckpointError for none of it."""
+    wanted = (len(card.classes), *stored.grey.shape)
+    if stored.grey.ndim != 3 or stored.grey.dtype != np.uint8 or stored.probabilities.shape != wanted:
+        raise CheckpointError(f"card {card.name}: its golden answer is not one of this network; register it again")
+    if stored.probabilities.dtype != np.float32:
+        raise CheckpointError(f"card {card.name}: its golden answer holds no probabilities; register it again")
+    try:
+        return np.abs(answer(network, card, stored.grey, device) - stored.probabilities)
+    except _MISFIT as error:
+        raise CheckpointError(f"card {card.name}: its golden patch does not fit it: {_first_line(error)}") from error
+
+
 def answer(network: nn.Module, card: Card, grey: np.ndarray, device: torch.device) -> np.ndarray:
     """The network's probabilities (classes, z, y, x) for one patch of EM (z, y, x), taken as a whole image."""
     patch = torch.from_numpy(card.normalisation.apply(grey.astype(np.float32))).to(device)

@@ -5,6 +5,7 @@ Its plans name layers by import path; they are looked up in a table here, and no
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,13 +70,29 @@ def _layer(argument: str, name: Any) -> type[nn.Module] | None:
     return layer
 
 
+_ODD = (AttributeError, TypeError, ValueError, LookupError, OverflowError, ArithmeticError)
+# What reading keys of files raises that hold something else than nnU-Net writes.
+
+
+def _number(value: Any) -> int:
+    return int(value[0] if isinstance(value, list) else value)
+
+
 class Results:
     """A results folder such as ``nnUNetTrainer__nnUNetPlans__3d_fullres``; raises CheckpointError if it is none."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self._plans, self._dataset = read_json(self.folder / PLANS), read_json(self.folder / DATASET)
-        self.configuration = self._resolved(self._name())
+        try:
+            self.configuration = self._resolved(self._name())
+            patch, spacing = self.configuration["patch_size"], self.configuration["spacing"]
+            if len(patch) == 3 and not all(isinstance(n, int) and n > 0 for n in patch):
+                raise ValueError(f"patch_size {patch}")
+            if len(spacing) != 3 or not all(math.isfinite(v) and v > 0 for v in map(float, spacing)):
+                raise ValueError(f"spacing {spacing}")
+        except _ODD as error:
+            raise self._odd(error) from error
 
     @staticmethod
     def around(path: Path) -> "Results | None":
@@ -102,11 +119,26 @@ class Results:
         return next(iter(found.values()))
 
     def card(self) -> dict[str, Any]:
-        """What the folder says of a card's keys."""
+        """What the folder says of a card's keys. Raises CheckpointError where it is not as nnU-Net writes it."""
+        try:
+            return self._card()
+        except _ODD as error:
+            raise self._odd(error) from error
+
+    def _odd(self, error: Exception) -> CheckpointError:
+        said = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        return CheckpointError(
+            f"{self.folder}: {PLANS} or {DATASET} are not as nnU-Net writes them ({said}); copy them again"
+        )
+
+    def _card(self) -> dict[str, Any]:
         configuration = self.configuration
-        labels = {name: value for name, value in self._dataset.get("labels", {}).items() if name != "ignore"}
-        regions = any(isinstance(value, list) for value in labels.values())
-        names = [name for name, value in labels.items() if not regions or value != _BACKGROUND]
+        labels = {name: value for name, value in self._dataset["labels"].items() if name != "ignore"}
+        regions = any(isinstance(value, list) and len(value) > 1 for value in labels.values())
+        if regions:
+            names = [name for name, value in labels.items() if value not in (_BACKGROUND, [_BACKGROUND])]
+        else:  # channel i is that of the i-th value
+            names = sorted(labels, key=lambda name: _number(labels[name]))
         return {
             "activation": "sigmoid" if regions else "softmax",
             "classes": [known_class(name) for name in names],
@@ -118,7 +150,8 @@ class Results:
 
     def unsure(self) -> dict[str, str]:
         """What a person must look at, by key of the card."""
-        names = ", ".join(self._dataset.get("labels", {}))
+        labels = self._dataset["labels"]
+        names = ", ".join(f"{name} ({value})" for name, value in labels.items())
         return {
             "voxel_size_nm": f"nnU-Net's spacing has no unit: {self.configuration['spacing']}; write nanometres",
             "classes": f"the labels are {names}; null is a channel that predicts no class of the challenge",
@@ -133,8 +166,8 @@ class Results:
         if len(three_d) == 1:
             return three_d[0]
         raise CheckpointError(
-            f"{self.folder}: which configuration this is cannot be told; name the folder as nnU-Net does,"
-            f" TRAINER__PLANS__CONFIGURATION, with one of {', '.join(known) or 'the plans (there are none)'}"
+            f"{self.folder}: which of its configurations this is cannot be told; name the folder as nnU-Net does,"
+            f" TRAINER__PLANS__CONFIGURATION, with one of those in {PLANS}"
         )
 
     def _resolved(self, name: str) -> dict[str, Any]:
@@ -152,7 +185,7 @@ class Results:
                 raise CheckpointError(f"{self.folder / PLANS}: its configuration says no {key}; copy the file again")
         if self._plans.get("transpose_forward", [0, 1, 2]) != [0, 1, 2]:
             raise CheckpointError(
-                f"{self.folder / PLANS}: transpose_forward is {self._plans['transpose_forward']}: this network"
+                f"{self.folder / PLANS}: transpose_forward is {list(self._plans['transpose_forward'])}: this network"
                 " sees its axes in another order than z, y, x, which is not supported"
             )
         if said.get("previous_stage"):

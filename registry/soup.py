@@ -4,12 +4,14 @@ Wortsman et al. 2022, arXiv:2203.05482. Only weights that began as the same and 
 basin of the loss; the mean of others is no better than random, and is refused.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
+from pydantic import ValidationError
 
 from ensemble.errors import CheckpointError, RegistryError
 from registry import checkpoint, networks, weights
@@ -47,7 +49,7 @@ def _ancestry(store: Store, card: Card, uri: str) -> frozenset[str]:
     while waiting:
         card = waiting.pop()
         for parent in (*((card.fine_tuned_from,) if card.fine_tuned_from else ()), *card.merged_from):
-            if parent in known:
+            if parent in known or not parent.startswith("models:/"):
                 continue
             known.add(parent)
             try:
@@ -67,6 +69,10 @@ def check(members: Sequence[Member], *, same_origin: bool) -> None:
     if len(members) < 2:
         raise RegistryError("a soup needs two members or more; name another version or checkpoint")
     first, *others = members
+    names = [member.name for member in members]
+    for name in names:
+        if names.count(name) > 1:
+            raise RegistryError(f"{name}: is there {names.count(name)} times; name each member once")
     for other in others:
         for key in _ALIKE:
             if getattr(other.card, key) != getattr(first.card, key):
@@ -88,10 +94,13 @@ def shares(how: How, count: int, *, given: Sequence[float] = (), decay: float = 
 
     For "ema" each member takes 1 - ``decay`` from those before it, the first of all beginning with everything.
     """
+    if given and how != "weighted":
+        raise RegistryError("--weights: only --how weighted takes them")
     if how == "weighted":
-        if len(given) != count or any(not w > 0 for w in given):
+        total = sum(given)
+        if len(given) != count or not all(math.isfinite(w) and w > 0 for w in (*given, total)):
             raise RegistryError(f"--weights: give {count} numbers above 0, one for each member")
-        return [w / sum(given) for w in given]
+        return [w / total for w in given]
     if how == "ema":
         if not 0 <= decay < 1:
             raise RegistryError(f"--decay {decay:g}: must lie in 0 … 1")
@@ -120,24 +129,30 @@ def merge(members: Sequence[Member], weight: Sequence[float]) -> dict[str, torch
 
 
 def card_of(members: Sequence[Member], name: str, *, notes: str) -> Card:
-    """The card of a soup: that of its members, with its lineage, and all that any of them has seen."""
+    """The card of a soup: that of its members, with its lineage, and all that any of them has seen.
+
+    Raises RegistryError for what is no name of a model.
+    """
     first = members[0].card
 
     def all_of(key: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(value for member in members for value in getattr(member.card, key)))
 
     origins = frozenset.intersection(*(member.ancestry for member in members))
-    return first.model_copy(
-        update={
-            "name": name,
-            "trained_on": all_of("trained_on"),
-            "validated_on": all_of("validated_on"),
-            "datasets": all_of("datasets"),
-            "validation": {},
-            "fine_tuned_from": None,
-            "merged_from": tuple(member.name for member in members),
-            "origin": min((o for o in origins if not o.startswith("models:/")), default=None),
-            "notes": notes,
-            "sha256": None,
-        }
-    )
+    changed = {
+        "name": name,
+        "trained_on": all_of("trained_on"),
+        "validated_on": all_of("validated_on"),
+        "datasets": all_of("datasets"),
+        "validation": {},
+        "fine_tuned_from": None,
+        "merged_from": tuple(member.name for member in members),
+        "origin": min((o for o in origins if not o.startswith("models:/")), default=None),
+        "notes": notes,
+        "sha256": None,
+    }
+    try:
+        return Card.model_validate({**first.model_dump(), **changed})
+    except ValidationError as invalid:
+        fault = invalid.errors(include_url=False)[0]
+        raise RegistryError(f"--name {name!r}: {fault['msg'].removeprefix('Value error, ')}") from invalid

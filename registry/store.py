@@ -3,6 +3,7 @@
 MLflow and torch take seconds to import, so they are imported where they are first needed.
 """
 
+import math
 import os
 import re
 import tempfile
@@ -33,6 +34,7 @@ _TAGS = ("sha256", "architecture", _WEIGHTS_BYTES, _PATCH_BYTES)
 _RETIRED, _MOVED = "retired", "moved."
 TAG_CHARACTERS = 5000
 READY_WITHIN_S = 60
+MAX_GOLDEN_BYTES = 2 << 30
 PARAMETERS_PER_CALL = 100
 METRICS_PER_CALL = 1000
 
@@ -70,6 +72,7 @@ class Store:
         embedded = f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}"
         self.tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded
         self._mlflow = Connection(self.tracking_uri)
+        self.broken: list[str] = []
 
     def register(
         self, checkpoint: Path, card: Card, *, alias: str | None = None, card_path: Path | None = None
@@ -80,7 +83,7 @@ class Store:
         the card was read from, for messages. Raises CheckpointError or CardError for what does not fit;
         then, as after any failure, no version is left behind.
         """
-        _check_alias(alias)
+        check_alias(alias)
         with tempfile.TemporaryDirectory(prefix="ensemble-register-") as folder:
             card = _pack(Path(folder), Path(checkpoint), card, card_path)
             with self._mlflow.answering(), self._mlflow.locked():
@@ -95,6 +98,8 @@ class Store:
 
     def versions(self, name: str | None = None) -> list[ModelVersion]:
         """What is registered, by name and version; models that other tools registered are left out.
+
+        Versions whose files are gone or damaged are left out too; ``broken`` then tells of each.
 
         Raises RegistryError for a ``name`` of which there is no version.
         """
@@ -112,7 +117,7 @@ class Store:
 
         Raises RegistryError, with what is registered, for a name, alias or version that is not there.
         """
-        parts = re.fullmatch(r"models:/([\w.-]+)(?:@([\w-]+)|/([0-9]+))", reference)
+        parts = re.fullmatch(r"models:/([\w.-]+)(?:@([\w-]+)|/([0-9]{1,9}))", reference)
         if parts is None:
             forms = "models:/NAME@ALIAS or models:/NAME/VERSION"
             raise RegistryError(f"{reference!r} names no model; write {forms}")
@@ -171,7 +176,8 @@ class Store:
 
     def set_alias(self, name: str, alias: str, version: int, reason: str) -> None:
         """Let ``models:/NAME@ALIAS`` mean ``version`` from now on, and keep the reason (see ``moves``)."""
-        _check_alias(alias)
+        check_alias(alias)
+        reason = _told(reason)
         self.resolve(f"models:/{name}/{version}")
         with self._mlflow.answering(), self._mlflow.locked():
             self._move(name, alias, version, reason)
@@ -185,6 +191,7 @@ class Store:
 
     def retire(self, version: ModelVersion, reason: str) -> None:
         """Let nobody resolve the version any more; it stays listed with the reason. Refused while an alias means it."""
+        reason = _told(reason)
         if version.aliases:
             raise RegistryError(
                 f"{version.uri}: still in use as @{', @'.join(version.aliases)}; move the alias first:"
@@ -269,7 +276,12 @@ class Store:
 
     def _versions(self, name: str | None) -> list[ModelVersion]:
         aliases = {model.name: model.aliases for model in pages(self._mlflow.client.search_registered_models)}
-        found = [self._version(e, aliases.get(e.name, {})) for e in self._entities(name) if _is_ours(e)]
+        found, self.broken = [], []
+        for entity in (e for e in self._entities(name) if _is_ours(e)):
+            try:
+                found.append(self._version(entity, aliases.get(entity.name, {})))
+            except (RegistryError, CardError) as error:
+                self.broken.append(f"models:/{entity.name}/{entity.version}: {error}")
         return sorted(found, key=lambda version: (version.name, version.version))
 
     def _entities(self, name: str | None) -> list[Any]:
@@ -319,7 +331,9 @@ class Store:
         return path
 
     def _unknown(self, name: str) -> str:
-        names = {version.name for version in self.versions()}
+        with self._mlflow.answering():
+            exists = self._mlflow.exists()
+            names = {entity.name for entity in self._entities(None) if _is_ours(entity)} if exists else set()
         if not names:
             return f"nothing is registered yet in {self._mlflow.address}; use {REGISTER}"
         return f"no model {name!r} in {self._mlflow.address}{suggestion(name, names)}"
@@ -420,7 +434,8 @@ def _pack(folder: Path, checkpoint: Path, card: Card, card_path: Path | None) ->
 
 
 def read_golden(path: Path) -> "Golden":
-    """The golden patch and answer in a file. Raises CheckpointError for a damaged one."""
+    """The golden patch and answer in a file. Raises CheckpointError for one that is damaged or asks for too much."""
+    import tokenize
     import zipfile
     import zlib
 
@@ -429,13 +444,34 @@ def read_golden(path: Path) -> "Golden":
     from registry.networks import Golden
 
     try:
+        with zipfile.ZipFile(path) as archive:
+            for name in ("input.npy", "output.npy"):
+                with archive.open(name) as member:
+                    version = np.lib.format.read_magic(member)
+                    header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+                    shape, _, dtype = header(member)
+                    whole = member.tell() + math.prod(shape) * dtype.itemsize
+                if whole != archive.getinfo(name).file_size or whole > MAX_GOLDEN_BYTES:
+                    raise ValueError(f"{name} says that it holds {whole:,} bytes")
         with np.load(path, allow_pickle=False) as held:
             return Golden(held["input"], held["output"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        *(OSError, ValueError, LookupError, AttributeError, EOFError, RuntimeError, MemoryError, SyntaxError),
+        *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+    ) as error:
         raise CheckpointError(f"{path}: its golden answer is damaged; register the model again") from error
 
 
-def _check_alias(alias: str | None) -> None:
+def _told(reason: str) -> str:
+    """The reason on one line. Raises RegistryError for none."""
+    reason = " ".join(reason.split())
+    if not reason:
+        raise RegistryError("--reason: say why, for those who wonder later")
+    return reason
+
+
+def check_alias(alias: str | None) -> None:
+    """Raise RegistryError for what MLflow would not take as an alias; None is none."""
     if alias is None:
         return
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", alias):

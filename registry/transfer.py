@@ -3,6 +3,7 @@
 import os
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -22,18 +23,24 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 def export(store: Store, version: ModelVersion, file: Path) -> None:
     """Write the version's weights, card and golden answer as a zip; equal models give equal bytes."""
     paths = {WEIGHTS: store.weights(version), CARD: store.file(version, CARD), GOLDEN: store.file(version, GOLDEN)}
-    part = file.with_name(file.name + ".part")
+    if not file.name or file.is_dir():
+        raise RegistryError(f"{file}: name a file to write")
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
             for name in MEMBERS:
-                with paths[name].open("rb") as source, archive.open(zipfile.ZipInfo(name, _EPOCH), "w") as member:
+                with (
+                    paths[name].open("rb") as source,
+                    archive.open(zipfile.ZipInfo(name, _EPOCH), "w", force_zip64=True) as member,
+                ):
                     while block := source.read(1 << 20):
                         member.write(block)
         os.replace(part, file)
     except OSError as error:
         raise RegistryError(f"{file}: cannot write it: {error.strerror}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def import_(store: Store, file: Path, alias: str | None) -> ModelVersion:
@@ -48,14 +55,17 @@ def import_(store: Store, file: Path, alias: str | None) -> ModelVersion:
             raise RegistryError(f"{file}: its card says no sha256; export the model again")
         weights = Path(folder) / WEIGHTS
         network = load_network(card, weights)
-        golden = read_golden(Path(folder) / GOLDEN)
-        answer = networks.answer(network, card, golden.grey, torch.device("cpu"))
-        apart = abs(answer - golden.probabilities).max() if answer.shape == golden.probabilities.shape else 1.0
+        apart = networks.apart(network, card, read_golden(Path(folder) / GOLDEN), torch.device("cpu")).max()
         if not apart <= LIMIT:
             raise CheckpointError(
                 f"{file}: its network answers {apart:.2g} from its golden answer here; the libraries differ too much,"
                 " or its card was changed by hand"
             )
+        # What they call models:/NAME/VERSION is another model here.
+        parents = [*((card.fine_tuned_from,) if card.fine_tuned_from else ()), *card.merged_from]
+        if parents:
+            notes = f"{card.notes} Where it was made it came from {', '.join(parents)}.".strip()
+            card = card.model_copy(update={"fine_tuned_from": None, "merged_from": (), "notes": notes})
         return store.register(weights, card, alias=alias)
 
 
@@ -74,7 +84,9 @@ def _unpack(file: Path, folder: Path) -> None:
                         target.write(block)
     except FileNotFoundError as error:
         raise RegistryError(f"{file}: there is no such file") from error
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+    except OSError as error:
+        raise RegistryError(f"{file}: cannot read it: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
         raise CheckpointError(f"{file}: damaged or no exported model: {error}; copy it again") from error
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from registry import networks
@@ -30,7 +29,5 @@ class Verified:
 def verify(store: Store, version: ModelVersion, device: torch.device) -> Verified:
     """The version's network, its weights checked bit for bit, on its golden input, beside the stored answer."""
     network = load_network(version.card, store.weights(version)).to(device)
-    stored = store.golden(version)
-    answer = networks.answer(network, version.card, stored.grey, device)
-    apart = np.abs(answer - stored.probabilities)
+    apart = networks.apart(network, version.card, store.golden(version), device)
     return Verified(version, str(device), float(apart.max()), float(apart.mean()))

@@ -17,6 +17,14 @@ from registry import mednext_layouts, networks
 from registry.card import Card
 from registry.checkpoint import Tensors, listed, one_line, read
 
+MAX_DEPTH = 64
+"""Of names; deeper ones are no network's."""
+
+DTYPES = (
+    *(torch.float32, torch.float16, torch.bfloat16, torch.float64),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
+
 
 def fit(tensors: Tensors, network: nn.Module) -> dict[str, torch.Tensor]:
     """A state dict with exactly the network's keys, shapes and dtypes, from under the prefix that matches.
@@ -66,7 +74,7 @@ def _prefix(
     """The prefix under which the checkpoint's keys are the network's, else the one with most of them."""
     counts: Counter[str] = Counter()
     for key in values:
-        parts = key.split(".")
+        parts = key.split(".", MAX_DEPTH)
         for i in range(len(parts)):
             if ".".join(parts[i:]) in expected:
                 counts["".join(f"{part}." for part in parts[:i])] += 1
@@ -117,6 +125,8 @@ def _faults(
 def _difference(key: str, value: Any, expected: torch.Tensor) -> str | None:
     if not isinstance(value, torch.Tensor):
         return f"{key}: a {type(value).__name__}"
+    if value.is_nested or value.dtype not in DTYPES:
+        return f"{key}: a tensor of {value.dtype} that no network here has"
     if value.shape != expected.shape:
         return f"{key}: {list(value.shape)} where the network has {list(expected.shape)}"
     plain = value.layout == torch.strided and not value.is_quantized and not value.is_meta

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 
 import numpy as np
 import pytest
@@ -181,6 +181,19 @@ def test_a_checkpoint_with_everyday_settings_is_read_and_none_of_them_is_made(sa
     }
     unread = ("data", "rate", "n", "loss", "arguments")
     assert {type(read.settings[key]) for key in unread} == {checkpoint.Unread}
+
+
+def test_mappings_in_settings_are_read_as_plain_ones(saved):
+    from lightning.fabric.utilities.data import AttributeDict
+
+    settings = {"nested": AttributeDict(classes=["mito"]), "counts": defaultdict(list, a=[1])}
+    read = checkpoint.read(saved({"state_dict": unet().state_dict(), "hyper_parameters": settings}))
+    assert read.settings == {"nested": {"classes": ["mito"]}, "counts": {"a": [1]}}
+
+
+def test_a_few_bytes_cannot_take_any_amount_of_memory(saved):
+    content = {"state_dict": unet().state_dict(), "x": Runs(bytearray, 10**9)}
+    assert "take any amount of memory by builtins.bytearray" in refusal(checkpoint.read, saved(content))
 
 
 def test_what_lies_beside_the_weights_takes_no_memory(tmp_path):

@@ -132,6 +132,31 @@ def test_a_file_that_is_no_exported_model_is_refused_and_nothing_is_registered(s
     assert empty.versions() == []
 
 
+def test_a_broken_version_does_not_hide_the_others(store, capsys):
+    store.file(store.resolve("models:/m/2"), "card.yaml").unlink()
+    text = said(capsys, "models")
+    assert "broken: models:/m/2" in text
+    assert "champion" in text
+    assert "no model 'nosuch'" in said(capsys, "models", "verify", "nosuch", code=2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["models", "import", "."],
+        ["models", "import", "a" * 300],
+        ["models", "export", "m", "."],
+        ["models", "verify", "m/" + "9" * 5000],
+        ["models", "retire", "m/2", "--reason", " "],
+        ["register", "a" * 300],
+    ],
+)
+def test_odd_arguments_are_one_line(store, capsys, arguments):
+    text = said(capsys, *arguments, code=2)
+    assert text.startswith("ensemble: ")
+    assert text.count("\n") == 1
+
+
 def test_mlflow_itself_loads_a_model_and_runs_it(store):
     import mlflow
 

@@ -170,6 +170,39 @@ def test_files_that_are_not_nnunets_are_told(tmp_path):
     assert "a list where keys are expected" in refusal(nnunet.Results, place)
 
 
+@pytest.mark.parametrize(
+    ("file", "keys"),
+    [
+        ("dataset.json", {"labels": None}),
+        ("dataset.json", {"labels": [1]}),
+        ("dataset.json", {}),
+        ("plans.json", {"configurations": 3}),
+        ("plans.json", {"configurations": {"3d_fullres": {**CONFIGURATION, "architecture": "x"}}}),
+        ("plans.json", {"configurations": {"3d_fullres": {**CONFIGURATION, "spacing": ["a", 1, 1]}}}),
+        ("plans.json", {"configurations": {"3d_fullres": {**CONFIGURATION, "spacing": [0, 1, 1]}}}),
+        ("plans.json", {"configurations": {"3d_fullres": {**CONFIGURATION, "patch_size": ["8", 8, 8]}}}),
+        ("plans.json", {"configurations": {"3d_fullres": {**CONFIGURATION, "inherits_from": []}}}),
+        ("plans.json", {"configurations": {"3d_fullres": {**CONFIGURATION, "use_mask_for_norm": True}}}),
+    ],
+)
+def test_a_garbled_description_is_one_line(tmp_path, file, keys):
+    place = results(tmp_path)
+    (place / file).write_text(json.dumps(keys))
+    assert str(place) in refusal(draft.of, place)
+
+
+def test_channels_follow_the_values_of_labels_not_their_order(tmp_path):
+    place = results(tmp_path, labels={"er": 2, "background": 0, "mito": 1})
+    assert draft.of(place).values["classes"] == [None, "mito", "er"]
+
+
+def test_odd_names_of_labels_stay_inside_the_comment(tmp_path):
+    made = draft.of(results(tmp_path, labels={"background": 0, "mi\ud800to\norigin: x": 1}))
+    lines = made.text().splitlines()
+    assert not [line for line in lines if line.startswith("origin")]
+    made.text().encode("utf-8", "backslashreplace")
+
+
 def test_statistics_of_the_whole_image_are_those_of_its_parts():
     wanted = card(normalisation={"subtract": "mean", "divide": "std"}).normalisation
     image = np.random.default_rng(0).integers(0, 256, (9, 8, 7)).astype(np.float32)

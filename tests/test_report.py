@@ -123,6 +123,36 @@ def test_truth_adds_scores_and_the_page_opens_from_disk_alone(built, capsys):
     assert "without probabilities" in capsys.readouterr().err
 
 
+def test_predictions_that_were_cleaned_away_are_not_shown_as_zeros(built, capsys):
+    shutil.rmtree(OUT / "work" / "predictions")
+    assert main(["report", str(OUT)]) == 0
+    assert "is not there any more; build again" in capsys.readouterr().err
+    assert '"probability"' not in (OUT / "report.html").read_text().partition("data-pictures=")[2]
+    assert not list((OUT / "work").glob("predictions/*"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "manifest.csv"],
+        ["view", "manifest.csv"],
+        ["diff", "manifest.csv", "build/small"],
+        ["diff", "build/small", "build/small", "--page", "."],
+    ],
+)
+def test_wrong_places_are_one_line(built, capsys, arguments):
+    capsys.readouterr()
+    assert main(arguments) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ensemble: ")]
+    assert len(said) == 1
+
+
+def test_zips_are_compared_without_their_builds(built, capsys):
+    shutil.copy(OUT / "submission.zip", "a.zip")
+    assert main(["diff", "a.zip", str(OUT / "submission.zip"), "--page", "d.html"]) == 0
+    assert "no voxel differs" in capsys.readouterr().out
+
+
 def test_a_folder_without_a_build_is_told(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert f"{tmp_path}: holds no finished build; run ensemble build" in capsys.readouterr().err

@@ -72,6 +72,25 @@ def test_networks_that_did_not_begin_as_the_same_are_refused(store, tmp_path):
     assert "two members or more" in refusal(lambda: cook(loners[:1], "x", "uniform", store), error=RegistryError)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "bad name"}, "--name 'bad name': 'bad name' is not a name"),
+        ({"alias": "v1"}, "the alias 'v1' is reserved by MLflow"),
+        ({"how": "weighted", "given": (1e308, 1e308)}, "--weights: give 2 numbers above 0"),
+        ({"given": (1, 2)}, "--weights: only --how weighted takes them"),
+        ({"how": "ema", "decay": 1.0}, "--decay 1: must lie in 0"),
+    ],
+)
+def test_wrong_options_are_told_before_anything_is_registered(store, tmp_path, options, message):
+    both = members(store, tmp_path, unet(1).state_dict(), unet(2).state_dict())
+    known = len(store.versions())
+    said = {"name": "x", "how": "uniform", **options}
+    assert message in refusal(lambda: cook(both, said.pop("name"), said.pop("how"), store, **said), error=RegistryError)
+    assert len(store.versions()) == known
+    assert "is there 2 times" in refusal(lambda: soup.check([both[0]] * 2, same_origin=True), error=RegistryError)
+
+
 def test_networks_of_another_shape_are_refused(store, tmp_path):
     (one,) = members(store, tmp_path, unet(1).state_dict())
     other = soup.registered(store, registered(store, tmp_path, unet(1).state_dict(), "o", voxel_size_nm=8))

@@ -13,7 +13,7 @@ from volumes import write_array, write_em
 from ensemble import manifest, recipe
 from ensemble.build import build
 from ensemble.cli import main
-from ensemble.describe import source_in_words
+from ensemble.describe import route, source_in_words
 from ensemble.grid import Grid
 from ensemble.manifest import Target
 from ensemble.prepare import Request
@@ -173,6 +173,63 @@ def test_a_recipe_can_fix_and_narrow_what_is_searched(place, capsys):
         assert main(TUNE) == 2
         assert message in capsys.readouterr().err
     assert recipe.load("tuned.yaml").name == "mine-tuned"
+
+
+def _routes(path: str) -> dict:
+    loaded, (target,) = recipe.load(path), manifest.load(Path("manifest.csv"))
+    return {name: route(loaded.route(name, target)) for name in target.classes}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # what a class says against the defaults must stay said
+        "defaults: {source: a, weight: 2, resampling: nearest}\n"
+        "classes: {er: {source: a, weight: 1, resampling: linear}}\n",
+        "defaults: {source: a}\nclasses: {er: {source: a, weight: 2, when: [{crop: '5', source: a, weight: 1}]}}\n",
+        "defaults: {source: a}\n"
+        "classes: {mito: {source: a, threshold: 0.3, postprocess: [{hysteresis: {high: 0.9}}]}}\n",
+        "defaults: {source: a}\nclasses: {er: {source: {mean: [a, a, b]}}}\ntune: {er: fixed}\n",
+        "defaults: {source: a}\nclasses: {nuc: {source: {union: [mito, er]}}}\n",
+        "defaults: {source: a}\nempty: [nuc]\n",
+    ],
+    ids=["defaults", "when", "hysteresis", "twice", "union", "empty"],
+)
+def test_the_recipe_that_is_written_means_what_was_chosen(place, text):
+    Path("mine.yaml").write_text(RECIPE.partition("defaults")[0] + text + "consistency: none\n")
+    found = tuned("--trials", "2")
+    written = _routes("tuned.yaml")
+    for one in found["classes"].values():
+        assert written[one["class"]] == one["route"]
+
+
+def test_labels_are_a_source_like_any_other(place):
+    sources = RECIPE.partition("defaults")[0] + '  lab: {labels: "{root}/../truth.zarr/{crop}/{class}"}\n'
+    Path("mine.yaml").write_text(sources + "defaults: {source: a}\nclasses: {er: {source: lab}}\n")
+    assert tuned("--trials", "2")["classes"]["er"]["official_after"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "mine.yaml"], "would replace the recipe"),
+        (["--out", "tuned.json"], "let its name end in .yaml"),
+        (["--truth", "none.zarr"], "holds truth for no array of the manifest"),
+        (["--trials", "0"], "at least one is needed"),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_is_predicted(place, capsys, options, message):
+    before = Path("mine.yaml").read_text()
+    assert main([*TUNE, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert Path("mine.yaml").read_text() == before
+    assert not Path("tuned.yaml").exists()
+
+
+def test_a_range_the_wrong_way_round_is_refused(place, capsys):
+    Path("mine.yaml").write_text(RECIPE + "tune: {er: {threshold: [0.95, 0.6]}}\n")
+    assert main(TUNE) == 2
+    assert "mine.yaml:7: tune.er.threshold: [0.95, 0.6] is no range" in capsys.readouterr().err
 
 
 def test_too_little_truth_changes_nothing_and_says_so(place):

@@ -23,12 +23,12 @@ STATUSES = {
 
 @dataclass(frozen=True)
 class Build:
-    """The files a finished build left in a folder."""
+    """The files a finished build left in a folder; ``data_root`` is where its EM was."""
 
     out: Path
     plan: Mapping[str, Any]
     check: Mapping[str, Any]
-    lock: Mapping[str, Any]
+    data_root: str
     costs: Mapping[str, Any]
     scores: Mapping[str, Any] | None
 
@@ -36,20 +36,32 @@ class Build:
     def of(cls, out: Path) -> "Build":
         """Raises EnsembleError for a folder without a finished build."""
         out = Path(out)
-        plan, check = (_json(out / name) for name in ("plan.json", "check.json"))
-        if plan is None or check is None or not (out / "lock.yaml").exists():
+        plan, check = (_json(out / name, keys) for name, keys in (("plan.json", _PLAN), ("check.json", _CHECK)))
+        if plan is None or check is None or not (out / "lock.yaml").exists() or not (out / "submission.zip").exists():
             raise EnsembleError(f"{out}: holds no finished build; run ensemble build RECIPE --out {out} first")
         lock, _ = yamlfile.load(out / "lock.yaml", RegistryError)
-        return cls(out, plan, check, lock, _json(out / "costs.json") or {}, _json(out / "scores.json"))
+        request = _json(out / "work" / "request.json") or {}
+        scores = _json(out / "scores.json", _SCORES)
+        data_root = request.get("data_root") or lock.get("data", "")
+        return cls(out, plan, check, data_root, _json(out / "costs.json") or {}, scores)
 
 
-def _json(path: Path) -> Any:
+_PLAN = ("recipe", "consistency", "crops", "cost")
+_CHECK = ("faults", "warnings", "empty", "arrays", "violations", "decoding")
+_SCORES = ("overall_score", "overall_instance_score", "overall_semantic_score", "label_scores")
+
+
+def _json(path: Path, keys: Sequence[str] = ()) -> Any:
+    """The mapping in a file, None where there is none. Raises EnsembleError for one without these keys."""
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+        said = json.loads(path.read_text())
+    except OSError:
         return None
     except ValueError as error:
         raise EnsembleError(f"{path}: damaged; build again, or delete the file") from error
+    if not isinstance(said, dict) or any(key not in said for key in keys):
+        raise EnsembleError(f"{path}: not what a build writes; build again, or delete the file")
+    return said
 
 
 def gather(build: Build, *, likely: Mapping[str, float], tracking_uri: str) -> dict[str, Any]:

@@ -51,10 +51,15 @@ def chosen(found: Sequence[Judged]) -> Iterator[tuple[str, Judged]]:
         yield ("best", large[-1])
 
 
-def threshold_counts(probability: Probability, name: str, truth: np.ndarray) -> np.ndarray:
+def threshold_counts(
+    probability: Probability, name: str, truth: np.ndarray, mask: np.ndarray | None = None
+) -> np.ndarray:
     """Voxels right, wrong and missed at each of THRESHOLDS, the class standing alone: int64 (threshold, 3)."""
     total = np.zeros((len(THRESHOLDS), 3), np.int64)
     for start, stop in slabs(truth.shape[0]):
         block = (slice(start, stop), slice(0, truth.shape[1]), slice(0, truth.shape[2]))
-        total += curve.counts(probability.of(name, block), truth[block] > 0, np.float32(THRESHOLDS))
+        p, true = probability.of(name, block), truth[block] > 0
+        if mask is not None:
+            p, true = p[mask[block]], true[mask[block]]
+        total += curve.counts(p, true, np.float32(THRESHOLDS))
     return total

@@ -10,13 +10,14 @@ import numpy as np
 from ensemble import describe, taxonomy
 from ensemble.assemble import Crop, assemble
 from ensemble.budget import Budget
+from ensemble.errors import VolumeError
 from ensemble.grid import Slices
 from ensemble.mixing import Probability
 from ensemble.plan import CropPlan
 from ensemble.predictions import digest
 from ensemble.recipe import Expression, Route
 from ensemble.score import tally
-from ensemble.scored_arrays import open_truth
+from ensemble.scored_arrays import open_truth, whole_truth
 from ensemble.scoring import curve, pooling
 from ensemble.scoring.pooling import Tally
 from ensemble.tiling import slabs
@@ -97,7 +98,7 @@ class Ground:
         self.blocks = blocks_of({crop: plan.target.grid.shape for crop, plan in self.plans.items()})
         self.work.mkdir(parents=True, exist_ok=True)
         self._remembered = Journal(self.work / "evaluated")
-        self._held: dict[tuple[str, str], np.ndarray] = {}
+        self._held: Any = None
 
     # -- remembering
 
@@ -109,20 +110,11 @@ class Ground:
 
     # -- truth
 
-    def truth_of(self, crop: str, name: str) -> np.ndarray | None:
-        """The labels of a class, 0 where its mask says that nothing counts; None where there is no truth."""
-        if (crop, name) not in self._held:
-            target = self.plans[crop].target
-            volume, mask = (open_truth(self.truth, target, n) for n in (name, f"{name}_mask"))
-            if volume is None:
-                return None
-            whole = tuple(slice(0, n) for n in target.grid.shape)
-            values = volume.read(whole)
-            if mask is not None:
-                values = np.where(mask.read(whole) > 0, values, 0)
-            self._held = {key: v for key, v in self._held.items() if key[1] == name}
-            self._held[crop, name] = values
-        return self._held[crop, name]
+    def truth_of(self, crop: str, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """The labels of a class, 0 where its mask says that nothing counts, and the mask; the last are held."""
+        if self._held is None or self._held[0] != (crop, name):
+            self._held = ((crop, name), whole_truth(self.truth, self.plans[crop].target, name))
+        return self._held[1]
 
     def with_truth(self, name: str, crops: Sequence[str]) -> tuple[str, ...]:
         """Those of the crops that have truth for a class."""
@@ -161,12 +153,15 @@ class Ground:
     def _curve(self, unit: Unit, route: Route, thresholds: np.ndarray) -> np.ndarray:
         found = np.zeros((FOLDS, len(thresholds), 3), np.int64)
         for crop in unit.crops:
-            plan, truth = self.plans[crop], self.truth_of(crop, unit.name)
+            plan, (truth, mask) = self.plans[crop], self.truth_of(crop, unit.name)
             one = replace(plan, routes={**plan.routes, unit.name: route})
             p = Probability(one, self.fields(crop))
             for block in self.blocks[crop]:
                 for box in _thin(block.box):
-                    found[block.fold] += curve.counts(p.of(unit.name, box), truth[box] > 0, thresholds)
+                    values, true = p.of(unit.name, box), truth[box] > 0
+                    if mask is not None:
+                        values, true = values[mask[box]], true[mask[box]]
+                    found[block.fold] += curve.counts(values, true, thresholds)
         return found
 
     # -- all classes together
@@ -225,11 +220,16 @@ class Ground:
         return written
 
     def _count(self, crop: str, name: str, array: Any, found: list[Tally]) -> None:
-        truth = self.truth_of(crop, name)
+        truth, mask = self.truth_of(crop, name)
         size = self.plans[crop].target.grid.voxel_size_nm
         for block in self.blocks[crop]:
             prediction = np.asarray(array[block.box])
-            one = tally(name, truth[block.box], prediction, size, threads=self.budget.workers)
+            if mask is not None:
+                prediction = np.where(mask[block.box], prediction, np.zeros((), prediction.dtype))
+            try:
+                one = tally(name, truth[block.box], prediction, size, threads=self.budget.workers)
+            except ValueError as error:
+                raise VolumeError(f"{self.truth}: crop{crop}/{name}: {error}") from error
             found[block.fold] = found[block.fold] + replace(one, partition=None)
 
 

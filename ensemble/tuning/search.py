@@ -41,7 +41,8 @@ def tune_alone(
     lacking = _too_little(unit.name, before)
     score = lambda tallies: score_of(unit.name, tallies)  # noqa: E731  (a name for what it is)
     if lacking or _is_single(space):
-        return Chosen(space.base, score(before), score(before), score(before), False, None, lacking or "fixed")
+        now = score(before)
+        return Chosen(space.base, now, now, now, False, None, lacking or "fixed", kept_as_it_is=True)
     if space.by_curve:
         tried, curves = _by_curve(unit, space, ground, told)
     else:
@@ -162,7 +163,8 @@ def tune_joint(
     units: Sequence[Unit],
     routes: Mapping[Unit, Route],
     bases: Mapping[Unit, Route],
-    fixed: frozenset[str],
+    free: Sequence[Unit],
+    allows: Mapping[Unit, Callable[[float], bool]],
     ground: Ground,
     overall: Callable[[Mapping[str, Sequence[Tally]]], float],
     effort: Effort,
@@ -170,16 +172,16 @@ def tune_joint(
 ) -> dict[Unit, Route]:
     """The routes after rounds in which each class in turn takes what is best beside the others, until none changes.
 
-    A class may take back its recipe's route, move its threshold, or weigh more or less in the joint decision; as
-    everywhere only what gains on folds that did not choose it.
+    A class of ``free`` may take back its recipe's route, move its threshold where that is allowed, or weigh more or
+    less in the joint decision; as everywhere only what gains on folds that did not choose it.
     """
     routes = dict(routes)
     for turn in range(3):
         changed = False
-        for unit in units:
-            if unit.name in fixed or effort.over:
-                continue
-            options = _options(routes[unit], bases[unit])
+        for unit in free:
+            if effort.over:
+                break
+            options = _options(routes[unit], bases[unit], allows[unit])
             worth = {}
             for option in options:
                 worth[option] = ground.joint(_by_crop(units, {**routes, unit: option}), together=True)
@@ -192,8 +194,9 @@ def tune_joint(
     return routes
 
 
-def _options(route: Route, base: Route) -> list[Route]:
+def _options(route: Route, base: Route, allows: Callable[[float], bool]) -> list[Route]:
     nudged = [replace(route, threshold=round(route.threshold + by, 4)) for by in NUDGES]
+    nudged = [one for one in nudged if allows(one.threshold)]
     weighed = [replace(route, weight=weight) for weight in WEIGHTS] if route.weight != 0 else []
     return list(dict.fromkeys([route, base, *(r for r in nudged if 0 < r.threshold < 1), *weighed]))
 

@@ -1,7 +1,7 @@
 """Which of the routes tried is kept: the one that gains on folds that did not choose it, else the simpler."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ensemble.recipe import Route
 from ensemble.scoring.pooling import Tally
@@ -24,20 +24,28 @@ class Tried:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The route that is kept.
+    """The route that is kept; ``kept_as_it_is``: because nothing may be, or can be, chosen.
 
     ``before`` and ``after``: scores on all folds, of the recipe's route and of this; ``held_out``: on each fold, of
-    what was chosen without it. ``next_best`` is the runner-up with its score on all folds.
+    what was chosen without it, None where that was not judged alone. ``next_best`` is the runner-up with its score on
+    all folds.
     """
 
     route: Route
     before: float
     after: float
-    held_out: float
+    held_out: float | None
     changed: bool
     next_best: tuple[Route, float] | None = None
     why: str = ""
     curves: dict[str, list[float]] = field(default_factory=dict)
+    kept_as_it_is: bool = False
+
+    def taken_back(self, base: Route) -> "Chosen":
+        """The recipe's route after all."""
+        why = "the official score of whole crops does not confirm the change" if self.changed else self.why
+        kept = replace(self, route=base, changed=False, why=why, after=self.before, held_out=self.before)
+        return replace(kept, next_best=None)
 
 
 def choose(base: Route, tried: Tried, score: Score, complexity: Complexity) -> Chosen:

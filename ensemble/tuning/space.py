@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ensemble import taxonomy
 from ensemble.methods import Stage, Step
@@ -44,14 +44,24 @@ class Narrowed(BaseModel):
     min_size_nm3: list[Annotated[float, Field(ge=0)]] | None = None
     tta: bool = True
 
+    @field_validator("threshold")
+    @classmethod
+    def _in_order(cls, threshold: float | tuple[float, float] | None) -> float | tuple[float, float] | None:
+        if isinstance(threshold, tuple) and not threshold[0] < threshold[1]:
+            raise ValueError(f"{list(threshold)} is no range; write the lower end first")
+        return threshold
+
+    def allows(self, threshold: float) -> bool:
+        """Whether a threshold may be tried."""
+        low, high = self.threshold if isinstance(self.threshold, tuple) else (self.threshold, self.threshold)
+        return self.threshold is None or low <= threshold <= high
+
     def thresholds(self, known: Sequence[float]) -> tuple[float, ...]:
-        """Those of ``known`` that are allowed."""
-        if self.threshold is None:
-            return tuple(known)
-        if isinstance(self.threshold, float):
-            return (self.threshold,)
-        low, high = self.threshold
-        return tuple(t for t in known if low <= t <= high) or (low, high)
+        """Those of ``known`` that are allowed, ascending."""
+        ends = (
+            () if self.threshold is None else self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
+        )
+        return tuple(t for t in known if self.allows(t)) or tuple(ends)
 
 
 @dataclass(frozen=True)
@@ -91,8 +101,9 @@ def _steps(
     steps: Sequence[Step], objects: Objects | None, min_distance_nm: float, min_size_nm3: float
 ) -> tuple[Step, ...]:
     kept = [s for s in steps if s.method.stage is not Stage.LABEL and s.method.name != "drop_small"]
-    first = [s for s in kept if s.method.stage in (Stage.PROBABILITY, Stage.FILL)]
-    last = [s for s in kept if s.method.stage is Stage.FILTER]
+    # what judges connected components comes before they are cut
+    first = [s for s in kept if s.method.stage is not Stage.FILTER or s.method.traits.get("needs_probability")]
+    last = [s for s in kept if s not in first]
     label = step("components") if objects == "components" else step("watershed", min_distance_nm=min_distance_nm)
     small = [step("drop_small", min_size_nm3=min_size_nm3)] if min_size_nm3 else []
     return (*first, label, *small, *last)
@@ -109,15 +120,13 @@ def of_class(
 ) -> Space:
     """The space of a class whose probability ``candidates`` hold; ``augmented`` of them are run with augmentation.
 
-    ``voxel_nm`` is the edge of the target's voxels, from which distances and sizes are taken.
+    ``candidates`` are those that ``told`` allows. ``voxel_nm`` is the edge of the target's voxels, from which
+    distances and sizes are taken.
     """
     if told.fixed:
         return Space(base, (base.source,), (base.threshold,))
-    sources = (
-        (base.source,)
-        if not isinstance(base.source, Named | Mix)
-        else _sources(base.source, candidates, augmented, told)
-    )
+    free = isinstance(base.source, Named | Mix)
+    sources = _sources(base.source, candidates, augmented) if free else (base.source,)
     if not taxonomy.is_instance(name):
         plain = base.of_stage(Stage.FILL, Stage.FILTER)
         return Space(base, sources, _with(base.threshold, told.thresholds(COARSE if plain else CURVE), told))
@@ -135,15 +144,10 @@ def _with(current: float, known: Sequence[float], told: Narrowed) -> tuple[float
     return tuple(known) if told.threshold is not None else tuple(sorted({*known, current, PLAIN_THRESHOLD}))
 
 
-def _sources(
-    base: Expression, candidates: Sequence[str], augmented: frozenset[str], told: Narrowed
-) -> tuple[Expression, ...]:
+def _sources(base: Expression, names: Sequence[str], augmented: frozenset[str]) -> tuple[Expression, ...]:
     """Each source alone, pairs of few in three proportions, all together, and what the recipe says."""
-    names = [n for n in candidates if told.sources is None or n in told.sources]
-    names = [n for n in names if told.tta or n not in augmented]
-    plain = [n for n in names if n not in augmented]
     found: dict[Expression, None] = dict.fromkeys([base, *(Named(n) for n in names)])
-    for group in (plain, [n for n in names if n in augmented]):
+    for group in ([n for n in names if n not in augmented], [n for n in names if n in augmented]):
         if len(group) <= MAX_PAIRED:
             for pair in combinations(group, 2):
                 found.update(dict.fromkeys(_mean(pair, weights) for weights in _PAIR_WEIGHTS))
@@ -163,14 +167,14 @@ def complexity(route: Route, augmented: frozenset[str]) -> tuple[int, int, int, 
     return (len(used), int(watershed), int(bool(used & augmented)), int(route.threshold != PLAIN_THRESHOLD))
 
 
-def with_augmentation(sources: Mapping[str, Source], names: Sequence[str]) -> dict[str, ModelSource]:
-    """For each of these model sources the same with mirror augmentation, or without, under a name of its own."""
-    made = {}
+def twins(sources: Mapping[str, Source], names: Sequence[str]) -> dict[str, tuple[str, ModelSource]]:
+    """For each of these model sources the same with mirror augmentation, or without: name -> (its twin, itself)."""
+    made: dict[str, tuple[str, ModelSource]] = {}
     for name in names:
         spec = sources[name]
         if isinstance(spec, ModelSource):
             other = "mirror" if spec.tta == "none" else "none"
             twin = f"{name}_{'mirrored' if other == 'mirror' else 'plain'}"
             if twin not in sources:
-                made[twin] = ModelSource(spec.uri, other)
+                made[twin] = (name, ModelSource(spec.uri, other))
     return made

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ensemble import describe, yamlfile
-from ensemble.errors import RecipeError
 from ensemble.plan import sources_in
 from ensemble.recipe import ModelSource, OfClasses, Recipe, Route
 from ensemble.tuning.ground import Unit
@@ -24,15 +23,20 @@ class Result:
     could_gain: float | None
 
 
-def recipe_text(recipe: Recipe, results: Sequence[Result], extra: Mapping[str, ModelSource], consistency: str) -> str:
-    """The recipe with what was chosen, a comment above each class that was looked at."""
-    data, _ = yamlfile.load(recipe.path, RecipeError)
-    data = dict(data)
+def recipe_text(
+    recipe: Recipe,
+    raw: Mapping[str, Any],
+    results: Sequence[Result],
+    extra: Mapping[str, ModelSource],
+    consistency: str,
+) -> str:
+    """The recipe, whose file says ``raw``, with what was chosen, and a comment above each class looked at."""
+    data = dict(raw)
     data["name"] = f"{recipe.name.removesuffix('-tuned')}-tuned"
     used = {name for result in results for name in sources_in(result.chosen.route.source)}
     added = {name: _source(spec) for name, spec in extra.items() if name in used}
-    data["sources"] = {**data.get("sources", {}), **added}
-    classes = {name: dict(entry or {}) for name, entry in data.get("classes", {}).items()}
+    data["sources"] = {**(data.get("sources") or {}), **added}
+    classes = {name: dict(entry or {}) for name, entry in (data.get("classes") or {}).items()}
     by_class: dict[str, list[Result]] = {}
     for result in results:
         by_class.setdefault(result.unit.name, []).append(result)
@@ -57,9 +61,10 @@ def comments(result: Result) -> list[str]:
     official = ""
     if result.official_before is not None and result.official_after is not None:
         official = f"official score of the class {result.official_before:.4f} -> {result.official_after:.4f}; "
+    held = "" if chosen.held_out is None else f", held out {chosen.held_out:.4f}"
     said = [
-        f"{result.unit.label}: {official}by folds {chosen.before:.4f} -> {chosen.after:.4f}, held out"
-        f" {chosen.held_out:.4f}; {'changed' if chosen.changed else 'kept'}: {chosen.why}"
+        f"{result.unit.label}: {official}alone by folds {chosen.before:.4f} -> {chosen.after:.4f}{held};"
+        f" {'changed' if chosen.changed else 'kept'}: {chosen.why}"
     ]
     if chosen.next_best is not None:
         route, score = chosen.next_best
@@ -83,10 +88,9 @@ def _entry(recipe: Recipe, name: str, entry: dict[str, Any], found: Sequence[Res
 
 def _keys(route: Route) -> dict[str, Any]:
     said = {"source": describe.as_recipe(route.source), "threshold": route.threshold}
-    if route.weight != 1 and not isinstance(route.source, OfClasses):  # made of others, it has no evidence of its own
-        said["weight"] = route.weight
-    if route.resampling != "linear":
-        said["resampling"] = route.resampling
+    # All of it, so that nothing is taken from the defaults; a class made of others has no evidence of its own.
+    said["weight"] = 0 if isinstance(route.source, OfClasses) else route.weight
+    said["resampling"] = route.resampling
     said["postprocess"] = [describe.step_as_recipe(step) for step in route.steps]
     return said
 
