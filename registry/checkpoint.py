@@ -168,7 +168,7 @@ def _read_pickle(path: Path, *, zipped: bool) -> Any:
             raise CheckpointError(
                 f"{path}: refused: it would take any amount of memory by {name}; save only a state_dict()"
             )
-    unread = [(Unread, name) for name in called if _HARMLESS.fullmatch(name)]
+    unread = [(Unread, name) for name in called if _HARMLESS.fullmatch(name) and name not in _MAPPINGS]
     unread += [(made, name) for name, made in _MAPPINGS.items()]
     try:
         with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(unread):

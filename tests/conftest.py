@@ -30,6 +30,11 @@ def place(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Path
     """A folder with EM, one tool's predictions, a manifest and a recipe; the working directory."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
     monkeypatch.chdir(tmp_path)
+    return furnish(tmp_path)
+
+
+def furnish(tmp_path: Path) -> Path:
+    """Write what ``place`` holds."""
     em = Grid((40, 48, 56), (8, 8, 8), (4, 4, 4))
     write_em(tmp_path / "data", "d", [(noise(em.shape), em)])
     targets = [

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import furnish
 from small_build import BUILD, edit
 from volumes import write_array
 
@@ -31,13 +32,26 @@ OUT = Path("build/small")
 ALONE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Path:
+    """The small build, with truth for one class; made once."""
+    folder = furnish(tmp_path_factory.mktemp("built"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+        patched.chdir(folder)
+        assert main(BUILD) == 0
+    for target in manifest.load(folder / "manifest.csv"):
+        write_array(folder / "truth.zarr" / target.group / "mito", np.ones(target.grid.shape, np.uint8), target.grid)
+    return folder
+
+
 @pytest.fixture
-def built(place: Path) -> Path:
-    """The small build, with truth for one class."""
-    assert main(BUILD) == 0
-    for target in manifest.load(Path("manifest.csv")):
-        write_array(place / "truth.zarr" / target.group / "mito", np.ones(target.grid.shape, np.uint8), target.grid)
-    return place
+def built(once: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it for each test; the working directory."""
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture
