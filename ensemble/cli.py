@@ -432,7 +432,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     built, scores = finished
     terminal.report(built.report)
     terminal.show(report(scores, which="all"))
-    terminal.line(f"submission: {arguments.out / 'submission.zip'}")
+    terminal.line(f"submission: {arguments.out / 'submission.zip'}   report: {arguments.out / 'report.html'}")
     return EXIT_FAULTS_FOUND if built.report.faults else 0
 
 
