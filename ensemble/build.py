@@ -13,7 +13,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ensemble import check as checking
-from ensemble import describe, lock, submission
+from ensemble import describe, lock, predictions, submission
 from ensemble import plan as planning
 from ensemble import report as reporting
 from ensemble.assemble import Crop, assemble, groups
@@ -29,7 +29,7 @@ from ensemble.prepare import Prepared, Request, prepare
 from ensemble.progress import Progress, Quiet
 from ensemble.recipe import Empty
 from ensemble.workspace import read_json, write_json, write_text
-from registry.store import Store
+from registry.store import BUILDS, Store
 
 _ASSEMBLY_CODE = (
     *("assemble", "chunks", "components", "consistency", "deciding", "grid", "merge", "methods", "mixing"),
@@ -128,7 +128,9 @@ class _Build:
                 "routes": {name: describe.route(crop.routes[name]) for name in names},
                 "order": [name for name in crop.routes if name in group],
                 "jobs": [
-                    (job.source, self.predicting.keys[id(job)]) for job in crop.jobs if set(job.classes) & set(names)
+                    (job.source, predictions.shared(self.predicting.keys[id(job)]))
+                    for job in crop.jobs
+                    if set(job.classes) & set(names)
                 ],
                 "stored": {
                     f"{name} {source}": field.identity
@@ -250,7 +252,8 @@ class _Build:
     def _record(self, report: Report) -> str:
         models = {f"model.{name}": f"{m.name} version {m.version}" for name, m in self.prepared.models.items()}
         try:
-            return self.store.log_build(
+            return self.store.log_run(
+                BUILDS,
                 self.recipe.name,
                 params={"recipe": self.recipe.name, "consistency": self.recipe.consistency, **models},
                 metrics={"faults": len(report.faults), "warnings": len(report.warnings), "empty": len(report.empty)},

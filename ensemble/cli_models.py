@@ -2,19 +2,11 @@
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from ensemble.cli_options import command
 from ensemble.errors import EXIT_FAULTS_FOUND, EnsembleError, RegistryError
-
-Run = Callable[[argparse.Namespace], int]
-
-
-def command(commands, name: str, run: Run, text: str) -> argparse.ArgumentParser:
-    """A command with its help, run by ``run``."""
-    parser = commands.add_parser(name, help=text, description=text)
-    parser.set_defaults(run=run)
-    return parser
 
 
 def add(commands) -> None:

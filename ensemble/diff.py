@@ -119,19 +119,20 @@ def _objects(path: Path) -> Mapping[str, Any]:
 
 
 def _scores(a: Path, b: Path) -> dict[str, tuple[float, float]]:
-    """The scores of both, where both builds were scored."""
+    """The scores of both, where both are builds that were scored."""
     try:
-        one, other = ((facts.Build.of(path).scores or {})["label_scores"] for path in (a, b))
-        whole = [facts.Build.of(path).scores for path in (a, b)]
-    except (EnsembleError, KeyError):
+        one, other = (_flat(facts.Build.of(path).scores) for path in (a, b))
+    except EnsembleError:
         return {}
-    keys = ("overall_score", "overall_instance_score", "overall_semantic_score")
-    found = {key: (whole[0][key], whole[1][key]) for key in keys}
-    for name in one:
-        if name in other:
-            key = "combined_score" if "combined_score" in one[name] else "iou"
-            found[name] = (one[name][key], other[name][key])
-    return found
+    return {key: (one[key], other[key]) for key in one if key in other}
+
+
+def _flat(scores: Mapping[str, Any] | None) -> dict[str, float]:
+    if scores is None:
+        return {}
+    overall = {key: scores[key] for key in ("overall_score", "overall_instance_score", "overall_semantic_score")}
+    classes = scores["label_scores"].items()
+    return overall | {name: said.get("combined_score", said.get("iou")) for name, said in classes}
 
 
 def _compare(a: Submission, b: Submission, place: str, objects: Sequence[Mapping[str, Any]]) -> Change:

@@ -29,9 +29,6 @@ from ensemble.volume import open_em
 from ensemble.workspace import write_text
 from registry.store import Store
 
-Masked = tuple[np.ndarray, np.ndarray | None]
-"""A truth and the mask of what counts of it."""
-
 PAGE, FACTS, SCORES = "report.html", "report.json", "scores.json"
 
 
@@ -61,10 +58,11 @@ def report(
         if scores is not None:
             said["worst"] = _worst(scores)
         shown = _pictures(build, said, submission, crops, fields, progress)
-        judged = [] if truth is None else list(_judged(build, submission, truth))
+        true = {} if truth is None else _objects_of(build, submission, truth)
+        judged = list(_worth_a_look(build, submission, truth, true))
     curves = {} if truth is None else _curves(crops, fields, truth)
     drawn = {
-        name: charts.sizes(one["sizes_log2_nm3"], _truth_sizes(build, name, truth))
+        name: charts.sizes(one["sizes_log2_nm3"], _sizes(build, true.get(name, [])))
         for name, one in said["classes"].items()
         if one["sizes_log2_nm3"]
     }
@@ -188,20 +186,43 @@ def _worst(scores: Scores) -> dict[str, str]:
     return {name: f"{crop} {value:.4f}" for name, (value, crop) in found.items()}
 
 
-def _judged(build: facts.Build, submission: Submission, truth: Path) -> Iterator[dict[str, Any]]:
+Found = dict[str, list[tuple[str, judging.Judged]]]
+"""By instance class the truth's objects, each with its crop."""
+
+
+def _objects_of(build: facts.Build, submission: Submission, truth: Path) -> Found:
+    """Every true object of the instance classes, and how well it is found."""
+    by_class: Found = {}
+    for crop, said in build.plan["crops"].items():
+        for name in filter(taxonomy.is_instance, said["classes"]):
+            known = whole_truth(truth, Target(crop, said["dataset"], _grid(build, crop), (name,)), name)
+            if known is None:
+                continue
+            true, mask = known
+            found = submission.read(f"crop{crop}", name, tuple(slice(0, n) for n in true.shape))
+            if mask is not None:
+                found = np.where(mask, found, np.zeros((), found.dtype))
+            parts, _ = split_objects(found)  # as the server sees them
+            by_class.setdefault(name, []).extend((crop, one) for one in judging.objects(true, parts))
+    return by_class
+
+
+def _worth_a_look(build: facts.Build, submission: Submission, truth: Path, found: Found) -> Iterator[dict[str, Any]]:
     """The worst and the best of the truth's objects by class, with pictures of both sides."""
-    by_class: dict[str, list[tuple[str, judging.Judged]]] = {}
-    for crop, name, (true, mask) in _instances(build, truth):
-        found = submission.read(f"crop{crop}", name, tuple(slice(0, n) for n in true.shape))
-        if mask is not None:
-            found = np.where(mask, found, np.zeros((), found.dtype))
-        parts, _ = split_objects(found)  # as the server sees them
-        by_class.setdefault(name, []).extend((crop, one) for one in judging.objects(true, parts))
-    for name, held in by_class.items():
+    for name, held in found.items():
         crops = {id(one): crop for crop, one in held}
         ranked = sorted((one for _, one in held), key=lambda one: (one.iou, -one.voxels))
         for kind, one in judging.chosen(ranked):
             yield _pictured(build, submission, truth, crops[id(one)], name, kind, one)
+
+
+def _sizes(build: facts.Build, held: list[tuple[str, judging.Judged]]) -> dict[str, int]:
+    """Objects by the power of two of their nm3."""
+    total: dict[str, int] = {}
+    for crop in dict.fromkeys(crop for crop, _ in held):
+        voxels = np.array([one.voxels for where, one in held if where == crop])
+        facts.add_sizes(total, histogram(voxels), _grid(build, crop).voxel_size_nm)
+    return total
 
 
 def _pictured(
@@ -230,16 +251,6 @@ def _pictured(
     return said if em is None else {**said, "em": pictures.grey(em[0])}
 
 
-def _instances(build: facts.Build, truth: Path) -> Iterator[tuple[str, str, Masked]]:
-    """Crop, class, truth and its mask of every instance array that has truth."""
-    for crop, said in build.plan["crops"].items():
-        for name in said["classes"]:
-            if taxonomy.is_instance(name):
-                found = whole_truth(truth, Target(crop, said["dataset"], _grid(build, crop), (name,)), name)
-                if found is not None:
-                    yield crop, name, found
-
-
 def _curves(
     crops: Mapping[str, CropPlan], fields: Mapping[str, Mapping[tuple[str, str], Any]], truth: Path
 ) -> dict[str, str]:
@@ -258,18 +269,3 @@ def _curves(
         scores = [tp / max(1, tp + fp + fn) for tp, fp, fn in found.tolist()]
         drawn[name] = charts.along_threshold(judging.THRESHOLDS, scores, sorted(current[name]))
     return drawn
-
-
-def _truth_sizes(build: facts.Build, name: str, truth: Path | None) -> dict[str, int] | None:
-    """Sizes of the truth's objects in the crops that have them; None without truth."""
-    if truth is None or not taxonomy.is_instance(name):
-        return None
-    total: dict[str, int] = {}
-    for crop, said in build.plan["crops"].items():
-        if name in said["classes"]:
-            target = Target(crop, said["dataset"], _grid(build, crop), (name,))
-            found = whole_truth(truth, target, name)
-            if found is not None:
-                ids, sizes = np.unique(found[0], return_counts=True)
-                facts.add_sizes(total, histogram(sizes[ids != 0]), target.grid.voxel_size_nm)
-    return total or None

@@ -10,39 +10,35 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from glob import escape
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
 from ensemble import describe, lock, manifest, taxonomy, yamlfile
-from ensemble import plan as planning
 from ensemble import recipe as recipes
 from ensemble.build import build
-from ensemble.errors import EnsembleError, RecipeError, VolumeError, suggestion
+from ensemble.errors import EnsembleError, RecipeError
 from ensemble.manifest import Target
 from ensemble.predict import Predicting
 from ensemble.predictions import code_digest, digest
 from ensemble.prepare import Prepared, Request, prepare
 from ensemble.progress import Progress, Quiet
-from ensemble.recipe import Empty, LabelSource, Mix, ModelSource, Named, PredictionSource, Recipe, Route
+from ensemble.recipe import Empty
 from ensemble.score import score
 from ensemble.scored_arrays import open_truth
 from ensemble.scoring import pooling
 from ensemble.scoring.pooling import Tally
 from ensemble.scoring.scores import Scores, Status
-from ensemble.sources import open_probabilities
 from ensemble.tuning import curves, space, written
+from ensemble.tuning.candidates import Candidates
 from ensemble.tuning.ground import FOLDS, Ground, Unit, score_of
-from ensemble.tuning.search import Effort, tune_alone, tune_joint
+from ensemble.tuning.search import Coupled, Effort, tune_alone, tune_joint
 from ensemble.tuning.select import MARGIN, Chosen
-from ensemble.tuning.space import Narrowed, Space
+from ensemble.tuning.space import Space
 from ensemble.tuning.written import Result
 from ensemble.workspace import write_text
-from registry.store import Store
+from registry.store import TUNINGS, Store
 
 _EVALUATION_CODE = (
     *("assemble", "components", "consistency", "deciding", "mixing", "postprocess", "resample", "split", "words"),
@@ -98,17 +94,20 @@ class _Tuning:
         self.task, self.store, self.progress = task, store, progress
         self.recipe = recipes.load(task.request.recipe)
         self.raw, _ = yamlfile.load(self.recipe.path, RecipeError)
-        self.told = _narrowed(self.recipe)
         self.out = task.request.out
         self.targets = manifest.select(manifest.load(task.request.manifest), task.request.crops, task.request.classes)
+        self.candidates = Candidates(
+            self.recipe, self.targets, task.truth, store, registered=task.registered, augment=task.augment
+        )
         self.effort = Effort(task.trials)
 
     def run(self) -> Tuned:
         self._check_places()
         request = self.task.request
         base = prepare(request, self.store)
-        self.extra = self._more_sources()
-        survey = prepare(replace(request, recipe=self._survey()), self.store)
+        survey_recipe = self.out / "work" / "survey.yaml"
+        write_text(survey_recipe, self.candidates.survey(self.raw, request.data_root))
+        survey = prepare(replace(request, recipe=survey_recipe), self.store)
         leaks = self._leaks(survey)
         request.budget.check(survey.plan)
         with request.work.alone(), threadpool_limits(1, "blas"):
@@ -141,97 +140,6 @@ class _Tuning:
         known = any(open_truth(self.task.truth, t, name) is not None for t in self.targets for name in t.classes)
         if not known:
             raise EnsembleError(f"{self.task.truth}: holds truth for no array of the manifest; correct --truth")
-
-    # -- sources
-
-    def _more_sources(self) -> dict[str, ModelSource]:
-        """Registered models the recipe does not name, and each model source with and without augmentation."""
-        found: dict[str, ModelSource] = {}
-        scored = {name for target in self.targets for name in target.classes}
-        specs = [s for s in self.recipe.sources.values() if isinstance(s, ModelSource)]
-        named = {re.split("[@/]", spec.uri.removeprefix("models:/"))[0] for spec in specs}
-        aliases: dict[str, str] = {}
-        for version in self.store.versions() if self.task.registered else ():
-            if version.name in named or not version.aliases or not scored & set(version.card.classes):
-                continue
-            if "champion" in version.aliases or version.name not in aliases:
-                aliases[version.name] = "champion" if "champion" in version.aliases else version.aliases[0]
-        for model, alias in aliases.items():
-            name = "m_" + re.sub(r"\W", "_", model)
-            while name in self.recipe.sources or name in found:
-                name += "_"
-            found[name] = ModelSource(f"models:/{model}@{alias}")
-        self.twin_of: dict[str, str] = {}
-        if self.task.augment:
-            sources = {**self.recipe.sources, **found}
-            wanted = [n for n in sources if any(self._may(n, c) and self._told(c).tta for c in scored)]
-            for twin, (name, spec) in space.twins(sources, wanted).items():
-                self.twin_of[twin] = name
-                found[twin] = spec
-        return found
-
-    def _told(self, name: str) -> Narrowed:
-        return self.told.get(name, Narrowed())
-
-    def _may(self, source: str, name: str) -> bool:
-        """Whether what the recipe says of a class leaves a source to be tried."""
-        told, plain = self._told(name), self.twin_of.get(source, source) if hasattr(self, "twin_of") else source
-        spec = self._sources.get(source) if hasattr(self, "extra") else None
-        augmented = isinstance(spec, ModelSource) and spec.tta != "none"
-        return not told.fixed and (told.sources is None or plain in told.sources) and (told.tta or not augmented)
-
-    @property
-    def _sources(self) -> dict[str, Any]:
-        return {**self.recipe.sources, **self.extra}
-
-    @property
-    def _augmented(self) -> frozenset[str]:
-        return frozenset(n for n, s in self._sources.items() if isinstance(s, ModelSource) and s.tta != "none")
-
-    def _candidates(self, name: str, target: Target) -> list[str]:
-        """The sources that hold a class in a crop and may be tried for it, in the recipe's order."""
-        if not isinstance(self.recipe.route(name, target).source, Named | Mix):
-            return []
-        if open_truth(self.task.truth, target, name) is None:
-            return []
-        found = []
-        for source, spec in self._sources.items():
-            if not self._may(source, name):
-                continue
-            if isinstance(spec, ModelSource):
-                if name in self._cards[source].classes:
-                    found.append(source)
-            elif isinstance(spec, PredictionSource):
-                try:
-                    open_probabilities(spec, self.task.request.data_root, target, name)
-                except VolumeError:
-                    continue
-                found.append(source)
-        return found
-
-    @cached_property
-    def _cards(self) -> dict[str, Any]:
-        specs = {n: s for n, s in self._sources.items() if isinstance(s, ModelSource)}
-        return {name: self.store.resolve(spec.uri).card for name, spec in specs.items()}
-
-    def _survey(self) -> Path:
-        """A recipe that needs every source that may be tried, so that the builder's own machinery predicts them."""
-        extra = {n: {"model": s.uri, **({} if s.tta == "none" else {"tta": s.tta})} for n, s in self.extra.items()}
-        classes: dict[str, Any] = {}
-        for name in dict.fromkeys(name for target in self.targets for name in target.classes):
-            when = []
-            for target in self.targets:
-                if name in target.classes:
-                    used = planning.sources_in(self.recipe.route(name, target).source)
-                    names = dict.fromkeys([*used, *self._candidates(name, target)])
-                    held = [n for n in names if not isinstance(self._sources[n], LabelSource)]
-                    said = {"crop": escape(target.crop), "dataset": escape(target.dataset)}
-                    when.append({**said, "source": {"mean": held} if held else "empty"})
-            classes[name] = {"source": "empty", "when": when}
-        survey = {"name": "survey", "sources": {**(self.raw.get("sources") or {}), **extra}, "classes": classes}
-        path = self.out / "work" / "survey.yaml"
-        write_text(path, yamlfile.dump(survey))
-        return path
 
     def _leaks(self, survey: Prepared) -> dict[str, list[str]]:
         """The tuning crops that models were trained on. Raises EnsembleError unless that is forced."""
@@ -310,10 +218,11 @@ class _Tuning:
 
     def _space(self, name: str, targets: Sequence[Target]) -> Space:
         route = self.recipe.route(name, targets[0])
-        common = [set(self._candidates(name, target)) for target in targets]
-        candidates = [n for n in self._sources if all(n in held for held in common)]
+        root, known = self.task.request.data_root, self.candidates
+        common = [set(known.of(name, target, root)) for target in targets]
+        held = [source for source in known.sources if all(source in one for one in common)]
         voxel_nm = min(min(target.grid.voxel_size_nm) for target in targets)
-        return space.of_class(name, route, candidates, self._augmented, voxel_nm, self._told(name))
+        return space.of_class(name, route, held, known.augmented, voxel_nm, known.told(name))
 
     # -- choosing
 
@@ -322,7 +231,7 @@ class _Tuning:
         chosen = {}
         for index, (unit, one) in enumerate(units.items()):
             told = lambda what, at=index: self.progress.at(at + 0.5, what)  # noqa: E731
-            chosen[unit] = tune_alone(unit, one, ground, self._augmented, self.effort, told)
+            chosen[unit] = tune_alone(unit, one, ground, self.candidates.augmented, self.effort, told)
             self.progress.at(index + 1)
         return chosen
 
@@ -331,12 +240,12 @@ class _Tuning:
         if self.recipe.consistency != "joint":
             return self.recipe.consistency
         self.progress.stage("tune together", 1)
-        free = [unit for unit in units if not self._told(unit.name).fixed and not chosen[unit].kept_as_it_is]
         bases = {unit: one.base for unit, one in units.items()}
         routes = {unit: one.route for unit, one in chosen.items()}
-        allows = {unit: self._told(unit.name).allows for unit in units}
-        told = lambda what: self.progress.at(0.5, what)  # noqa: E731
-        taken = tune_joint(tuple(units), routes, bases, free, allows, ground, _overall, self.effort, told)
+        free = [unit for unit in units if not chosen[unit].kept_as_it_is]
+        allows = {unit: self.candidates.told(unit.name).allows for unit in units}
+        coupled = Coupled(bases, free, allows, ground, _overall)
+        taken = tune_joint(coupled, routes, self.effort, lambda what: self.progress.at(0.5, what))
         for unit, route in taken.items():
             if route != routes[unit]:
                 changed = route != bases[unit]
@@ -344,17 +253,10 @@ class _Tuning:
                 after = score_of(unit.name, ground.alone(unit, route))
                 one = replace(chosen[unit], route=route, changed=changed, why=why, after=after)
                 chosen[unit] = replace(one, held_out=None, next_best=None)
-        joint, alone = (self._worth(units, taken, ground, together=t) for t in (True, False))
+        joint, alone = (_least(coupled.worth(taken, together=together)) for together in (True, False))
         if self.recipe.tune.get("consistency") == "fixed" or alone < joint + MARGIN:
             return "joint"
         return "none"
-
-    def _worth(
-        self, units: Mapping[Unit, Space], routes: Mapping[Unit, Route], ground: Ground, *, together: bool
-    ) -> float:
-        by_crop = {(crop, unit.name): routes[unit] for unit in units for crop in unit.crops}
-        found = ground.joint(by_crop, together=together)
-        return min(_overall({name: [tallies[k]] for name, tallies in found.items()}) for k in range(FOLDS))
 
     # -- the result
 
@@ -396,7 +298,7 @@ class _Tuning:
         return score(request.zip, self.task.truth, self.targets, progress=self.progress)
 
     def _write(self, to: Path, results: Sequence[Result], consistency: str) -> None:
-        write_text(to, written.recipe_text(self.recipe, self.raw, results, self.extra, consistency))
+        write_text(to, written.recipe_text(self.recipe, self.raw, results, self.candidates.extra, consistency))
 
     def _result(self, unit: Unit, chosen: Chosen, before: Scores, after: Scores | None) -> Result:
         gain = None
@@ -429,19 +331,20 @@ class _Tuning:
         beside = [self.task.to, self.task.to.with_suffix(".json"), *({pictures[0].parent} if pictures else ())]
         tags = {"trained_on": ", ".join(leaks)} if leaks else {}
         metrics = {"overall_before": overall_of(before), "overall_after": overall_of(after)}
-        children = [
-            {
-                "name": result.unit.label,
-                "params": {"route": describe.in_words(result.chosen.route)[:500], "why": result.chosen.why},
-                "metrics": {
-                    "folds_before": result.chosen.before,
-                    "folds_after": result.chosen.after,
-                    **({} if result.chosen.held_out is None else {"held_out": result.chosen.held_out}),
-                },
-            }
-            for result in results
-        ]
-        return self.store.log_tuning(self.recipe.name, metrics=metrics, tags=tags, artifacts=beside, children=children)
+        name = self.recipe.name
+        parent = self.store.log_run(TUNINGS, name, params={}, metrics=metrics, tags=tags, artifacts=beside)
+        for result in results:
+            chosen = result.chosen
+            told = {"folds_before": chosen.before, "folds_after": chosen.after, "held_out": chosen.held_out}
+            self.store.log_run(
+                TUNINGS,
+                result.unit.label,
+                params={"route": describe.in_words(chosen.route)[:500], "why": chosen.why},
+                metrics={key: value for key, value in told.items() if value is not None},
+                tags={},
+                parent=parent,
+            )
+        return parent
 
 
 def _left_out(name: str, scores: Scores) -> bool:
@@ -470,27 +373,9 @@ def _overall_of(by_class: Mapping[str, float], instances: frozenset[str]) -> flo
     return sum(by_class.values()) / len(by_class) if by_class else 0.0
 
 
-def _narrowed(recipe: Recipe) -> dict[str, Narrowed]:
-    """What the recipe's ``tune`` says, by class."""
-    found = {}
-    _, lines = yamlfile.load(recipe.path, RecipeError)
-    for name, said in recipe.tune.items():
-        if name == "consistency":
-            if said != "fixed":
-                place = yamlfile.place(recipe.path, lines, ("tune", name))
-                raise RecipeError(f"{place}: can only be 'fixed'; leave it out to have it chosen")
-            continue
-        try:
-            found[name] = Narrowed.model_validate({"fixed": True} if said == "fixed" else said)
-        except ValidationError as invalid:
-            raise RecipeError(
-                yamlfile.explain(invalid, recipe.path, lines, model=Narrowed, at=("tune", name))
-            ) from invalid
-        for index, source in enumerate(found[name].sources or ()):
-            if source not in recipe.sources:
-                place = yamlfile.place(recipe.path, lines, ("tune", name, "sources", index))
-                raise RecipeError(f"{place}: unknown source {source!r}{suggestion(source, recipe.sources)}")
-    return found
+def _least(found: Mapping[str, Sequence[Tally]]) -> float:
+    """Overall, in the fold where it is least."""
+    return min(_overall({name: [tallies[k]] for name, tallies in found.items()}) for k in range(FOLDS))
 
 
 def _overall(tallies: Mapping[str, Sequence[Tally]]) -> float:

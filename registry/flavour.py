@@ -16,8 +16,7 @@ from ensemble.errors import EnsembleError
 from registry import card as cards
 from registry import networks, weights
 from registry.card import Card
-
-WEIGHTS, CARD = "model.safetensors", "card.yaml"
+from registry.files import CARD, WEIGHTS
 
 
 def write(folder: Path) -> None:

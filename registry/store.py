@@ -3,7 +3,6 @@
 MLflow and torch take seconds to import, so they are imported where they are first needed.
 """
 
-import math
 import os
 import re
 import tempfile
@@ -21,20 +20,19 @@ from ensemble.errors import CardError, CheckpointError, RegistryError, suggestio
 from registry import card as cards
 from registry.card import Card
 from registry.connection import Connection, pages, persistently, unless_there
+from registry.files import CARD, GOLDEN, WEIGHTS
 
 if TYPE_CHECKING:
     from registry.networks import Golden
 
 MODELS, BUILDS, TUNINGS = "ensemble models", "ensemble builds", "ensemble tunings"
 FOLDER = "model"
-WEIGHTS, CARD, GOLDEN = "model.safetensors", "card.yaml", "golden.npz"
 REGISTER = "ensemble register CHECKPOINT --card CARD.yaml"
 _WEIGHTS_BYTES, _PATCH_BYTES = "weights_bytes", "patch_bytes"
 _TAGS = ("sha256", "architecture", _WEIGHTS_BYTES, _PATCH_BYTES)
 _RETIRED, _MOVED = "retired", "moved."
 TAG_CHARACTERS = 5000
 READY_WITHIN_S = 60
-MAX_GOLDEN_BYTES = 2 << 30
 PARAMETERS_PER_CALL = 100
 METRICS_PER_CALL = 1000
 
@@ -85,7 +83,9 @@ class Store:
         """
         check_alias(alias)
         with tempfile.TemporaryDirectory(prefix="ensemble-register-") as folder:
-            card = _pack(Path(folder), Path(checkpoint), card, card_path)
+            from registry import package
+
+            card = package.pack(Path(folder), Path(checkpoint), card, card_path)
             with self._mlflow.answering(), self._mlflow.locked():
                 found = self._same(card)
                 if found is None:
@@ -172,7 +172,9 @@ class Store:
 
     def golden(self, version: ModelVersion) -> "Golden":
         """The patch and the answer that were stored when the version was registered."""
-        return read_golden(self.file(version, GOLDEN))
+        from registry import package
+
+        return package.read_golden(self.file(version, GOLDEN))
 
     def set_alias(self, name: str, alias: str, version: int, reason: str) -> None:
         """Let ``models:/NAME@ALIAS`` mean ``version`` from now on, and keep the reason (see ``moves``)."""
@@ -201,40 +203,7 @@ class Store:
             tag = reason[:TAG_CHARACTERS]
             self._mlflow.client.set_model_version_tag(version.name, str(version.version), _RETIRED, tag)
 
-    def log_build(
-        self,
-        name: str,
-        *,
-        params: dict[str, str],
-        metrics: dict[str, float],
-        tags: dict[str, str],
-        artifacts: Sequence[Path],
-    ) -> str:
-        """The id of a finished MLflow run that records a build; ``artifacts`` are files or folders."""
-        return self._log(BUILDS, name, params=params, metrics=metrics, tags=tags, artifacts=artifacts)
-
-    def log_tuning(
-        self,
-        name: str,
-        *,
-        metrics: dict[str, float],
-        tags: dict[str, str],
-        artifacts: Sequence[Path],
-        children: Sequence[Mapping[str, Any]],
-    ) -> str:
-        """The id of a finished run that records a tuning, with a run below it for each of ``children``.
-
-        A child is its "name", "params" and "metrics".
-        """
-        parent = self._log(TUNINGS, name, params={}, metrics=metrics, tags=tags, artifacts=artifacts)
-        for child in children:
-            below = {"mlflow.parentRunId": parent}
-            self._log(
-                TUNINGS, child["name"], params=child["params"], metrics=child["metrics"], tags=below, artifacts=()
-            )
-        return parent
-
-    def _log(
+    def log_run(
         self,
         experiment: str,
         name: str,
@@ -242,8 +211,11 @@ class Store:
         params: Mapping[str, str],
         metrics: Mapping[str, float],
         tags: dict[str, str],
-        artifacts: Sequence[Path],
+        artifacts: Sequence[Path] = (),
+        parent: str | None = None,
     ) -> str:
+        """The id of a finished MLflow run, below the run ``parent`` if one is given; ``artifacts``: files, folders."""
+        tags = tags if parent is None else {**tags, "mlflow.parentRunId": parent}
         for path in artifacts:
             if not Path(path).exists():
                 raise RegistryError(f"{path}: not there, so it cannot be recorded")
@@ -405,61 +377,6 @@ class Store:
 
     def _versions_of(self, run: Any) -> list[Any]:
         return list(pages(self._mlflow.client.search_model_versions, f"run_id = '{run.info.run_id}'"))
-
-
-def _pack(folder: Path, checkpoint: Path, card: Card, card_path: Path | None) -> Card:
-    """Write a version's files into ``folder``; returns the card with the sha256 of the weights."""
-    import numpy as np
-
-    from registry import checkpoint as checkpoints
-    from registry import flavour, networks, weights
-
-    where = cards.place(card, card_path)
-    # What the file holds is compared with a network that takes no memory before one that does is made.
-    blank = networks.blank_for_card(card, card_path)
-    state = weights.fit(checkpoints.read(checkpoint), blank)
-    network = networks.for_card(card, card_path)
-    network.load_state_dict(state)
-    golden = networks.golden(network, card, where)
-    weights.save(state, folder / WEIGHTS)
-    digest = weights.sha256(folder / WEIGHTS)
-    if card.sha256 not in (None, digest):
-        what = f"the checkpoint holds other weights ({digest}); leave the key out"
-        raise CardError(f"{where('sha256')}: {what}")
-    card = card.model_copy(update={"sha256": digest})
-    (folder / CARD).write_text(cards.dump(card), encoding="utf-8")
-    np.savez_compressed(folder / GOLDEN, input=golden.grey, output=golden.probabilities)
-    flavour.write(folder)
-    return card
-
-
-def read_golden(path: Path) -> "Golden":
-    """The golden patch and answer in a file. Raises CheckpointError for one that is damaged or asks for too much."""
-    import tokenize
-    import zipfile
-    import zlib
-
-    import numpy as np
-
-    from registry.networks import Golden
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in ("input.npy", "output.npy"):
-                with archive.open(name) as member:
-                    version = np.lib.format.read_magic(member)
-                    header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-                    shape, _, dtype = header(member)
-                    whole = member.tell() + math.prod(shape) * dtype.itemsize
-                if whole != archive.getinfo(name).file_size or whole > MAX_GOLDEN_BYTES:
-                    raise ValueError(f"{name} says that it holds {whole:,} bytes")
-        with np.load(path, allow_pickle=False) as held:
-            return Golden(held["input"], held["output"])
-    except (
-        *(OSError, ValueError, LookupError, AttributeError, EOFError, RuntimeError, MemoryError, SyntaxError),
-        *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
-    ) as error:
-        raise CheckpointError(f"{path}: its golden answer is damaged; register the model again") from error
 
 
 def _told(reason: str) -> str:

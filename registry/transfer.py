@@ -11,12 +11,15 @@ import torch
 from ensemble.errors import CheckpointError, RegistryError
 from registry import card as cards
 from registry import networks
-from registry.store import CARD, GOLDEN, WEIGHTS, ModelVersion, Store, read_golden
+from registry.checkpoint import listed
+from registry.files import CARD, GOLDEN, WEIGHTS
+from registry.package import MAX_GOLDEN_BYTES, read_golden
+from registry.store import ModelVersion, Store
 from registry.verify import LIMIT
 from registry.weights import load_network
 
 MEMBERS = (CARD, WEIGHTS, GOLDEN)
-MAX_BYTES = {CARD: 1 << 20, GOLDEN: 1 << 30, WEIGHTS: 4 * networks.MAX_PARAMETERS + (16 << 20)}
+MAX_BYTES = {CARD: 1 << 20, GOLDEN: MAX_GOLDEN_BYTES, WEIGHTS: 4 * networks.MAX_PARAMETERS + (16 << 20)}
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -75,7 +78,9 @@ def _unpack(file: Path, folder: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             members = {info.filename: info for info in archive.infolist()}
             if sorted(members) != sorted(MEMBERS) or len(archive.infolist()) != len(MEMBERS):
-                raise RegistryError(f"{file}: holds {_listed(members)}; expected what ensemble models export writes")
+                raise RegistryError(
+                    f"{file}: holds {listed(members) or 'nothing'}; expected what ensemble models export writes"
+                )
             for name, info in members.items():
                 if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_BYTES[name]:
                     raise RegistryError(f"{file}: {name} is compressed or too long; export the model again")
@@ -88,7 +93,3 @@ def _unpack(file: Path, folder: Path) -> None:
         raise RegistryError(f"{file}: cannot read it: {error.strerror or error}") from error
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
         raise CheckpointError(f"{file}: damaged or no exported model: {error}; copy it again") from error
-
-
-def _listed(names) -> str:
-    return ", ".join(repr(name)[1:-1] for name in list(names)[:5]) or "nothing"

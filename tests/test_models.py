@@ -12,7 +12,8 @@ from networks_small import card, refusal, unet
 from ensemble.cli import main
 from ensemble.errors import CheckpointError, RegistryError
 from registry import networks, transfer
-from registry.store import GOLDEN, WEIGHTS, Store
+from registry.files import GOLDEN, WEIGHTS
+from registry.store import Store
 from registry.verify import verify
 from registry.weights import load_network
 

@@ -17,7 +17,7 @@ import torch
 from ensemble.errors import CardError, CheckpointError, RegistryError
 from registry import networks, weights
 from registry.card import Card
-from registry.store import Store
+from registry.store import BUILDS, Store
 
 torch.set_num_threads(2)
 ARGUMENTS = {"channels": [4, 8], "strides": [2]}
@@ -56,7 +56,7 @@ def made(tmp_path_factory) -> str:
     """An empty sqlite store, its tables in place: making them takes MLflow a second each time."""
     path = tmp_path_factory.mktemp("made") / "mlflow.db"
     store = Store(f"sqlite:///{path}")
-    store.log_build("first", params={}, metrics={}, tags={}, artifacts=())
+    store.log_run("first", "first", params={}, metrics={}, tags={})
     return str(path)
 
 
@@ -274,7 +274,7 @@ def test_a_damaged_copy_of_a_servers_file_is_fetched_anew(server, tmp_path):
 REGISTER = """
 import sys
 from registry.card import Card
-from registry.store import Store
+from registry.store import BUILDS, Store
 card = Card(name="mito", architecture="UNet", arguments={"channels": [4, 8], "strides": [2]},
             classes=("mito", None), voxel_size_nm=4, patch_voxels=16, activation="sigmoid")
 Store().register(sys.argv[1], card, alias="champion")
@@ -333,7 +333,8 @@ def test_a_build_is_a_finished_run_with_all_it_was_given(any_store, tmp_path):
     (tmp_path / "checks").mkdir()
     (tmp_path / "checks" / "check.json").write_text("{}")
     params = {f"p{i}": str(i) for i in range(130)}
-    run_id = any_store.log_build(
+    run_id = any_store.log_run(
+        BUILDS,
         "final",
         params=params,
         metrics={"iou/mito": 0.75},
@@ -354,7 +355,7 @@ def test_a_build_is_a_finished_run_with_all_it_was_given(any_store, tmp_path):
 
 
 def test_a_build_without_its_files_is_not_recorded(store, tmp_path):
-    message = refusal(store.log_build, "b", params={}, metrics={}, tags={}, artifacts=[tmp_path / "absent"])
+    message = refusal(store.log_run, BUILDS, "b", params={}, metrics={}, tags={}, artifacts=[tmp_path / "absent"])
     assert message.startswith(f"{tmp_path / 'absent'}: not there")
 
 

@@ -134,7 +134,7 @@ def test_building_the_tuned_recipe_gives_exactly_what_was_promised(place):
 
 def test_what_was_evaluated_is_not_evaluated_again(place, monkeypatch):
     first = tuned()
-    kept = Path("build/mine-tune/work/evaluated")
+    kept = Path("build", "mine-tune", "work", "evaluated")
     lines = kept.read_text().splitlines()
     kept.write_text("\n".join(lines[: len(lines) // 2]) + '\n["torn')  # killed half-way, in the middle of a line
     monkeypatch.setattr(ground.Ground, "_alone", _counted(ground.Ground._alone))

@@ -8,10 +8,10 @@ from typing import Any
 _INK = "#888888"
 
 
-def sizes(counts: Mapping[str, int], truth: Mapping[str, int] | None) -> str:
+def sizes(counts: Mapping[str, int], truth: Mapping[str, int]) -> str:
     """Objects by the power of two of their size in nm3, those of the truth beside them; an SVG as a data URL."""
     figure, axes = _axes("nm³", "objects")
-    powers = sorted({*map(int, counts), *map(int, truth or {})})
+    powers = sorted({*map(int, counts), *map(int, truth)})
     width = 0.4 if truth else 0.8
     axes.bar(powers, [counts.get(str(p), 0) for p in powers], width, align="edge", color="#0072B2", label="submission")
     if truth:

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ensemble import describe, taxonomy
 from ensemble.recipe import Expression, Mix, Route
 from ensemble.scoring.pooling import Tally
 from ensemble.tuning.ground import FOLDS, Ground, Tallies, Unit, score_of
-from ensemble.tuning.select import Chosen, Tried, choose
+from ensemble.tuning.select import MARGIN, Chosen, Tried, choose
 from ensemble.tuning.space import PLAIN_THRESHOLD, Space, complexity
 
 SEED = 0
@@ -16,6 +17,7 @@ MIN_VOXELS, MIN_OBJECTS = 100, 2
 WEIGHTS = (0.5, 1.0, 2.0, "hard")
 SIMPLIFIED = 3
 """The best routes of a search are tried in simpler forms too."""
+ROUNDS = 3
 NUDGES = (-0.1, -0.05, 0.05, 0.1)
 
 Told = Callable[[str], None]
@@ -56,8 +58,6 @@ def _is_single(space: Space) -> bool:
 
 def _too_little(name: str, tallies: Tallies) -> str:
     """Why the truth does not suffice to choose by; "" where it does."""
-    from ensemble import taxonomy
-
     least = min(one.tp + one.fn for one in tallies)
     needed, what = (MIN_OBJECTS, "objects") if taxonomy.is_instance(name) else (MIN_VOXELS, "voxels")
     return f"too little truth: {least} {what} in a fold, {needed} are needed" if least < needed else ""
@@ -65,8 +65,6 @@ def _too_little(name: str, tallies: Tallies) -> str:
 
 def _by_curve(unit: Unit, space: Space, ground: Ground, told: Told) -> tuple[Tried, dict[str, list[float]]]:
     """Every source at every threshold; and the scores along the thresholds by source."""
-    from ensemble import describe
-
     found: dict[Route, Tallies] = {}
     curves = {}
     for index, source in enumerate(space.sources):
@@ -74,9 +72,7 @@ def _by_curve(unit: Unit, space: Space, ground: Ground, told: Told) -> tuple[Tri
         for at, threshold in enumerate(space.thresholds):
             found[space.route(source, threshold)] = [Tally(*map(int, counts[fold, at])) for fold in range(FOLDS)]
         routes = [space.route(source, threshold) for threshold in space.thresholds]
-        curves[describe.in_words(space.route(source, space.thresholds[0])).partition(", threshold")[0]] = [
-            score_of(unit.name, found[route]) for route in routes
-        ]
+        curves[describe.source_in_words(source)] = [score_of(unit.name, found[route]) for route in routes]
         told(f"{unit.label}: source {index + 1} of {len(space.sources)}, best {max(map(max, curves.values())):.4f}")
     if space.base not in found:
         found[space.base] = ground.alone(unit, space.base)
@@ -103,10 +99,10 @@ def _by_trials(unit: Unit, space: Space, ground: Ground, effort: Effort, told: T
 
 def _plain(space: Space) -> Iterator[Route]:
     """Every source alone at one half, so that every kind of route is tried at all."""
+    threshold = PLAIN_THRESHOLD if PLAIN_THRESHOLD in space.thresholds else space.thresholds[0]
+    objects = next(iter(space.objects), None)
     for source in space.sources:
-        yield space.route(source, PLAIN_THRESHOLD if PLAIN_THRESHOLD in space.thresholds else space.thresholds[0],
-                          space.objects[0] if space.objects else None,
-                          space.min_distances_nm[0] if space.min_distances_nm else 0.0)  # fmt: skip
+        yield space.route(source, threshold, objects, next(iter(space.min_distances_nm), 0.0))
 
 
 def _search(
@@ -159,34 +155,43 @@ def _proposed(trial, space: Space) -> Route:
     return space.route(source, threshold, objects, distance, size)
 
 
-def tune_joint(
-    units: Sequence[Unit],
-    routes: Mapping[Unit, Route],
-    bases: Mapping[Unit, Route],
-    free: Sequence[Unit],
-    allows: Mapping[Unit, Callable[[float], bool]],
-    ground: Ground,
-    overall: Callable[[Mapping[str, Sequence[Tally]]], float],
-    effort: Effort,
-    told: Told,
-) -> dict[Unit, Route]:
-    """The routes after rounds in which each class in turn takes what is best beside the others, until none changes.
+@dataclass(frozen=True)
+class Coupled:
+    """Units that are decided together: the recipe's own routes, which may change, and the thresholds each may have.
 
-    A class of ``free`` may take back its recipe's route, move its threshold where that is allowed, or weigh more or
+    ``overall`` is the score of all their classes.
+    """
+
+    bases: Mapping[Unit, Route]
+    free: Sequence[Unit]
+    allows: Mapping[Unit, Callable[[float], bool]]
+    ground: Ground
+    overall: Callable[[Mapping[str, Sequence[Tally]]], float]
+
+    def worth(self, routes: Mapping[Unit, Route], *, together: bool) -> dict[str, Tallies]:
+        """By class what the routes are worth in each fold, decided together or alone."""
+        by_crop = {(crop, unit.name): route for unit, route in routes.items() for crop in unit.crops}
+        return self.ground.joint(by_crop, together=together)
+
+
+def tune_joint(coupled: Coupled, routes: Mapping[Unit, Route], effort: Effort, told: Told) -> dict[Unit, Route]:
+    """The routes after rounds in which each unit in turn takes what is best beside the others, until none changes.
+
+    A unit that is free may take back its recipe's route, move its threshold where that is allowed, or weigh more or
     less in the joint decision; as everywhere only what gains on folds that did not choose it.
     """
     routes = dict(routes)
-    for turn in range(3):
+    for turn in range(ROUNDS):
         changed = False
-        for unit in free:
+        for unit in coupled.free:
             if effort.over:
                 break
-            options = _options(routes[unit], bases[unit], allows[unit])
             worth = {}
-            for option in options:
-                worth[option] = ground.joint(_by_crop(units, {**routes, unit: option}), together=True)
-                told(f"together, round {turn + 1}: {unit.label}, {overall(worth[routes[unit]]):.4f} overall")
-            taken = _taken(routes[unit], worth, overall)
+            for option in _options(routes[unit], coupled.bases[unit], coupled.allows[unit]):
+                worth[option] = coupled.worth({**routes, unit: option}, together=True)
+                now = coupled.overall(worth[routes[unit]])
+                told(f"together, round {turn + 1}: {unit.label}, {now:.4f} overall")
+            taken = _taken(routes[unit], worth, coupled.overall)
             changed |= taken != routes[unit]
             routes[unit] = taken
         if not changed:
@@ -201,17 +206,12 @@ def _options(route: Route, base: Route, allows: Callable[[float], bool]) -> list
     return list(dict.fromkeys([route, base, *(r for r in nudged if 0 < r.threshold < 1), *weighed]))
 
 
-def _by_crop(units: Sequence[Unit], routes: Mapping[Unit, Route]) -> dict[tuple[str, str], Route]:
-    return {(crop, unit.name): routes[unit] for unit in units for crop in unit.crops}
-
-
 def _taken(
     current: Route,
     worth: Mapping[Route, Mapping[str, Tallies]],
     overall: Callable[[Mapping[str, Sequence[Tally]]], float],
 ) -> Route:
     """The option that is best on all folds, if what each fold's others choose gains there; else the current."""
-    from ensemble.tuning.select import MARGIN
 
     def on(route: Route, folds: Sequence[int]) -> float:
         return overall({name: [tallies[k] for k in folds] for name, tallies in worth[route].items()})
