@@ -57,6 +57,7 @@ def report(
         said = facts.gather(build, likely=likely, tracking_uri=tracking_uri)
         if scores is not None:
             said["worst"] = _worst(scores)
+        said["without"] = _without(build, crops)
         shown = _pictures(build, said, submission, crops, fields, progress)
         true = {} if truth is None else _objects_of(build, submission, truth)
         judged = list(_worth_a_look(build, submission, truth, true))
@@ -119,6 +120,16 @@ def _likely(
             whole = tuple(slice(0, n) for n in crops[crop].target.grid.shape)
             found[place] = Probability(crops[crop], fields[crop]).bounds(name, whole)[1]
     return found
+
+
+def _without(build: facts.Build, crops: Mapping[str, CropPlan]) -> list[str]:
+    """What the page cannot show, and why, a line each."""
+    datasets = dict.fromkeys(crop["dataset"] for crop in build.plan["crops"].values())
+    lacking = [dataset for dataset in datasets if levels_of(build, dataset) is None]
+    said = [f"Without EM of {', '.join(lacking)}: it is not under {build.data_root}."] if lacking else []
+    if not crops:
+        said.append("Without probabilities: the recipe's models or predictions are no longer at hand; build again.")
+    return said
 
 
 def _pictures(

@@ -141,6 +141,7 @@ def test_predictions_that_were_cleaned_away_are_not_shown_as_zeros(built, capsys
     shutil.rmtree(OUT / "work" / "predictions")
     assert main(["report", str(OUT)]) == 0
     assert "is not there any more; build again" in capsys.readouterr().err
+    assert "Without probabilities" in (OUT / "report.html").read_text()
     assert '"probability"' not in (OUT / "report.html").read_text().partition("data-pictures=")[2]
     assert not list((OUT / "work").glob("predictions/*"))
 
@@ -159,6 +160,12 @@ def test_wrong_places_are_one_line(built, capsys, arguments):
     assert main(arguments) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ensemble: ")]
     assert len(said) == 1
+
+
+def test_em_that_is_not_there_any_more_is_told_on_the_page(built):
+    edit(OUT / "work" / "request.json", '/data"', '/elsewhere"')
+    assert main(["report", str(OUT)]) == 0
+    assert "Without EM of d: it is not under" in (OUT / "report.html").read_text()
 
 
 def test_zips_are_compared_without_their_builds(built, capsys):
