@@ -13,6 +13,7 @@ import numpy as np
 
 from ensemble import taxonomy
 from ensemble.budget import Budget
+from ensemble.changes import Changes
 from ensemble.components import Components, Kept, Labelled
 from ensemble.consistency import Codebook, codebook
 from ensemble.deciding import Deciding, decoder
@@ -47,23 +48,11 @@ class Forgetful:
         pass
 
 
-@dataclass
-class Decided:
-    """How many voxels of one class were above its threshold, and what joint decoding took and gave."""
-
-    alone: int = 0
-    removed: int = 0
-    added: int = 0
-
-    def add(self, alone: int, removed: int, added: int) -> None:
-        self.alone, self.removed, self.added = self.alone + alone, self.removed + removed, self.added + added
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a group: joint decoding's changes by class, and objects written by instance class."""
+    """What became of a group: what joint decoding changed, and objects written by instance class."""
 
-    decoding: dict[str, Decided] = field(default_factory=dict)
+    decoding: Changes = field(default_factory=Changes)
     objects: dict[str, int] = field(default_factory=dict)
 
 
@@ -167,22 +156,18 @@ class _Group:
         known = {entry["band"]: entry for entry in self.journal.noted("decided")}
         bands = self.deciding.bands()
         what = "decide" if self.joint else f"{self.book.classes[0]}: decide"
-        counts = {name: Decided() for name in self.book.classes}
         for entry in known.values():
-            self._take(bands[entry["band"]], entry, counts)
+            self._take(bands[entry["band"]], entry)
         open_bands = [number for number in range(len(bands)) if number not in known]
         done = self.deciding.decide(open_bands)
         for entry in _progressing(self.crop, what, done, len(open_bands)):
             self.journal.note("decided", entry)
-            self._take(bands[entry["band"]], entry, counts)
-        if self.joint:
-            self.outcome.decoding.update(counts)
+            self._take(bands[entry["band"]], entry)
 
-    def _take(self, band: Slices, entry: Mapping[str, Any], counts: dict[str, Decided]) -> None:
+    def _take(self, band: Slices, entry: Mapping[str, Any]) -> None:
         for block, words in zip(self.words.blocks_in(band), entry["words"], strict=True):
             self.words.now_hold(block, words)
-        for name, changes in entry["changes"].items():
-            counts[name].add(*changes)
+        self.outcome.decoding.add(Changes.of(entry["changes"]))
 
     # -- objects
 

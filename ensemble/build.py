@@ -17,6 +17,7 @@ from ensemble import describe, lock, predictions, submission
 from ensemble import plan as planning
 from ensemble import report as reporting
 from ensemble.assemble import Crop, assemble, groups
+from ensemble.changes import Changes
 from ensemble.check import Report
 from ensemble.costs import Costs
 from ensemble.errors import EnsembleError, RegistryError, VolumeError
@@ -32,8 +33,8 @@ from ensemble.workspace import read_json, write_json, write_text
 from registry.store import BUILDS, Store
 
 _ASSEMBLY_CODE = (
-    *("assemble", "chunks", "components", "consistency", "deciding", "grid", "merge", "methods", "mixing"),
-    *("postprocess", "resample", "sources", "split", "submission", "taxonomy", "tiling", "words"),
+    *("assemble", "changes", "chunks", "components", "consistency", "deciding", "grid", "merge", "methods", "mixing"),
+    *("postprocess", "relations", "resample", "sources", "split", "submission", "taxonomy", "tiling", "words"),
 )
 _ASSEMBLY_PACKAGES = ("numpy", "scipy", "scikit-image", "connected-components-3d", "edt", "bioimage-cpp", "numcodecs")
 
@@ -119,8 +120,9 @@ class _Build:
 
     def _group_key(self, crop: CropPlan, group: Sequence[str]) -> str:
         names, budget = planning.made_from(crop.routes, group), self.request.budget
+        code = code_digest(*_ASSEMBLY_CODE)
         if all(isinstance(crop.routes[name].source, Empty) for name in group):
-            return digest({"grid": crop.target.grid, "empty": group})
+            return digest({"grid": crop.target.grid, "empty": group, "code": code})
         return digest(
             {
                 "grid": crop.target.grid,
@@ -139,7 +141,7 @@ class _Build:
                 },
                 "joint": self.joint,
                 "cut_within": budget.split_bytes if budget.may_coarsen(crop) else None,
-                "code": code_digest(*_ASSEMBLY_CODE),
+                "code": code,
                 "packages": lock.versions(_ASSEMBLY_PACKAGES),
             }
         )
@@ -197,11 +199,16 @@ class _Build:
 
     def _pack(self, outcomes: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         targets = [crop.target for crop in self.plan.crops]
-        decoding = {group: {k: v for o in found for k, v in o["decoding"].items()} for group, found in outcomes.items()}
+        changes = {group: Changes() for group in outcomes}
+        for group, found in outcomes.items():
+            for outcome in found:
+                changes[group].add(Changes.of(outcome["decoding"]))
+        decided = {group: asdict(one) for group, one in changes.items() if one.by_class}
         attributes = {
             "consistency": self.recipe.consistency,
             "unclaimed": {crop.target.group: list(crop.unclaimed) for crop in self.plan.crops if crop.unclaimed},
-            "decoding": {group: changes for group, changes in decoding.items() if changes},
+            "decoding": {group: one["by_class"] for group, one in decided.items()},
+            "contradictions_before": {group: one["before"] for group, one in decided.items()},
             "trained_on": {target.group: seen for target in targets if (seen := self._trained_on(target))},
         }
         self.progress.stage("pack", 1)

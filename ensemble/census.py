@@ -12,9 +12,10 @@ from itertools import product
 import numpy as np
 
 from ensemble.components import Components
-from ensemble.consistency import Codebook, automaton, codebook
+from ensemble.consistency import Codebook, codebook
 from ensemble.errors import SubmissionError
 from ensemble.grid import Grid, Slices
+from ensemble.relations import Broken, broken, pack_bits, violating
 from ensemble.zarr2 import StoredArray
 
 Index = tuple[int, ...]
@@ -71,11 +72,11 @@ class Total:
 class Contradictions:
     """Voxels whose set of nonzero arrays is not a codeword; ``examples``: offending set -> one voxel."""
 
-    voxels: int = 0
+    broken: Broken = field(default_factory=Broken)
     examples: dict[frozenset[str], Index] = field(default_factory=dict)
 
     def add(self, other: "Contradictions") -> None:
-        self.voxels += other.voxels
+        self.broken.add(other.broken)
         self.examples = other.examples | self.examples
 
 
@@ -181,12 +182,6 @@ def _faces(values: np.ndarray, block: Slices, shape: Sequence[int]) -> Iterable[
             yield values.take(-1, axis)
 
 
-def pack_bits(values: np.ndarray) -> np.ndarray:
-    """Which voxels are not 0, in C order, 64 to a word; bits beyond the last voxel are 0."""
-    packed = np.packbits(values if values.dtype.itemsize == 1 else values != 0)
-    return np.pad(packed, (0, -packed.size % 8)).view(np.uint64)
-
-
 def _bit_numbers(bits: np.ndarray, most: int) -> np.ndarray:
     """Numbers of the first ``most`` bits that are set."""
     words = np.flatnonzero(bits)[:most]
@@ -217,10 +212,9 @@ def _contradictions(book: Codebook, planes: Sequence[np.ndarray | None], block: 
     if all(plane is None for plane in planes):
         return Contradictions()
     wrong = violating(book, planes)
-    voxels = int(np.bitwise_count(wrong).sum())
-    found = Contradictions(voxels)
+    found = Contradictions(broken(book, planes, wrong))
     shape = [s.stop - s.start for s in block]
-    for number in _bit_numbers(wrong, _EXAMPLES_PER_BLOCK) if voxels else ():
+    for number in _bit_numbers(wrong, _EXAMPLES_PER_BLOCK) if found.broken.voxels else ():
         word, shift = divmod(int(number), 64)
         held = frozenset(
             name
@@ -229,40 +223,6 @@ def _contradictions(book: Codebook, planes: Sequence[np.ndarray | None], block: 
         )
         found.examples.setdefault(held, _position(np.unravel_index(number, shape), block))
     return found
-
-
-def violating(book: Codebook, planes: Sequence[np.ndarray | None]) -> np.ndarray:
-    """Bits of the voxels whose set of classes is not a codeword.
-
-    ``planes`` follow ``book.classes``: nonzero voxels as bits (``pack_bits``), None where there are none;
-    at least one is not None. Runs the codebook's automaton on 64 voxels at a time.
-    """
-    some = next(plane for plane in planes if plane is not None)
-    # the state of a voxel -> the bits of the voxels in that state; a voxel in none has failed
-    states = {1: np.full_like(some, ~np.uint64(0))}
-    for table, plane in zip(automaton(book), planes, strict=True):
-        following = {}
-        for state, voxels in states.items():
-            without, with_it = (int(after) for after in table[state])
-            inside, outside = _split(voxels, plane)
-            # no two states lead to the same one: a state is all the bits read so far
-            if with_it and inside is not None:
-                following[with_it] = inside
-            if without and outside is not None:
-                following[without] = outside
-        states = following
-    return ~np.bitwise_or.reduce([np.zeros_like(some), *states.values()])
-
-
-def _split(voxels: np.ndarray, plane: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The bits inside and outside of a plane; None for none."""
-    if plane is None:
-        return None, voxels
-    inside = voxels & plane
-    if not inside.any():
-        return None, voxels
-    outside = voxels ^ inside
-    return inside, outside if outside.any() else None
 
 
 def objects_of(array: StoredArray) -> tuple[np.ndarray, int]:

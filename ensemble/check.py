@@ -18,9 +18,10 @@ import numpy as np
 
 from ensemble import taxonomy
 from ensemble.census import Contradictions, Index, Together, Total, objects_of
-from ensemble.layout import Claims, Counts, Notes, find_store, open_extras, open_target, read_claims
+from ensemble.layout import Claims, Notes, find_store, open_extras, open_target, read_claims
 from ensemble.manifest import Target
 from ensemble.members import open_members
+from ensemble.relations import Broken
 from ensemble.submission import Progress
 from ensemble.zarr2 import StoredArray
 
@@ -44,8 +45,10 @@ class Report:
     arrays without a nonzero voxel. ``arrays``: crop -> class -> dtype, nonzero_voxels, highest_id and, for
     instance classes, objects and truth_objects_needed (None where they cannot be counted), at_border and
     sizes_log2_voxels (objects by the power of two that their size reaches).
-    ``violations``: crop -> voxels whose set of claimed classes contradicts itself. ``decoding``: class ->
-    voxels it has alone, and that joint decoding removed and added, over all crops.
+    ``violations``: crop -> voxels whose set of claimed classes contradicts itself; ``violations_before``: the
+    same of each class alone, p > t, where joint decoding says so. ``relations``: what is broken ("mito_mem outside
+    mito") -> voxels "before" and as "written", over all crops. ``decoding``: class -> voxels it has alone, and
+    that joint decoding removed and added, over all crops, and where it changed most: crop, voxels, at_voxels.
     """
 
     faults: tuple[str, ...]
@@ -53,7 +56,9 @@ class Report:
     empty: tuple[str, ...]
     arrays: Mapping[str, Mapping[str, Mapping[str, Any]]]
     violations: Mapping[str, int]
-    decoding: Mapping[str, Counts]
+    violations_before: Mapping[str, int]
+    relations: Mapping[str, Mapping[str, int]]
+    decoding: Mapping[str, Mapping[str, Any]]
 
     @property
     def ok(self) -> bool:
@@ -99,7 +104,7 @@ def check(path: Path, targets: Sequence[Target], progress: Progress = lambda don
         extras = [_part({array.place: array}) for array in open_extras(submission, targets, notes)]
         _count([*(part for parts in crops.values() for part in parts), *extras], progress)
         arrays = {t.group: _note_arrays(t, parts, claims, notes) for t, parts in crops.items()}
-        violations = {t.group: _note_contradictions(t, parts, claims, notes) for t, parts in crops.items()}
+        written = {t.group: _note_contradictions(t, parts, claims, notes) for t, parts in crops.items()}
         for extra in extras:
             _note_damage(extra, notes)
         decoding = _note_decoding(claims, notes)
@@ -111,7 +116,9 @@ def check(path: Path, targets: Sequence[Target], progress: Progress = lambda don
         warnings=tuple(notes.warnings),
         empty=tuple(place for place, row in rows if not row["nonzero_voxels"]),
         arrays=arrays,
-        violations=violations,
+        violations={crop: broken.voxels for crop, broken in written.items()},
+        violations_before={crop: broken.voxels for crop, broken in claims.before.items()},
+        relations=_relations(claims.before.values(), written.values()),
         decoding=decoding,
     )
 
@@ -234,31 +241,45 @@ def truth_objects_needed(objects: int) -> int:
     return bisect_left(range(objects + 1), objects, key=allowed)
 
 
-def _note_contradictions(target: Target, parts: Sequence[_Part], claims: Claims, notes: Notes) -> int:
-    """Number of voxels whose claimed classes contradict each other."""
-    found = [part.contradictions for part in parts if part.contradictions.voxels]
+def _note_contradictions(target: Target, parts: Sequence[_Part], claims: Claims, notes: Notes) -> Broken:
+    """The voxels whose claimed classes contradict each other."""
+    found = [part.contradictions for part in parts if part.contradictions.broken.voxels]
     if not found:
-        return 0
+        return Broken()
     examples = sorted(found[0].examples.items(), key=lambda example: example[1])[:_MAX_EXAMPLES]
     told = "; ".join(
         f"voxel {position} has {', '.join(name for name in target.classes if name in held)}"
         for held, position in examples
     )
     lines = notes.faults if claims.consistency == "joint" else notes.warnings
-    voxels = found[0].voxels
-    lines.append(f"{target.group}: {voxels:,} voxels have classes that contradict each other: {told}")
-    return voxels
+    broken = found[0].broken
+    lines.append(f"{target.group}: {broken.voxels:,} voxels have classes that contradict each other: {told}")
+    return broken
 
 
-def _note_decoding(claims: Claims, notes: Notes) -> dict[str, Counts]:
+def _relations(before: Iterable[Broken], written: Iterable[Broken]) -> dict[str, dict[str, int]]:
+    """By what is broken the voxels, before and as written; the most first."""
+    sums = {"before": Broken(), "written": Broken()}
+    for when, each in (("before", before), ("written", written)):
+        for one in each:
+            sums[when].add(one)
+    words = {**sums["before"].relations, **sums["written"].relations}
+    rows = {one: {when: broken.relations.get(one, 0) for when, broken in sums.items()} for one in words}
+    return dict(sorted(rows.items(), key=lambda row: (-sum(row[1].values()), row[0])))
+
+
+def _note_decoding(claims: Claims, notes: Notes) -> dict[str, dict[str, Any]]:
     """What joint decoding did to each class, over all crops."""
-    sums: dict[str, dict[str, int]] = {}
-    for classes in claims.decoding.values():
-        for name, counts in classes.items():
-            row = sums.setdefault(name, {"alone": 0, "removed": 0, "added": 0})
-            for key in row:
-                row[key] += counts[key]
-    for name, row in sums.items():
+    rows: dict[str, dict[str, Any]] = {}
+    for crop, classes in claims.decoding.items():
+        for name, changed in classes.items():
+            row = rows.setdefault(name, {"alone": 0, "removed": 0, "added": 0, "most_changed": None})
+            for key in ("alone", "removed", "added"):
+                row[key] += getattr(changed, key)
+            if changed.most_voxels > (row["most_changed"] or {"voxels": 0})["voxels"]:
+                place = {"crop": crop, "voxels": changed.most_voxels, "at_voxels": list(changed.most_at_voxels)}
+                row["most_changed"] = place
+    for name, row in rows.items():
         for key in ("removed", "added"):
             if row[key] > NOTABLE_CHANGE * row["alone"]:
                 share = f" ({row[key] / row['alone']:.1%})" if row["alone"] else ""
@@ -266,4 +287,4 @@ def _note_decoding(claims: Claims, notes: Notes) -> dict[str, Counts]:
                     f"{name}: joint decoding {key} {row[key]:,} voxels, where the class alone has "
                     f"{row['alone']:,}{share}"
                 )
-    return sums
+    return rows

@@ -78,7 +78,7 @@ def _score(arguments: argparse.Namespace) -> int:
         _write(arguments.json, scores.to_json(arguments.metrics) + "\n")
     terminal.show(report(scores, which=arguments.metrics, by_crop=arguments.by_crop, against=against))
     if arguments.run_id:
-        Store().log_metrics(arguments.run_id, scores.flat())
+        Store().add_to_run(arguments.run_id, scores.flat())
     return 0
 
 
@@ -93,8 +93,8 @@ def _report(arguments: argparse.Namespace) -> int:
     from registry.store import Store
 
     with terminal.progress() as progress:
-        page = report.again(arguments.out, Store(), truth=arguments.truth, progress=progress)
-    terminal.line(f"report: {page}   facts: {page.with_name(report.FACTS)}")
+        report.again(arguments.out, Store(), truth=arguments.truth, progress=progress)
+    terminal.line(f"report: {arguments.out / report.PAGE}   facts: {arguments.out / report.FACTS}")
     return 0
 
 

@@ -1,21 +1,24 @@
 """Deciding a crop's voxels tile by tile, and again those that lose a class to a filter."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from ensemble.budget import BAND_BYTES, Budget
+from ensemble.changes import Changed, Changes
 from ensemble.consistency import Codebook, Decoder
 from ensemble.grid import Slices
 from ensemble.mixing import Probability
 from ensemble.parallel import in_threads
 from ensemble.recipe import Route
+from ensemble.relations import broken, pack_bits, violating
 from ensemble.tiling import blocks
-from ensemble.words import Array, Words, member, values
+from ensemble.words import Array, Words, values
 
-_TILE = (32, 64, 64)
+TILE = (32, 64, 64)
 """What is decided at a time: small enough that most classes are surely absent from most tiles."""
 
 
@@ -42,27 +45,25 @@ class Deciding:
         return blocks(self.words.shape, shape)
 
     def decide(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """Decide bands by number; yields of each its number, its chunks' words, and changes by class."""
+        """Decide bands by number; yields of each its number, its chunks' words, and its changes (plain)."""
         bands = self.bands()
         return in_threads(self.budget.deciding_workers, lambda number: self._band(number, bands[number]), numbers)
 
     def _band(self, number: int, band: Slices) -> dict[str, Any]:
-        classes = self.words.book.classes
-        probability = self.probability.over(classes, band)
-        changes = np.zeros((len(classes), 3), np.int64)
+        probability = self.probability.over(self.words.book.classes, band)
+        changes = Changes()
         found = []
         for block in self.words.blocks_in(band):
             codes = np.zeros([s.stop - s.start for s in block], np.uint8)
-            for tile in blocks(codes.shape, _TILE):
+            for tile in blocks(codes.shape, TILE):
                 place = tuple(slice(b.start + t.start, b.start + t.stop) for b, t in zip(block, tile, strict=True))
                 codes[tile] = self._tile(probability, place, changes)
             if codes.any():
                 self.words.codes[block] = codes
             found.append(values(codes))
-        named = {name: row.tolist() for name, row in zip(classes, changes, strict=True) if row.any()}
-        return {"band": number, "words": found, "changes": named}
+        return {"band": number, "words": found, "changes": asdict(changes)}
 
-    def _tile(self, probability: Probability, tile: Slices, changes: np.ndarray) -> np.ndarray:
+    def _tile(self, probability: Probability, tile: Slices, changes: Changes) -> np.ndarray:
         names = self.words.book.classes
         low, high = np.array([probability.bounds(name, tile) for name in names]).T
         words = self.decoder.survivors(low, high)
@@ -70,30 +71,36 @@ class Deciding:
         shape = tuple(s.stop - s.start for s in tile)
         codes = self.decoder.decide(ps, words) if ps else np.full(shape, words[0], np.uint8)
         if self.joint:
-            self._count_changes(probability, tile, (low, high), ps, codes, changes)
+            changes.add(self._changes(probability, tile, high, ps, codes))
         return codes
 
-    def _count_changes(
+    def _changes(
         self,
         probability: Probability,
         tile: Slices,
-        bounds: tuple[np.ndarray, np.ndarray],
+        high: np.ndarray,
         ps: Mapping[int, np.ndarray],
         codes: np.ndarray,
-        changes: np.ndarray,
-    ) -> None:
-        words = np.flatnonzero(np.bincount(codes.reshape(-1), minlength=len(self.words.book.words)))
-        for index, name in enumerate(self.words.book.classes):
-            threshold = self.decoder.thresholds[index]
-            joint = member(codes, words, self.words.book.holds(name))
-            if bounds[1][index] <= threshold:
-                changes[index] += 0, 0, 0 if joint is None else np.count_nonzero(joint)
-                continue
-            p = ps[index] if index in ps else probability.of(name, tile)
-            alone = p > threshold
-            both = 0 if joint is None else np.count_nonzero(alone & joint)
-            total = np.count_nonzero(alone)
-            changes[index] += total, total - both, (0 if joint is None else np.count_nonzero(joint)) - both
+    ) -> Changes:
+        """What a decided tile has that its classes alone would not have; ``high`` bounds their probabilities."""
+        book, found = self.words.book, Changes()
+        words = np.flatnonzero(np.bincount(codes.reshape(-1), minlength=len(book.words)))
+        held = {word: pack_bits(codes == word) for word in words if book.words[word]}
+        planes: list[np.ndarray | None] = []
+        for index, name in enumerate(book.classes):
+            joint = [bits for word, bits in held.items() if book.table[word, index]]
+            alone = None
+            if high[index] > self.decoder.thresholds[index]:
+                p = ps[index] if index in ps else probability.of(name, tile)
+                bits = pack_bits(p > self.decoder.thresholds[index])
+                alone = bits if bits.any() else None
+            planes.append(alone)
+            changed = _changed(alone, reduce(np.bitwise_or, joint) if joint else None, tile)
+            if changed.alone or changed.added:
+                found.by_class[name] = changed
+        if any(one.most_voxels for one in found.by_class.values()) and any(plane is not None for plane in planes):
+            found.before = broken(book, planes, violating(book, planes))  # where nothing changed all are codewords
+        return found
 
     def again(self, name: str, lost: Sequence[Slices], marks: Array) -> list[list[int]]:
         """Give the voxels marked in these chunks the best codeword without the class; those without it stay.
@@ -116,7 +123,7 @@ class Deciding:
         self, name: str, block: Slices, marks: Array, band: Slices, held: dict[int, Probability]
     ) -> list[int]:
         gone, codes = np.asarray(marks[block]) > 0, np.array(self.words.codes[block])
-        for tile in blocks(codes.shape, _TILE):
+        for tile in blocks(codes.shape, TILE):
             where = np.argwhere(gone[tile])
             if not len(where):
                 continue
@@ -154,6 +161,15 @@ def decoder(book: Codebook, routes: Mapping[str, Route], *, joint: bool) -> Deco
         weights=tuple(0.0 if weight == "hard" else float(weight) for weight in weights),
         hard=tuple(book.classes.index(name) for name in hard),
     )
+
+
+def _changed(alone: np.ndarray | None, joint: np.ndarray | None, tile: Slices) -> Changed:
+    """A class's voxels alone and decided jointly, as bits (None: none)."""
+    before, after = (0 if bits is None else int(np.bitwise_count(bits).sum()) for bits in (alone, joint))
+    both = 0 if alone is None or joint is None else int(np.bitwise_count(alone & joint).sum())
+    removed, added = before - both, after - both
+    most = tuple(s.start for s in tile) if removed or added else (0, 0, 0)
+    return Changed(before, removed, added, removed + added, most)
 
 
 def _within(block: Slices, band: Slices) -> bool:

@@ -3,13 +3,11 @@
 from importlib.resources import files
 from pathlib import Path
 
-from ensemble import training_spec
+from ensemble import report, training_spec
 from ensemble.build import Built, build
-from ensemble.manifest import load
 from ensemble.phantom import dataset as phantom
 from ensemble.prepare import Request
 from ensemble.progress import Progress
-from ensemble.score import score
 from ensemble.scoring.scores import Scores
 from ensemble.train import train
 from registry.store import Store
@@ -18,7 +16,7 @@ SPECS = ("demo_mito.yaml", "demo_nuc.yaml", "demo_multi.yaml")
 
 
 def run(out: Path, progress: Progress, *, prepare_only: bool = False) -> tuple[Built, Scores] | None:
-    """The demo under ``out``: data/, manifest.csv, truth.zarr, registered specialists, submission.zip, scored.
+    """The demo under ``out``: data/, manifest.csv, truth.zarr, registered specialists, submission.zip, report.html.
 
     What is there already is not made again. With ``prepare_only`` it stops before the build.
     """
@@ -33,7 +31,7 @@ def run(out: Path, progress: Progress, *, prepare_only: bool = False) -> tuple[B
         return None
     manifest = out / "manifest.csv"
     built = build(Request("demo.yaml", out, manifest=manifest, data_root=str(out / "data")), store, progress)
-    return built, score(out / "submission.zip", out / "truth.zarr", load(manifest), progress=progress)
+    return built, report.again(out, store, truth=out / "truth.zarr", progress=progress)
 
 
 def _write_phantom(out: Path, progress: Progress) -> None:

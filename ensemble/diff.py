@@ -15,7 +15,6 @@ import numpy as np
 from ensemble import resources
 from ensemble.errors import EnsembleError, SubmissionError
 from ensemble.progress import Progress, Quiet
-from ensemble.report import levels_of
 from ensemble.reporting import facts, pictures
 from ensemble.submission import Submission
 from ensemble.workspace import write_text
@@ -211,7 +210,7 @@ def _em(found: Difference, crop: str, array: StoredArray, box: Any) -> str | Non
         try:
             build = facts.Build.of(path)
             dataset = build.plan["crops"][crop.removeprefix("crop")]["dataset"]
-            levels = levels_of(build, dataset)
+            levels = build.em(dataset)
         except (EnsembleError, KeyError):
             continue
         if levels is not None:

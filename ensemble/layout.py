@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ensemble import taxonomy
+from ensemble.changes import Changed
 from ensemble.errors import SubmissionError
 from ensemble.manifest import Target
 from ensemble.members import Members
+from ensemble.relations import Broken
 from ensemble.submission import Submission
 from ensemble.zarr2 import StoredArray, read_json
 
@@ -16,8 +18,6 @@ MAX_STORE_BYTES = 50 * 2**30
 
 CONSISTENCIES = ("none", "report", "joint")
 """What a builder may have promised; without a promise a submission is held to "joint"."""
-
-Counts = Mapping[str, int]
 
 
 @dataclass
@@ -38,12 +38,14 @@ class Claims:
     """What the root's attributes say of the whole.
 
     ``unclaimed``: crop -> classes that were written as zeros on purpose. ``decoding``: crop -> class ->
-    voxels it has "alone", and that joint decoding "removed" and "added".
+    voxels it has "alone", that joint decoding "removed" and "added", and where most changed (see ``Changed``).
+    ``before``: crop -> the contradictions that joint decoding mended.
     """
 
     consistency: str = "joint"
     unclaimed: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    decoding: Mapping[str, Mapping[str, Counts]] = field(default_factory=dict)
+    decoding: Mapping[str, Mapping[str, Changed]] = field(default_factory=dict)
+    before: Mapping[str, Broken] = field(default_factory=dict)
 
 
 def find_store(members: Members, notes: Notes) -> Submission:
@@ -101,10 +103,19 @@ def read_claims(submission: Submission, notes: Notes) -> Claims:
         notes.faults.append("root attribute unclaimed is not a list of classes for each crop")
         unclaimed = {}
     decoding = attributes.get("decoding", {})
-    if not _maps_to(decoding, lambda classes: _maps_to(classes, _is_counts)):
+    if not _maps_to(decoding, lambda classes: _maps_to(classes, _is_changed)):
         notes.faults.append("root attribute decoding is not alone, removed and added for each crop and class")
         decoding = {}
-    return Claims(consistency, {crop: frozenset(names) for crop, names in unclaimed.items()}, decoding)
+    before = attributes.get("contradictions_before", {})
+    if not _maps_to(before, _is_broken):
+        notes.faults.append("root attribute contradictions_before is not voxels and relations for each crop")
+        before = {}
+    return Claims(
+        consistency,
+        {crop: frozenset(names) for crop, names in unclaimed.items()},
+        {crop: {name: Changed(**one) for name, one in classes.items()} for crop, classes in decoding.items()},
+        {crop: Broken(**one) for crop, one in before.items()},
+    )
 
 
 def _maps_to(value: Any, fits: Callable[[Any], bool]) -> bool:
@@ -115,9 +126,26 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _is_counts(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(value.get(key), int) and value[key] >= 0 for key in ("alone", "removed", "added")
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+def _is_changed(value: Any) -> bool:
+    if not isinstance(value, dict) or not {"alone", "removed", "added"} <= value.keys():
+        return False
+    counts = dict(value)
+    place = counts.pop("most_at_voxels", [0, 0, 0])
+    known = counts.keys() <= {"alone", "removed", "added", "most_voxels"}
+    placed = isinstance(place, list) and len(place) == 3 and all(map(_is_count, place))
+    return known and placed and all(map(_is_count, counts.values()))
+
+
+def _is_broken(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"voxels", "relations"}
+        and _is_count(value["voxels"])
+        and _maps_to(value["relations"], _is_count)
     )
 
 

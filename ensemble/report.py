@@ -1,7 +1,7 @@
 """The report of a finished build: ``report.html``, one file that opens from disk, and its facts as JSON beside it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,21 @@ import numpy as np
 
 from ensemble import resources, taxonomy
 from ensemble.check import histogram
-from ensemble.errors import EnsembleError
-from ensemble.grid import Grid
+from ensemble.errors import EnsembleError, RegistryError
 from ensemble.manifest import Target
 from ensemble.mixing import Probability
 from ensemble.plan import CropPlan
 from ensemble.predict import Predicting
 from ensemble.prepare import Request, prepare
 from ensemble.progress import Progress, Quiet
-from ensemble.reporting import charts, facts, page, pictures
+from ensemble.reporting import charts, closeups, facts, page, pictures
 from ensemble.reporting import judged as judging
 from ensemble.score import score
-from ensemble.scored_arrays import open_truth, whole_truth
+from ensemble.scored_arrays import whole_truth
 from ensemble.scoring.objects import split_objects
 from ensemble.scoring.scores import Scores
 from ensemble.submission import Submission
-from ensemble.volume import open_em
-from ensemble.workspace import write_text
+from ensemble.workspace import read_json, write_text
 from registry.store import Store
 
 PAGE, FACTS, SCORES = "report.html", "report.json", "scores.json"
@@ -60,7 +58,8 @@ def report(
         said["without"] = _without(build, crops)
         shown = _pictures(build, said, submission, crops, fields, progress)
         true = {} if truth is None else _objects_of(build, submission, truth)
-        judged = list(_worth_a_look(build, submission, truth, true))
+        judged = [] if truth is None else list(closeups.objects(build, submission, truth, true))
+        changed = list(closeups.changes(build, said["consistent"]["decoding"], submission, crops, fields))
     curves = {} if truth is None else _curves(crops, fields, truth)
     drawn = {
         name: charts.sizes(one["sizes_log2_nm3"], _sizes(build, true.get(name, [])))
@@ -68,12 +67,12 @@ def report(
         if one["sizes_log2_nm3"]
     }
     write_text(out / FACTS, json.dumps(said, indent=1) + "\n")
-    write_text(out / PAGE, page.render(said, shown, drawn, curves, judged))
+    write_text(out / PAGE, page.render(said, shown, drawn, curves, judged, changed))
     return out / PAGE
 
 
-def again(out: Path, store: Store, *, truth: Path | None = None, progress: Progress | None = None) -> Path:
-    """The report of a build that is there, made anew; with ``truth`` it is scored too.
+def again(out: Path, store: Store, *, truth: Path | None = None, progress: Progress | None = None) -> Scores | None:
+    """Make the report of a build anew, also in the build's MLflow run; with ``truth`` it is scored too: the scores.
 
     Where the recipe's models or data are no longer at hand, the page has no probabilities, and says so.
     """
@@ -93,11 +92,11 @@ def again(out: Path, store: Store, *, truth: Path | None = None, progress: Progr
     scores = None
     if truth is not None:
         targets = [
-            Target(crop, said["dataset"], _grid(build, crop), tuple(said["classes"]))
+            Target(crop, said["dataset"], build.grid(crop), tuple(said["classes"]))
             for crop, said in build.plan["crops"].items()
         ]
         scores = score(out / "submission.zip", truth, targets, progress=progress)
-    return report(
+    made = report(
         out,
         crops=crops,
         fields=fields,
@@ -106,6 +105,13 @@ def again(out: Path, store: Store, *, truth: Path | None = None, progress: Progr
         truth=truth,
         progress=progress,
     )
+    run_id = (read_json(out / "work" / "state.json") or {}).get("run_id")
+    if run_id:
+        try:
+            store.add_to_run(run_id, {} if scores is None else scores.flat(), [made])
+        except RegistryError as error:
+            progress.say(f"not added to the build's MLflow run: {error}")
+    return scores
 
 
 def _likely(
@@ -125,7 +131,7 @@ def _likely(
 def _without(build: facts.Build, crops: Mapping[str, CropPlan]) -> list[str]:
     """What the page cannot show, and why, a line each."""
     datasets = dict.fromkeys(crop["dataset"] for crop in build.plan["crops"].values())
-    lacking = [dataset for dataset in datasets if levels_of(build, dataset) is None]
+    lacking = [dataset for dataset in datasets if build.em(dataset) is None]
     said = [f"Without EM of {', '.join(lacking)}: it is not under {build.data_root}."] if lacking else []
     if not crops:
         said.append("Without probabilities: the recipe's models or predictions are no longer at hand; build again.")
@@ -149,7 +155,7 @@ def _pictures(
     edge = pictures.edge_for(len(places))
     em: dict[str, Any] = {}
     for group in dict.fromkeys(group for group, _ in places):
-        em[group] = levels_of(build, said["crops"][group]["dataset"])
+        em[group] = build.em(said["crops"][group]["dataset"])
 
     def one(place: tuple[str, str]) -> list[pictures.View]:
         group, name = place
@@ -159,7 +165,7 @@ def _pictures(
         if box is None:
             return []
         plan = crops.get(crop)
-        grey = None if em[group] is None else pictures.em_window(em[group], _grid(build, crop), box)
+        grey = None if em[group] is None else pictures.em_window(em[group], build.grid(crop), box)
         known = plan if plan is not None and name in plan.claimed else None
         return pictures.views(array.read(box), box, grey, known, name, fields.get(crop, {}))
 
@@ -173,19 +179,6 @@ def _pictures(
     return found
 
 
-def _grid(build: facts.Build, crop: str) -> Grid:
-    said = build.plan["crops"][crop]["grid"]
-    return Grid(tuple(said["shape"]), tuple(said["voxel_size_nm"]), tuple(said["origin_nm"]))
-
-
-def levels_of(build: facts.Build, dataset: str) -> Any:
-    """The EM's pyramid, or None where it is not at hand."""
-    try:
-        return open_em(build.data_root, dataset).levels
-    except EnsembleError:
-        return None
-
-
 def _worst(scores: Scores) -> dict[str, str]:
     """By class the crop where it scores least."""
     found: dict[str, tuple[float, str]] = {}
@@ -197,16 +190,12 @@ def _worst(scores: Scores) -> dict[str, str]:
     return {name: f"{crop} {value:.4f}" for name, (value, crop) in found.items()}
 
 
-Found = dict[str, list[tuple[str, judging.Judged]]]
-"""By instance class the truth's objects, each with its crop."""
-
-
-def _objects_of(build: facts.Build, submission: Submission, truth: Path) -> Found:
+def _objects_of(build: facts.Build, submission: Submission, truth: Path) -> closeups.Found:
     """Every true object of the instance classes, and how well it is found."""
-    by_class: Found = {}
+    by_class: dict[str, list[tuple[str, judging.Judged]]] = {}
     for crop, said in build.plan["crops"].items():
         for name in filter(taxonomy.is_instance, said["classes"]):
-            known = whole_truth(truth, Target(crop, said["dataset"], _grid(build, crop), (name,)), name)
+            known = whole_truth(truth, Target(crop, said["dataset"], build.grid(crop), (name,)), name)
             if known is None:
                 continue
             true, mask = known
@@ -218,48 +207,13 @@ def _objects_of(build: facts.Build, submission: Submission, truth: Path) -> Foun
     return by_class
 
 
-def _worth_a_look(build: facts.Build, submission: Submission, truth: Path, found: Found) -> Iterator[dict[str, Any]]:
-    """The worst and the best of the truth's objects by class, with pictures of both sides."""
-    for name, held in found.items():
-        crops = {id(one): crop for crop, one in held}
-        ranked = sorted((one for _, one in held), key=lambda one: (one.iou, -one.voxels))
-        for kind, one in judging.chosen(ranked):
-            yield _pictured(build, submission, truth, crops[id(one)], name, kind, one)
-
-
 def _sizes(build: facts.Build, held: list[tuple[str, judging.Judged]]) -> dict[str, int]:
     """Objects by the power of two of their nm3."""
     total: dict[str, int] = {}
     for crop in dict.fromkeys(crop for crop, _ in held):
         voxels = np.array([one.voxels for where, one in held if where == crop])
-        facts.add_sizes(total, histogram(voxels), _grid(build, crop).voxel_size_nm)
+        facts.add_sizes(total, histogram(voxels), build.grid(crop).voxel_size_nm)
     return total
-
-
-def _pictured(
-    build: facts.Build, submission: Submission, truth: Path, crop: str, name: str, kind: str, one: judging.Judged
-) -> dict[str, Any]:
-    grid = _grid(build, crop)
-    z = (one.box[0].start + one.box[0].stop) // 2
-    half = [max(32, (s.stop - s.start) // 2 + 8) for s in one.box[1:]]
-    centre = [(s.start + s.stop) // 2 for s in one.box[1:]]
-    edge = min(max(half), 128)
-    box = (slice(z, z + 1), *(slice(max(0, c - edge), c + edge) for c in centre))
-    box = grid.clip(box)
-    dataset = build.plan["crops"][crop]["dataset"]
-    volume = open_truth(truth, Target(crop, dataset, grid, (name,)), name)
-    said = {
-        "kind": kind,
-        "place": f"crop{crop}/{name}",
-        "id": one.truth_id,
-        "voxels": one.voxels,
-        "iou": one.iou,
-        "truth": pictures.outlines(volume.read(box)[0]),
-        "found": pictures.outlines(submission.read(f"crop{crop}", name, box)[0]),
-    }
-    levels = levels_of(build, dataset)
-    em = None if levels is None else pictures.em_window(levels, grid, box)
-    return said if em is None else {**said, "em": pictures.grey(em[0])}
 
 
 def _curves(

@@ -81,6 +81,15 @@ def report(found: Any) -> None:
         for name, counts in changed.items():
             table.add_row(name, *(_share(counts, key) for key in ("alone", "removed", "added")))
         _OUT.print(table)
+    if found.relations:
+        before = sum(found.violations_before.values())
+        title = (
+            f"contradictions: {before:,} voxels before joint decoding, {sum(found.violations.values()):,} as written"
+        )
+        table = Table("what contradicts (voxels)", "before", "as written", title=title, title_justify="left")
+        for words, voxels in found.relations.items():
+            table.add_row(words, f"{voxels['before']:,}", f"{voxels['written']:,}")
+        _OUT.print(table)
     verdict = f"{len(found.faults)} faults" if found.faults else "no fault"
     line(f"{arrays} arrays checked: {verdict}, {len(found.warnings)} warnings, {len(found.empty)} empty arrays")
 

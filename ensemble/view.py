@@ -16,7 +16,6 @@ from ensemble.plan import CropPlan
 from ensemble.predict import Predicting
 from ensemble.prepare import Request, prepare
 from ensemble.progress import Quiet
-from ensemble.report import levels_of
 from ensemble.reporting import facts, pictures
 from ensemble.reporting.pictures import COLOURS
 from ensemble.submission import Submission
@@ -142,7 +141,7 @@ def _probabilities(
 
 
 def _add_em(neuroglancer: Any, state: Any, build: facts.Build, dataset: str, say: Callable[[str], None]) -> None:
-    levels = levels_of(build, dataset)
+    levels = build.em(dataset)
     if levels is None:
         say(f"without EM: that of {dataset} is not under {build.data_root}")
         return

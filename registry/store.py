@@ -234,8 +234,8 @@ class Store:
                     client.log_artifact(run_id, str(path))
         return run_id
 
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Add ``metrics`` to a run there is. Raises RegistryError when there is no such run."""
+    def add_to_run(self, run_id: str, metrics: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
+        """Add metrics and files to a run there is. Raises RegistryError when there is no such run."""
         with self._mlflow.answering():
             from mlflow.entities import Metric
 
@@ -243,6 +243,8 @@ class Store:
             listed = [Metric(key, value, now, 0) for key, value in metrics.items()]
             for start in range(0, len(listed), METRICS_PER_CALL):
                 self._mlflow.client.log_batch(run_id, metrics=listed[start : start + METRICS_PER_CALL])
+            for path in artifacts:
+                self._mlflow.client.log_artifact(run_id, str(path))
 
     # -- reading
 

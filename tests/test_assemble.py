@@ -12,6 +12,7 @@ from scipy import ndimage
 from ensemble import manifest, taxonomy
 from ensemble.assemble import Crop, Outcome, assemble, groups
 from ensemble.budget import Budget
+from ensemble.deciding import TILE
 from ensemble.grid import Grid
 from ensemble.manifest import Target
 from ensemble.methods import Step
@@ -19,6 +20,7 @@ from ensemble.mixing import Probability
 from ensemble.plan import CropPlan
 from ensemble.postprocess import POSTPROCESS
 from ensemble.recipe import Empty, Expression, Named, OfClasses, Route
+from ensemble.tiling import blocks
 
 SHAPE = (70, 24, 26)  # two slabs
 GRID = Grid(SHAPE, (4, 8, 8), (2, 4, 4))
@@ -91,7 +93,7 @@ def run(
     total = Outcome()
     for group in groups(plan, joint=joint):
         outcome = assemble(crop, group, joint=joint)
-        total.decoding.update(outcome.decoding)
+        total.decoding.add(outcome.decoding)
         total.objects.update(outcome.objects)
     return written, total
 
@@ -176,12 +178,21 @@ def test_without_filters_the_arrays_are_the_codewords_chosen_voxel_by_voxel() ->
         assert totals[got] >= max(totals.values()) - 0.01
     for name in names:
         alone, now = fields[name].values > np.float32(0.4), written[name] > 0
-        counted = outcome.decoding[name]
+        counted = outcome.decoding.by_class[name]
         assert (counted.alone, counted.removed, counted.added) == (
             alone.sum(),
             (alone & ~now).sum(),
             (now & ~alone).sum(),
         )
+        by_tile = [np.count_nonzero((alone != now)[tile]) for tile in blocks(SHAPE, TILE)]
+        most = tuple(slice(at, at + size) for at, size in zip(counted.most_at_voxels, TILE, strict=True))
+        assert counted.most_voxels == max(by_tile) == np.count_nonzero((alone != now)[most])
+    above = np.stack([fields[name].values.ravel() > np.float32(0.4) for name in names], axis=1)
+    sets = [frozenset(np.array(names)[row].tolist()) for row in above]
+    before = outcome.decoding.before
+    assert before.voxels == sum(held not in legal(list(names)) for held in sets) > 0
+    assert before.relations["mito_mem outside mito"] == sum("mito_mem" in s and "mito" not in s for s in sets)
+    assert before.relations["nuc and mito at once"] == sum({"mito", "nuc"} <= s for s in sets)
 
 
 def test_alone_each_class_is_p_above_its_threshold() -> None:

@@ -171,6 +171,17 @@ FAULTS = {
     "unclaimed type": (metadata(".zattrs", unclaimed=["ecs"]), "root attribute unclaimed"),
     "consistency type": (metadata(".zattrs", consistency="joined"), "root attribute consistency is 'joined'"),
     "decoding type": (metadata(".zattrs", decoding={"crop557": 3}), "root attribute decoding"),
+    "decoding place": (
+        metadata(
+            ".zattrs",
+            decoding={"crop557": {"mito": {"alone": 1, "removed": 0, "added": 0, "most_at_voxels": [0, -1, 0]}}},
+        ),
+        "root attribute decoding",
+    ),
+    "before type": (
+        metadata(".zattrs", contradictions_before={"crop557": {"voxels": 3}}),
+        "root attribute contradictions_before",
+    ),
     "root no JSON": (write_text(".zattrs", "{"), ".zattrs: not readable as JSON"),
 }
 

@@ -57,6 +57,11 @@ def test_voxels_of_impossible_sets_are_counted_and_shown(tmp_path):
     report = checked(root)
     # a mitochondrial membrane in extracellular space, and extracellular space in a mitochondrion's lumen
     assert report.violations == {"crop557": 2, "crop984": 0}
+    assert report.violations_before == {}  # nobody says
+    assert report.relations == {
+        "ecs and mito at once": {"before": 0, "written": 1},
+        "mito_mem outside mito": {"before": 0, "written": 1},
+    }
     assert report.faults == (
         "crop557: 2 voxels have classes that contradict each other: "
         "voxel (5, 6, 7) has ecs, mito_mem; voxel (12, 5, 5) has ecs, mito_lum, mito",
@@ -131,7 +136,9 @@ def test_chunks_of_any_shape_give_the_same_report(tmp_path, monkeypatch, moderat
         rewrite(root, name, masks[name], chunks=chunks)
     after = checked(root)
     assert (after.arrays, after.empty) == (before.arrays, before.empty)
-    assert after.violations == before.violations and after.faults == before.faults
+    assert (
+        after.relations == before.relations and after.violations == before.violations and after.faults == before.faults
+    )
 
 
 def test_a_damaged_chunk_under_several_blocks_is_told_once(tmp_path, monkeypatch):
@@ -194,8 +201,22 @@ def test_what_joint_decoding_changed_is_added_up_and_told_above_5_percent(tmp_pa
         },
         "crop984": {"mito": {"alone": 1000, "removed": 90, "added": 10}},
     }
-    report = checked(write(tmp_path / "s", attributes={"decoding": decoding}))
-    assert report.decoding["mito"] == {"alone": 2000, "removed": 120, "added": 10}
+    decoding["crop557"]["mito"] |= {"most_voxels": 20, "most_at_voxels": [0, 0, 0]}
+    decoding["crop984"]["mito"] |= {"most_voxels": 70, "most_at_voxels": [32, 0, 0]}
+    before = {
+        "crop557": {"voxels": 30, "relations": {"mito_mem outside mito": 20, "ecs and mito at once": 15}},
+        "crop984": {"voxels": 5, "relations": {"mito_mem outside mito": 5}},
+    }
+    attributes = {"decoding": decoding, "contradictions_before": before}
+    report = checked(write(tmp_path / "s", attributes=attributes))
+    most = {"crop": "crop984", "voxels": 70, "at_voxels": [32, 0, 0]}
+    assert report.decoding["mito"] == {"alone": 2000, "removed": 120, "added": 10, "most_changed": most}
+    assert report.decoding["ecs"]["most_changed"] is None
+    assert report.violations_before == {"crop557": 30, "crop984": 5}
+    assert report.relations == {
+        "mito_mem outside mito": {"before": 25, "written": 0},
+        "ecs and mito at once": {"before": 15, "written": 0},
+    }
     assert report.faults == ()
     assert report.warnings == (
         "mito: joint decoding removed 120 voxels, where the class alone has 2,000 (6.0%)",

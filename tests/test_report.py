@@ -12,15 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import furnish
+from mlflow import MlflowClient
 from small_build import BUILD, edit
 from volumes import write_array
 
 from ensemble import manifest
 from ensemble.check import histogram
 from ensemble.cli import main
+from ensemble.deciding import TILE
 from ensemble.diff import diff
 from ensemble.errors import EnsembleError
-from ensemble.reporting import facts, judged, page, pictures
+from ensemble.mixing import Probability
+from ensemble.predict import Predicting
+from ensemble.prepare import Request, prepare
+from ensemble.progress import Quiet
+from ensemble.reporting import closeups, facts, judged, page, pictures
+from ensemble.submission import Submission
 from ensemble.view import open_viewer
 from registry.store import Store
 
@@ -108,6 +115,44 @@ def test_a_click_shows_the_arrays_pictures_and_keys_move(built, browser):
     assert browser.said == []
 
 
+@needs_chromium
+def test_what_deciding_together_changed_is_told_before_and_after_and_pictured_where_most(built, browser):
+    browser.goto((OUT / "report.html").resolve().as_uri())
+    check = json.loads((OUT / "check.json").read_text())
+    before = sum(check["violations_before"].values())
+    assert before > 0 == sum(check["violations"].values())
+    assert f"each class alone {before:,} voxels would" in browser.inner_text("#contradictions")
+    told = [row.inner_text().split("\t") for row in browser.query_selector_all("#contradictions + table tbody tr")]
+    assert told == [[w, f"{n['before']:,}", f"{n['written']:,}"] for w, n in check["relations"].items()]
+    changed = {name: row for name, row in check["decoding"].items() if row["removed"] + row["added"]}
+    by_size = sorted(changed, key=lambda name: -(changed[name]["removed"] + changed[name]["added"]))
+    figures = browser.query_selector_all("#changes figure")
+    places = [f"{changed[name]['most_changed']['crop']}/{name}" for name in by_size]
+    assert [figure.get_attribute("data-change") for figure in figures] == places
+    for figure, name in zip(figures, by_size, strict=True):
+        assert f"{changed[name]['most_changed']['voxels']:,} voxels changed" in figure.inner_text()
+        assert all(image.evaluate("image => image.naturalWidth") > 0 for image in figure.query_selector_all("img"))
+    assert browser.said == []
+
+
+def test_the_picture_of_a_change_is_of_the_plane_that_changed_most(built):
+    build, check = facts.Build.of(OUT), json.loads((OUT / "check.json").read_text())
+    request = Request.again(OUT)
+    prepared = prepare(request, Store())
+    crops = {crop.target.crop: crop for crop in prepared.plan.crops}
+    predicting = Predicting(request, prepared, Store(), Quiet())
+    fields = {name: predicting.fields(crop) for name, crop in crops.items()}
+    with Submission.open(OUT / "submission.zip") as submission:
+        for shown in closeups.changes(build, check["decoding"], submission, crops, fields):
+            (group, name), most = shown["place"].split("/"), check["decoding"][shown["name"]]["most_changed"]
+            target = crops[group.removeprefix("crop")].target
+            tile = target.grid.clip(tuple(slice(a, a + n) for a, n in zip(most["at_voxels"], TILE, strict=True)))
+            p = Probability(crops[target.crop], fields[target.crop]).of(name, tile)
+            differs = (p > shown["threshold"]) != (submission.read(group, name, tile) > 0)
+            assert np.count_nonzero(differs) == pytest.approx(most["voxels"], rel=0.02)  # a filter gives some back
+            assert shown["at_voxels"][0] == tile[0].start + differs.sum(axis=(1, 2)).argmax()
+
+
 def _stored(browser, place: str) -> list[dict]:
     return json.loads(browser.query_selector(f'script[data-pictures="{place}"]').text_content())
 
@@ -123,11 +168,15 @@ def test_the_official_manifest_has_a_cell_for_every_array(place, browser):
     assert browser.said == []
 
 
-def test_truth_adds_scores_and_the_page_opens_from_disk_alone(built, capsys):
+def test_truth_adds_scores_and_the_page_opens_from_disk_alone(built, store, capsys):
     assert main(["report", str(OUT), "--truth", "truth.zarr"]) == 0
     text = (OUT / "report.html").read_text()
     scores = json.loads((OUT / "scores.json").read_text())
     assert f"Overall score {scores['overall_score']:.4f}" in text
+    run = MlflowClient(store.tracking_uri).get_run(json.loads((OUT / "work" / "state.json").read_text())["run_id"])
+    assert run.data.metrics["overall_score"] == scores["overall_score"]
+    logged = MlflowClient(store.tracking_uri).download_artifacts(run.info.run_id, "report.html")
+    assert Path(logged).read_text() == text
     assert "<strong>worst</strong> crop" in text
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", text)  # nothing is fetched
     assert "report.json" in capsys.readouterr().out

@@ -10,6 +10,8 @@ from typing import Any
 from ensemble import taxonomy, yamlfile
 from ensemble.check import GENEROUS_TRUTH_OBJECTS, NOTABLE_CHANGE
 from ensemble.errors import EnsembleError, RegistryError
+from ensemble.grid import Grid
+from ensemble.volume import open_em
 
 WRITTEN, EMPTY, LIKELY, UNCLAIMED, FAULT = "written", "empty", "likely", "unclaimed", "fault"
 STATUSES = {
@@ -45,9 +47,23 @@ class Build:
         data_root = request.get("data_root") or lock.get("data", "")
         return cls(out, plan, check, data_root, _json(out / "costs.json") or {}, scores)
 
+    def dataset(self, crop: str) -> str:
+        return self.plan["crops"][crop]["dataset"]
+
+    def grid(self, crop: str) -> Grid:
+        said = self.plan["crops"][crop]["grid"]
+        return Grid(tuple(said["shape"]), tuple(said["voxel_size_nm"]), tuple(said["origin_nm"]))
+
+    def em(self, dataset: str) -> Any:
+        """The EM's pyramid, or None where it is not at hand."""
+        try:
+            return open_em(self.data_root, dataset).levels
+        except EnsembleError:
+            return None
+
 
 _PLAN = ("recipe", "consistency", "crops", "cost")
-_CHECK = ("faults", "warnings", "empty", "arrays", "violations", "decoding")
+_CHECK = ("faults", "warnings", "empty", "arrays", "violations", "violations_before", "relations", "decoding")
 _SCORES = ("overall_score", "overall_instance_score", "overall_semantic_score", "label_scores")
 
 
@@ -85,7 +101,10 @@ def gather(build: Build, *, likely: Mapping[str, float], tracking_uri: str) -> d
         },
         "classes": {name: _class(build, name, cells, tracking_uri) for name in names},
         "cells": cells,
-        "consistent": {"violations": build.check["violations"], "decoding": _decoding(build)},
+        "consistent": {
+            **{key: build.check[key] for key in ("violations", "violations_before", "relations")},
+            "decoding": _decoding(build),
+        },
         "costs": _costs(build),
         "scores": build.scores,
     }
@@ -148,6 +167,7 @@ def _class(build: Build, name: str, cells: Mapping[str, Mapping[str, Any]], trac
         "instance": taxonomy.is_instance(name),
         "routes": [{**_linked(told, tracking_uri), "crops": crops} for told, crops in routes.values()],
         "nonzero_voxels": sum(cell.get("nonzero_voxels", 0) for cell in mine),
+        "share": sum(cell.get("nonzero_voxels", 0) for cell in mine) / _voxels(build, name),
         "objects": sum(cell.get("objects") or 0 for cell in mine),
         "at_border": sum(cell.get("at_border") or 0 for cell in mine),
         "too_many": [
@@ -155,6 +175,12 @@ def _class(build: Build, name: str, cells: Mapping[str, Mapping[str, Any]], trac
         ],
         "sizes_log2_nm3": sizes,
     }
+
+
+def _voxels(build: Build, name: str) -> int:
+    """Of all crops that the class is scored in."""
+    shapes = (said["grid"]["shape"] for said in build.plan["crops"].values() if name in said["classes"])
+    return sum(map(math.prod, shapes))
 
 
 def add_sizes(total: dict[str, int], sizes_log2_voxels: Mapping[str, int], voxel_size_nm: Sequence[float]) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 from ensemble.reporting.facts import STATUSES
 from ensemble.reporting.pictures import View
 
+RELATIONS = 12
+"""So many of the relations that are broken are shown at once."""
+
 SIGNS = {"written": "●", "empty": "○", "likely": "▲", "unclaimed": "–", "fault": "✕"}
 
 
@@ -17,10 +20,12 @@ def render(
     charts: Mapping[str, str],
     curves: Mapping[str, str],
     judged: Sequence[Mapping[str, Any]],
+    changed: Sequence[Mapping[str, Any]],
 ) -> str:
     """The whole page. ``pictures``: "crop557/mito" -> its views; ``charts``: class -> a picture of its sizes.
 
     Where truth was given, ``curves``: class -> its score along the threshold; ``judged``: objects worth a look.
+    ``changed``: where joint decoding changed a class most.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -30,17 +35,21 @@ def render(
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value:.1%}"
     environment.filters["number"] = lambda value: "–" if value is None else f"{value:.4f}"
     environment.filters["embedded"] = _embedded
+    environment.globals["RELATIONS"] = RELATIONS
     stored = {
         place: [{"axis": v.axis, "position": v.position, **v.layers} for v in views]
         for place, views in pictures.items()
     }
     return environment.from_string(template).render(
-        facts=facts, pictures=stored, charts=charts, curves=curves, judged=judged, signs=SIGNS, statuses=STATUSES
+        facts=facts,
+        pictures=stored,
+        charts=charts,
+        curves=curves,
+        judged=judged,
+        changed=changed,
+        signs=SIGNS,
+        statuses=STATUSES,
     )
-
-
-def _plain(view: View) -> dict[str, Any]:
-    return {"axis": view.axis, "position": view.position, **view.layers}
 
 
 def _embedded(value: Any) -> Any:

@@ -27,6 +27,9 @@ COLOURS = np.array(
 """Okabe and Ito's, told apart by the colour-blind; an object keeps its own from picture to picture."""
 
 REMOVED, ADDED = np.array([213, 94, 0], np.uint8), np.array([0, 114, 178], np.uint8)
+PLAIN = np.array([255, 255, 255], np.uint8)
+"""Of outlines beside what was removed and added."""
+
 PLANES = 3
 """Slices along z in the slider."""
 
@@ -63,9 +66,14 @@ def around(array: StoredArray, chunk: tuple[int, ...], edge: int) -> Slices:
     box = []
     for index, size, n in zip(chunk, array.chunks, array.shape, strict=True):
         centre = min(index * size + size // 2, (index * size + n) // 2 if (index + 1) * size > n else n)
-        start = max(0, min(centre - edge // 2, n - edge))
-        box.append(slice(start, min(start + edge, n)))
+        box.append(span(centre, edge, n))
     return tuple(box)
+
+
+def span(centre: int, edge: int, size: int) -> slice:
+    """An edge around a centre, moved inside of 0 ... size; all of it where it is shorter."""
+    start = max(0, min(centre - edge // 2, size - edge))
+    return slice(start, min(start + edge, size))
 
 
 def views(
@@ -156,11 +164,11 @@ def grey(values: np.ndarray) -> str:
     return _encoded(Image.fromarray(np.ascontiguousarray(values.astype(np.uint8))), "WEBP", quality=45, method=4)
 
 
-def outlines(labels: np.ndarray) -> str:
-    """The borders of objects in their colours, the rest transparent, as a data URL."""
+def outlines(labels: np.ndarray, colour: np.ndarray | None = None) -> str:
+    """The borders of objects in their colours, or in one, the rest transparent, as a data URL."""
     rgba = np.zeros((*labels.shape, 4), np.uint8)
     border = find_boundaries(labels, mode="inner", background=0)
-    rgba[..., :3] = COLOURS[colour_of(labels.astype(np.int64))]
+    rgba[..., :3] = COLOURS[colour_of(labels.astype(np.int64))] if colour is None else colour
     rgba[..., 3] = np.where(border, 255, np.where(labels > 0, 48, 0))
     rgba[rgba[..., 3] == 0] = 0
     return _palette(rgba)
