@@ -2,7 +2,7 @@
 
     python -m benchmarks.full [--work DIR] [--memory GIB] [--crops A,B]
 
-Synthesises probabilities for the 16 crops once (see ``synthetic``; about 4 minutes and 3 GB), then builds with
+Synthesises EM and probabilities for the 16 crops once (see ``synthetic``; about 4 minutes and 3 GB), then builds with
 watershed and joint decoding, and checks the zip again. Beside each figure stands what was promised.
 """
 
@@ -47,6 +47,11 @@ def main() -> None:
     print("\n".join(line for line in built.out.splitlines() if "larger voxels" in line or "checked" in line))
     planned = json.loads((out / "plan.json").read_text())["cost"]["peak_memory_bytes"] / 2**30
     print(f"the plan said at most {planned:.1f} GiB; shares of the voxels: {shares(out, targets)}")
+    stages = json.loads((out / "costs.json").read_text())["stages"]
+    took, page = next(s["seconds"] for s in stages if s["stage"] == "report"), (out / "report.html").stat().st_size
+    print(
+        f"report: {took:.0f} s, {took / built.wall_s:.1%} of the build (promised 5%), {page / 1e6:.1f} MB (promised 20)"
+    )
     if not arguments.crops:
         checked = ensemble("check", str(out / "submission.zip"))
         print(f"check: {checked.wall_s / 60:.1f} min (promised 8), {checked.peak_gib:.1f} GiB, exit {checked.code}")

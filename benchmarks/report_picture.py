@@ -1,14 +1,13 @@
 """The picture of the report in the README: ``python -m benchmarks.report_picture`` after ``make demo``.
 
-Adds scores to the demo's report, opens it in a headless Chromium and writes ``docs/report.png``.
+Opens the demo's report in a headless Chromium and writes ``docs/report.png``.
 """
 
 import argparse
 import shutil
 from pathlib import Path
 
-from ensemble import report
-from registry.store import Store
+from ensemble.report import PAGE
 
 SIZE = {"width": 1280, "height": 860}
 
@@ -20,12 +19,11 @@ def main() -> None:
     parser.add_argument("--demo", type=Path, default=Path("build/demo"))
     parser.add_argument("--to", type=Path, default=Path("docs/report.png"))
     arguments = parser.parse_args()
-    page = report.again(arguments.demo, Store(), truth=arguments.demo / "truth.zarr")
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
         view = browser.new_page(viewport=SIZE)
-        view.goto(page.resolve().as_uri())
+        view.goto((arguments.demo / PAGE).resolve().as_uri())
         view.click('[data-place="crop701/mito"]')
         view.wait_for_timeout(300)
         view.screenshot(path=arguments.to)

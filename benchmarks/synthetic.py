@@ -1,13 +1,14 @@
-"""Stored probabilities for every crop of the official manifest, as trained networks would have left them.
+"""EM and stored probabilities for every crop of the official manifest, as trained networks would have left them.
 
 A scene is a periodic volume of tissue, 256 voxels to a side: two cells with extracellular space, nuclei with
 their envelope and chromatin, mitochondria, a reticulum and the small organelles. A class's probability is its
 mask blurred over a voxel or two, with noise near structures, some half-sure false alarms, and next to nothing
-elsewhere. A crop is tiled with the scene of its scale, so that each distinct chunk is compressed once only.
+elsewhere. A crop is tiled with the scene of its scale, so that each distinct chunk is compressed once only. The EM
+is tiled with the same scene, but not from the same corner: it is there to be read and shown.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numcodecs
@@ -17,6 +18,7 @@ from scipy import ndimage
 from ensemble import taxonomy
 from ensemble.grid import Grid
 from ensemble.manifest import Target
+from ensemble.volume import em_place
 
 SIDE = 256
 CHUNK = (64, 128, 128)
@@ -100,6 +102,15 @@ class Scene:
         p = np.maximum(p, np.where(rng.random(p.shape, np.float32) < 0.02, np.float32(0.006), 0))
         return np.rint(255 * np.clip(p, 0, 1)).astype(np.uint8)
 
+    def em(self) -> np.ndarray:
+        """What a microscope would have: dark membranes, each inside its own grey, and noise; uint8 (256, 256, 256)."""
+        rng = np.random.default_rng([self._seed, 0])
+        dark = [name == "pm" or name.endswith(("_mem", "chrom", "_ribo")) for name in self.names]
+        shade = np.where(dark, 70, rng.integers(130, 210, len(self.names))).astype(np.float32)
+        image = ndimage.gaussian_filter(shade[self.atoms], 0.8, mode="wrap")
+        image += rng.normal(scale=9, size=image.shape)
+        return np.clip(np.rint(image), 1, 255).astype(np.uint8)
+
 
 def tissue(seed: int, unit: float) -> Scene:
     """``unit``: size of an organelle's membrane in voxels; organelles scale with it."""
@@ -148,10 +159,12 @@ def tissue(seed: int, unit: float) -> Scene:
 
 
 def write(root: Path, targets: Sequence[Target]) -> None:
-    """The probabilities of all the targets under ``root``, with ``recipe.yaml``."""
+    """EM and probabilities of all the targets under ``root``, with ``recipe.yaml``."""
+    tiles: dict[str, np.ndarray] = {}
     for seed, unit, fitting in ((1, 1.0, (0, 12)), (2, 0.6, (12, 20)), (3, 0.4, (20, 100))):
         crops = [t for t in targets if fitting[0] <= max(t.grid.voxel_size_nm) < fitting[1]]
         scene = tissue(seed, unit)
+        tiles |= dict.fromkeys((target.crop for target in crops), scene.em())
         for name in sorted({name for target in crops for name in target.classes}):
             tile = scene.probability(name)
             for target in crops:
@@ -162,11 +175,53 @@ def write(root: Path, targets: Sequence[Target]) -> None:
                 fine = ndimage.zoom(tile, 2, order=1, mode="grid-wrap", grid_mode=True)
                 for target in crops:
                     _write(root / "mito_4nm", target, name, target.grid.covering((4.0,) * 3), fine)
+    for dataset in {target.dataset for target in targets}:
+        _write_em(root, [target for target in targets if target.dataset == dataset], tiles)
     (root / "recipe.yaml").write_text(RECIPE.lstrip())
+
+
+def _write_em(root: Path, targets: Sequence[Target], tiles: Mapping[str, np.ndarray]) -> None:
+    """The EM of one dataset: a level for every voxel size of its crops, with chunks where the crops are."""
+    image = Path(em_place(root, targets[0].dataset))
+    datasets = []
+    for voxel_size_nm in sorted({target.grid.voxel_size_nm for target in targets}):
+        crops = [target for target in targets if target.grid.voxel_size_nm == voxel_size_nm]
+        origin_nm = tuple(at % nm for at, nm in zip(crops[0].grid.origin_nm, voxel_size_nm, strict=True))
+        start = [
+            [round((at - o) / nm) for at, o, nm in zip(one.grid.origin_nm, origin_nm, voxel_size_nm, strict=True)]
+            for one in crops
+        ]
+        stop = [
+            [s + n for s, n in zip(first, one.grid.shape, strict=True)] for first, one in zip(start, crops, strict=True)
+        ]
+        level = Grid(tuple(map(max, zip(*stop, strict=True))), voxel_size_nm, origin_nm)
+        boxes = [
+            (np.floor_divide(s, CHUNK), -np.floor_divide(np.negative(e), CHUNK))
+            for s, e in zip(start, stop, strict=True)
+        ]
+        chunks = {tuple(chunk) for low, high in boxes for chunk in np.argwhere(np.ones(high - low, bool)) + low}
+        _write_tiled(image / f"s{len(datasets)}", level, tiles[crops[0].crop], chunks)
+        transforms = [
+            {"type": "scale", "scale": list(voxel_size_nm)},
+            {"type": "translation", "translation": list(origin_nm)},
+        ]
+        datasets.append({"path": f"s{len(datasets)}", "coordinateTransformations": transforms})
+    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
+    (image / ".zgroup").write_text(json.dumps({"zarr_format": 2}))
+    (image / ".zattrs").write_text(
+        json.dumps({"multiscales": [{"version": "0.4", "axes": axes, "datasets": datasets}]})
+    )
 
 
 def _write(root: Path, target: Target, name: str, grid: Grid, tile: np.ndarray) -> None:
     place = root / f"{target.dataset}.zarr" / target.group / name
+    _write_tiled(place, grid, tile, np.ndindex(*(-(-n // c) for n, c in zip(grid.shape, CHUNK, strict=True))))
+    attributes = {"voxel_size": list(grid.voxel_size_nm), "translation": list(grid.origin_nm)}
+    (place / ".zattrs").write_text(json.dumps(attributes))
+
+
+def _write_tiled(place: Path, grid: Grid, tile: np.ndarray, chunks: Iterable[tuple[int, ...]]) -> None:
+    """These chunks of an array that repeats the tile; each distinct one is compressed, and stored, once."""
     place.mkdir(parents=True, exist_ok=True)
     metadata = {
         "zarr_format": 2,
@@ -178,15 +233,16 @@ def _write(root: Path, target: Target, name: str, grid: Grid, tile: np.ndarray) 
         "fill_value": 0,
         "order": "C",
     }
-    attributes = {"voxel_size": list(grid.voxel_size_nm), "translation": list(grid.origin_nm)}
     (place / ".zarray").write_text(json.dumps(metadata))
-    (place / ".zattrs").write_text(json.dumps(attributes))
     around = [n // c for n, c in zip(tile.shape, CHUNK, strict=True)]
-    encoded: dict[tuple[int, ...], bytes] = {}
-    for chunk in np.ndindex(*(-(-n // c) for n, c in zip(grid.shape, CHUNK, strict=True))):
-        key = tuple(i % n for i, n in zip(chunk, around, strict=True))
-        if key not in encoded:
-            part = tile[tuple(slice(k * c, (k + 1) * c) for k, c in zip(key, CHUNK, strict=True))]
-            encoded[key] = _CODEC.encode(np.ascontiguousarray(part)) if part.any() else b""
-        if encoded[key]:
-            (place / ".".join(map(str, chunk))).write_bytes(encoded[key])
+    first: dict[tuple[int, ...], Path | None] = {}
+    for chunk in chunks:
+        key, file = tuple(i % n for i, n in zip(chunk, around, strict=True)), place / ".".join(map(str, chunk))
+        if key in first:
+            if first[key]:
+                file.hardlink_to(first[key])
+            continue
+        part = tile[tuple(slice(k * c, (k + 1) * c) for k, c in zip(key, CHUNK, strict=True))]
+        first[key] = file if part.any() else None
+        if first[key]:
+            file.write_bytes(_CODEC.encode(np.ascontiguousarray(part)))
