@@ -16,6 +16,8 @@ from ensemble.plan import CropPlan, Job, Plan
 from ensemble.progress import Quiet
 
 _PIPE_COLUMNS = 240
+_RELATIONS = 10
+"""So many ways of contradicting are printed."""
 _OUT = Console(highlight=False, soft_wrap=True)
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 if not _OUT.is_terminal:
@@ -82,16 +84,24 @@ def report(found: Any) -> None:
             table.add_row(name, *(_share(counts, key) for key in ("alone", "removed", "added")))
         _OUT.print(table)
     if found.relations:
-        before = sum(found.violations_before.values())
-        title = (
-            f"contradictions: {before:,} voxels before joint decoding, {sum(found.violations.values()):,} as written"
-        )
-        table = Table("what contradicts (voxels)", "before", "as written", title=title, title_justify="left")
-        for words, voxels in found.relations.items():
-            table.add_row(words, f"{voxels['before']:,}", f"{voxels['written']:,}")
-        _OUT.print(table)
+        _OUT.print(_contradictions(found))
     verdict = f"{len(found.faults)} faults" if found.faults else "no fault"
     line(f"{arrays} arrays checked: {verdict}, {len(found.warnings)} warnings, {len(found.empty)} empty arrays")
+
+
+def _contradictions(found: Any) -> Table:
+    """The most frequent ways in which voxels contradict themselves, before joint decoding where that is known."""
+    columns = {"each class alone": "before"} if found.violations_before else {}
+    columns["as written"] = "written"
+    table = Table("what contradicts (voxels)", *columns, title="contradictions", title_justify="left")
+    for words, voxels in list(found.relations.items())[:_RELATIONS]:
+        table.add_row(words, *(f"{voxels[key]:,}" for key in columns.values()))
+    if len(found.relations) > _RELATIONS:
+        table.add_row(f"… {len(found.relations) - _RELATIONS} more: --json")
+    totals = {"before": sum(found.violations_before.values()), "written": sum(found.violations.values())}
+    table.add_section()
+    table.add_row("voxels in all", *(f"{totals[key]:,}" for key in columns.values()))
+    return table
 
 
 def _by_crop(places: Sequence[str]) -> str:
