@@ -14,14 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ensemble import taxonomy
 from ensemble.census import Contradictions, Index, Together, Total, objects_of
 from ensemble.layout import Claims, Notes, find_store, open_extras, open_target, read_claims
 from ensemble.manifest import Target
 from ensemble.members import open_members
 from ensemble.relations import Broken
+from ensemble.sizes import histogram
 from ensemble.submission import Progress
 from ensemble.zarr2 import StoredArray
 
@@ -221,12 +220,6 @@ def _objects(array: StoredArray, total: Total, notes: Notes) -> dict[str, Any]:
         )
     said = {"objects": objects, "truth_objects_needed": needed, "at_border": at_border}
     return {**said, "sizes_log2_voxels": histogram(sizes)}
-
-
-def histogram(sizes_voxels: np.ndarray) -> dict[str, int]:
-    """Objects by the power of two that their size in voxels reaches."""
-    bins = np.bincount(np.frexp(sizes_voxels)[1] - 1) if len(sizes_voxels) else ()
-    return {str(power): int(count) for power, count in enumerate(bins) if count}
 
 
 def truth_objects_needed(objects: int) -> int:

@@ -125,6 +125,7 @@ def class_of(value: CropPlan, name: str) -> dict[str, Any]:
             "model": f"models:/{one.model.name}/{one.model.version}",
             "resampled": f"{voxels(one.stored)} → {voxels(value.target.grid)} nm",
             "validation": one.model.card.validation.get(name),
+            "truth_sizes_log2_nm3": one.model.card.truth_sizes_log2_nm3.get(name, {}),
             "voxel_size_nm": "x".join(f"{v:g}" for v in dict.fromkeys(one.model.card.voxel_size_nm)),
         }
         for one in value.jobs

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ensemble import resources, taxonomy
-from ensemble.check import histogram
 from ensemble.errors import EnsembleError, RegistryError
 from ensemble.manifest import Target
 from ensemble.mixing import Probability
@@ -23,6 +22,7 @@ from ensemble.score import score
 from ensemble.scored_arrays import whole_truth
 from ensemble.scoring.objects import split_objects
 from ensemble.scoring.scores import Scores
+from ensemble.sizes import add_nm3, histogram
 from ensemble.submission import Submission
 from ensemble.workspace import read_json, write_text
 from registry.store import Store
@@ -62,7 +62,7 @@ def report(
         changed = list(closeups.changes(build, said["consistent"]["decoding"], submission, crops, fields))
     curves = {} if truth is None else _curves(crops, fields, truth)
     drawn = {
-        name: charts.sizes(one["sizes_log2_nm3"], _sizes(build, true.get(name, [])))
+        name: charts.sizes(one["sizes_log2_nm3"], _sizes(build, true.get(name, [])), one["training_sizes_log2_nm3"])
         for name, one in said["classes"].items()
         if one["sizes_log2_nm3"]
     }
@@ -212,7 +212,7 @@ def _sizes(build: facts.Build, held: list[tuple[str, judging.Judged]]) -> dict[s
     total: dict[str, int] = {}
     for crop in dict.fromkeys(crop for crop, _ in held):
         voxels = np.array([one.voxels for where, one in held if where == crop])
-        facts.add_sizes(total, histogram(voxels), build.grid(crop).voxel_size_nm)
+        add_nm3(total, histogram(voxels), build.grid(crop).voxel_size_nm)
     return total
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from ensemble.errors import RegistryError, TrainingError
 from ensemble.training_data import CACHE_BYTES, AnnotatedCrop, Reader, open_crops
+from ensemble.training_objects import truth_sizes
 from ensemble.training_sampling import PatchSampler, ValidationPatches, index_foreground
 from ensemble.training_spec import TrainingSpec
 from ensemble.volume import Place
@@ -264,4 +265,5 @@ def _finished_card(task: _Task, run_id: str) -> Card:
     best = torch.load(task.folder / "best.ckpt", map_location="cpu", weights_only=True)
     scores = {name: round(score["iou"], 4) for name, score in best["scores"].items()}
     notes = f"Trained for {best['global_step']} steps; MLflow run {run_id}."
-    return task.spec.card(validation=scores, notes=notes, **task.lineage)
+    sizes = truth_sizes(task.training, task.spec.classes)
+    return task.spec.card(validation=scores, truth_sizes_log2_nm3=sizes, notes=notes, **task.lineage)

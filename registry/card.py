@@ -55,6 +55,8 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 Voxels = Annotated[int, Field(strict=True, ge=1, le=4096)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
+Power = Annotated[Text, Field(pattern=r"^-?[0-9]{1,3}$")]
+Count = Annotated[int, Field(strict=True, ge=0)]
 ClassName = Annotated[Text, AfterValidator(_known_class)]
 Crop = Annotated[Text, Field(min_length=1), BeforeValidator(_crop_name)]
 
@@ -114,7 +116,8 @@ class Card(BaseModel):
     ``activation`` "none" says that the network's outputs are probabilities already. ``fine_tuned_from`` and
     ``merged_from`` name registered versions (models:/NAME/VERSION) whose weights these began as or are a mean of;
     ``origin`` is a name that all share whose weights began as the same, such as the run that trained them.
-    ``sha256`` is that of the registered weights, None before registration.
+    ``truth_sizes_log2_nm3``: instance class -> objects of its training truth by the power of two that their size in
+    nm3 reaches. ``sha256`` is that of the registered weights, None before registration.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -132,6 +135,7 @@ class Card(BaseModel):
     validated_on: tuple[Crop, ...] = ()
     datasets: tuple[Text, ...] = ()
     validation: dict[ClassName, Fraction] = {}
+    truth_sizes_log2_nm3: dict[ClassName, dict[Power, Count]] = {}
     fine_tuned_from: Text | None = None
     merged_from: tuple[Text, ...] = ()
     origin: Text | None = None

@@ -9,7 +9,7 @@ from registry.card import Card
 from registry.checkpoint import read
 from registry.store import ModelVersion, Store
 
-_LEFT_OUT = ("sha256", "validation", "name")
+_LEFT_OUT = ("sha256", "validation", "truth_sizes_log2_nm3", "name")
 
 
 @dataclass(frozen=True)

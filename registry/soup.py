@@ -145,6 +145,7 @@ def card_of(members: Sequence[Member], name: str, *, notes: str) -> Card:
         "validated_on": all_of("validated_on"),
         "datasets": all_of("datasets"),
         "validation": {},
+        "truth_sizes_log2_nm3": {},
         "fine_tuned_from": None,
         "merged_from": tuple(member.name for member in members),
         "origin": min((o for o in origins if not o.startswith("models:/")), default=None),

@@ -53,6 +53,7 @@ def card(name: str, classes: tuple[str, ...], voxel_nm: float) -> Card:
         patch_voxels=16,
         overlap=0.25,
         activation="sigmoid",
+        truth_sizes_log2_nm3={"mito": {"12": 3, "15": 1}} if "mito_mem" in classes else {},
     )
 
 

@@ -17,7 +17,6 @@ from small_build import BUILD, edit
 from volumes import write_array
 
 from ensemble import manifest
-from ensemble.check import histogram
 from ensemble.cli import main
 from ensemble.deciding import TILE
 from ensemble.diff import diff
@@ -27,6 +26,7 @@ from ensemble.predict import Predicting
 from ensemble.prepare import Request, prepare
 from ensemble.progress import Quiet
 from ensemble.reporting import closeups, facts, judged, page, pictures
+from ensemble.sizes import add_nm3, histogram
 from ensemble.submission import Submission
 from ensemble.view import open_viewer
 from registry.store import Store
@@ -81,6 +81,7 @@ def test_a_build_ends_with_a_page_that_shows_what_the_check_counted(built, brows
     browser.goto((OUT / "report.html").resolve().as_uri())
     check = json.loads((OUT / "check.json").read_text())
     said = json.loads((OUT / "report.json").read_text())
+    assert said["classes"]["mito"]["training_sizes_log2_nm3"] == {"12": 3, "15": 1}
     cells = browser.query_selector_all("#grid button")
     assert len(cells) == sum(len(row) for row in check["arrays"].values())
     for crop, row in check["arrays"].items():
@@ -237,7 +238,7 @@ def test_text_in_a_recipe_is_text_on_the_page():
 def test_objects_are_counted_by_the_power_of_two_of_their_size():
     assert histogram(np.array([1, 2, 3, 4, 7, 8])) == {"0": 1, "1": 2, "2": 2, "3": 1}
     total = {"3": 1}
-    facts.add_sizes(total, {"0": 2, "4": 1}, (2, 2, 2))
+    add_nm3(total, {"0": 2, "4": 1}, (2, 2, 2))
     assert total == {"3": 3, "7": 1}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from annotated import noise, write_em, write_truth
 from scipy import ndimage
 
@@ -145,6 +146,10 @@ def test_a_trained_network_is_registered_with_what_it_learned_and_where(tmp_path
     assert (card.trained_on, card.validated_on, card.datasets) == (("1",), ("2",), ("fly",))
     assert card.validation.keys() == {"mito"}  # er is not annotated in the validation crop
     assert card.validation["mito"] > 0.8
+    truth = zarr.open(data / "fly/fly.zarr/recon-1/labels/groundtruth/crop1/mito/s0")[:]
+    nm3 = np.bincount(ndimage.label(truth, np.ones((3, 3, 3)))[0].ravel())[1:] * 8**3
+    powers = dict(zip(*np.unique(np.floor(np.log2(nm3)).astype(int).astype(str), return_counts=True), strict=True))
+    assert card.truth_sizes_log2_nm3 == {"mito": powers}
     assert told[0] == (0, "read crop 1 of 1")
     assert [done for done, what in told if what.startswith("validated, Dice 0.")] == [20, 40, 60]
     _check_run(tmp_path, card.notes.split()[-1].rstrip("."))

@@ -17,6 +17,7 @@ from ensemble.training_data import (
     open_crop,
     open_crops,
 )
+from ensemble.training_objects import truth_sizes
 from ensemble.training_sampling import (
     PatchSampler,
     ValidationPatches,
@@ -48,6 +49,17 @@ def opened(root: Path, spec: TrainingSpec) -> AnnotatedCrop:
 
 def box(*bounds: tuple[int, int]) -> tuple[slice, ...]:
     return tuple(slice(a, b) for a, b in bounds)
+
+
+def test_objects_of_the_truth_are_its_ids_and_components_only_of_a_mask(tmp_path):
+    write_em(tmp_path, noise(70, 8, 8))
+    truth = np.zeros((70, 8, 8), np.uint16)
+    truth[60:68, 0:2, 0:2] = 300  # 32 voxels in two slabs
+    truth[0:1, 4:6, 4:8] = truth[30:31, 4:6, 4:8] = 7  # one id, 16 voxels
+    write_truth(tmp_path, "mito", truth)
+    write_truth(tmp_path, "nuc", (truth > 0).astype(np.uint8))
+    crop = opened(tmp_path, spec_of(classes=["mito", "nuc"]))
+    assert truth_sizes([crop], ["mito", "nuc"]) == {"mito": {"13": 1, "14": 1}, "nuc": {"12": 2, "14": 1}}
 
 
 def test_at_the_voxel_size_of_the_em_a_patch_is_the_em_and_the_truth_voxel_by_voxel(tmp_path):

@@ -8,14 +8,23 @@ from typing import Any
 _INK = "#888888"
 
 
-def sizes(counts: Mapping[str, int], truth: Mapping[str, int]) -> str:
-    """Objects by the power of two of their size in nm3, those of the truth beside them; an SVG as a data URL."""
+def sizes(counts: Mapping[str, int], truth: Mapping[str, int], learned: Mapping[str, int]) -> str:
+    """Objects by the power of two of their size in nm3, and those of the truth; an SVG as a data URL.
+
+    What a network learned from is a line: as many objects in all as there are here.
+    """
     figure, axes = _axes("nm³", "objects")
-    powers = sorted({*map(int, counts), *map(int, truth)})
+    powers = sorted({*map(int, counts), *map(int, truth), *map(int, learned)})
     width = 0.4 if truth else 0.8
     axes.bar(powers, [counts.get(str(p), 0) for p in powers], width, align="edge", color="#0072B2", label="submission")
     if truth:
         axes.bar(powers, [truth.get(str(p), 0) for p in powers], -width, align="edge", color="#E69F00", label="truth")
+    if sum(learned.values()):
+        scale = sum(counts.values()) / sum(learned.values())
+        every = range(powers[0], powers[-1] + 1)
+        heights = [learned.get(str(p), 0) * scale for p in every]
+        axes.step([p + width / 2 for p in every], heights, where="mid", color="#009E73", label="training truth, scaled")
+    if truth or learned:
         axes.legend(fontsize="small", labelcolor=_INK, framealpha=0)
     ticks = range(powers[0], powers[-1] + 1, max(1, (powers[-1] - powers[0]) // 6))
     axes.set_xticks(ticks, [f"{2.0**p:.0e}" for p in ticks])

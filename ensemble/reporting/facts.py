@@ -11,6 +11,7 @@ from ensemble import taxonomy, yamlfile
 from ensemble.check import GENEROUS_TRUTH_OBJECTS, NOTABLE_CHANGE
 from ensemble.errors import EnsembleError, RegistryError
 from ensemble.grid import Grid
+from ensemble.sizes import add_nm3
 from ensemble.volume import open_em
 
 WRITTEN, EMPTY, LIKELY, UNCLAIMED, FAULT = "written", "empty", "likely", "unclaimed", "fault"
@@ -158,11 +159,12 @@ def _class(build: Build, name: str, cells: Mapping[str, Mapping[str, Any]], trac
             told = {key: one[key] for key in ("source", "threshold", "weight", "postprocess", "words")}
             told["models"] = {s: {k: v for k, v in m.items() if k != "resampled"} for s, m in one["models"].items()}
             routes.setdefault(json.dumps(told, sort_keys=True), (told, []))[1].append(f"crop{crop}")
+    models = [model for told, _ in routes.values() for model in told["models"].values()]
     mine = [row[name] for row in cells.values() if name in row]
     sizes: dict[str, int] = {}
     for crop, row in cells.items():
         voxel_nm = build.plan["crops"][crop.removeprefix("crop")]["grid"]["voxel_size_nm"]
-        add_sizes(sizes, row.get(name, {}).get("sizes_log2_voxels", {}), voxel_nm)
+        add_nm3(sizes, row.get(name, {}).get("sizes_log2_voxels", {}), voxel_nm)
     return {
         "instance": taxonomy.is_instance(name),
         "routes": [{**_linked(told, tracking_uri), "crops": crops} for told, crops in routes.values()],
@@ -171,9 +173,12 @@ def _class(build: Build, name: str, cells: Mapping[str, Mapping[str, Any]], trac
         "objects": sum(cell.get("objects") or 0 for cell in mine),
         "at_border": sum(cell.get("at_border") or 0 for cell in mine),
         "too_many": [
-            c for c, row in cells.items() if name in row and (row[name].get("truth_objects_needed") or 0) > 100
+            crop
+            for crop, row in cells.items()
+            if (row.get(name, {}).get("truth_objects_needed") or 0) > GENEROUS_TRUTH_OBJECTS
         ],
         "sizes_log2_nm3": sizes,
+        "training_sizes_log2_nm3": next((m["truth_sizes_log2_nm3"] for m in models if m["truth_sizes_log2_nm3"]), {}),
     }
 
 
@@ -181,18 +186,6 @@ def _voxels(build: Build, name: str) -> int:
     """Of all crops that the class is scored in."""
     shapes = (said["grid"]["shape"] for said in build.plan["crops"].values() if name in said["classes"])
     return sum(map(math.prod, shapes))
-
-
-def add_sizes(total: dict[str, int], sizes_log2_voxels: Mapping[str, int], voxel_size_nm: Sequence[float]) -> None:
-    """Add objects by the power of two of their voxels to those by the power of two of their nm3."""
-    shift = round(math.log2(math.prod(voxel_size_nm)))
-    for power, count in sizes_log2_voxels.items():
-        key = str(int(power) + shift)
-        total[key] = total.get(key, 0) + count
-
-
-def _needs_many(cell: Mapping[str, Any]) -> bool:
-    return (cell.get("truth_objects_needed") or 0) > GENEROUS_TRUTH_OBJECTS
 
 
 def _linked(told: Mapping[str, Any], tracking_uri: str) -> dict[str, Any]:
