@@ -99,6 +99,8 @@ def test_a_click_shows_the_arrays_pictures_and_keys_move(built, browser):
     browser.goto((OUT / "report.html").resolve().as_uri())
     browser.click('[data-place="crop1/mito"]')
     assert browser.inner_text("#cell h3") == "crop1/mito"
+    view = browser.query_selector("#cell").evaluate("cell => cell.getBoundingClientRect().bottom - innerHeight")
+    assert view < 1  # the pictures are in sight
     shown = {image.get_attribute("data-layer"): image for image in browser.query_selector_all("#cell img")}
     stored = _stored(browser, "crop1/mito")
     z = [view for view in stored if view["axis"] == "z"]

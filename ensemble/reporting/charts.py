@@ -15,19 +15,31 @@ def sizes(counts: Mapping[str, int], truth: Mapping[str, int], learned: Mapping[
     """
     figure, axes = _axes("nm³", "objects")
     powers = sorted({*map(int, counts), *map(int, truth), *map(int, learned)})
-    width = 0.4 if truth else 0.8
-    axes.bar(powers, [counts.get(str(p), 0) for p in powers], width, align="edge", color="#0072B2", label="submission")
-    if truth:
-        axes.bar(powers, [truth.get(str(p), 0) for p in powers], -width, align="edge", color="#E69F00", label="truth")
+    every = range(powers[0], powers[-1] + 1)
+    sides = (
+        [("submission", counts, "#0072B2"), ("truth", truth, "#E69F00")]
+        if truth
+        else [("submission", counts, "#0072B2")]
+    )
+    width = 0.8 / len(sides)
+    for side, (label, held, colour) in enumerate(sides):
+        left = [power - 0.4 + side * width for power in every]
+        axes.bar(left, [held.get(str(p), 0) for p in every], width, align="edge", color=colour, label=label)
     if sum(learned.values()):
         scale = sum(counts.values()) / sum(learned.values())
-        every = range(powers[0], powers[-1] + 1)
         heights = [learned.get(str(p), 0) * scale for p in every]
-        axes.step([p + width / 2 for p in every], heights, where="mid", color="#009E73", label="training truth, scaled")
-    if truth or learned:
-        axes.legend(fontsize="small", labelcolor=_INK, framealpha=0)
-    ticks = range(powers[0], powers[-1] + 1, max(1, (powers[-1] - powers[0]) // 6))
+        axes.stairs(
+            heights,
+            [p - 0.5 for p in [*every, every.stop]],
+            color="#009E73",
+            linewidth=1.5,
+            label="training truth, scaled",
+        )
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        figure.legend(loc="outside upper left", ncols=3, fontsize="x-small", labelcolor=_INK, frameon=False)
+    ticks = every[:: max(1, -(-len(every) // 5))]
     axes.set_xticks(ticks, [f"{2.0**p:.0e}" for p in ticks])
+    axes.yaxis.get_major_locator().set_params(integer=True)
     return _svg(figure)
 
 
