@@ -110,7 +110,7 @@ def _matched(truth: np.ndarray, found: np.ndarray) -> tuple[int, int]:
 
 def main() -> None:
     from ensemble.errors import RecipeError
-    from ensemble.recipe import find
+    from ensemble.recipe_file import find
 
     demo = Path("build/demo")
     recipe, _ = yamlfile.load(find("demo.yaml"), RecipeError)

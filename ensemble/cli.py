@@ -64,11 +64,11 @@ def _add_build(commands) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from ensemble import recipe, terminal
+    from ensemble import recipe_file, terminal
     from ensemble.build import build
     from registry.store import Store
 
-    out = arguments.out or Path("build") / recipe.load(arguments.recipe).name
+    out = arguments.out or Path("build") / recipe_file.load(arguments.recipe).name
     request, store = request_of(arguments, out), Store()
     with terminal.progress() as progress:
         built = build(request, store, progress)
@@ -86,11 +86,11 @@ def _add_plan(commands) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from ensemble import describe, recipe, terminal
+    from ensemble import describe, recipe_file, terminal
     from ensemble.prepare import prepare
     from registry.store import Store
 
-    request = request_of(arguments, Path("build") / recipe.load(arguments.recipe).name)
+    request = request_of(arguments, Path("build") / recipe_file.load(arguments.recipe).name)
     plan = prepare(request, Store()).plan
     if arguments.json:
         print(json.dumps(describe.plan(plan, request.budget), indent=1))
@@ -117,11 +117,11 @@ def _add_tune(commands) -> None:
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    from ensemble import recipe, terminal
+    from ensemble import recipe_file, terminal
     from ensemble.tune import Task, tune
     from registry.store import Store
 
-    work = arguments.work or Path("build") / f"{recipe.load(arguments.recipe).name}-tune"
+    work = arguments.work or Path("build") / f"{recipe_file.load(arguments.recipe).name}-tune"
     if arguments.trials < 1:
         raise EnsembleError(f"--trials {arguments.trials}: at least one is needed")
     task = Task(

@@ -12,8 +12,8 @@ from ensemble.em import EM
 from ensemble.errors import EnsembleError
 from ensemble.manifest import load, select
 from ensemble.plan import Plan, Precision
-from ensemble.recipe import find
-from ensemble.recipe import load as load_recipe
+from ensemble.recipe_file import find
+from ensemble.recipe_file import load as load_recipe
 from ensemble.workspace import Workspace, read_json
 from registry.store import ModelVersion, Store
 

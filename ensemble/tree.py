@@ -24,7 +24,7 @@ from ensemble.plan import CropPlan
 from ensemble.postprocess import POSTPROCESS
 from ensemble.progress import Progress
 from ensemble.recipe import Named, Route
-from ensemble.recipe import load as load_recipe
+from ensemble.recipe_file import load as load_recipe
 from ensemble.sources import Probabilities
 from ensemble.volume import Volume, open_volume
 from ensemble.workspace import scratch_array

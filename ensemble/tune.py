@@ -16,7 +16,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ensemble import describe, lock, manifest, taxonomy, yamlfile
-from ensemble import recipe as recipes
+from ensemble import recipe_file as recipes
 from ensemble.build import build
 from ensemble.errors import EnsembleError, RecipeError
 from ensemble.manifest import Target

@@ -13,7 +13,7 @@ from monai.networks.nets import UNet
 from scipy import ndimage
 from volumes import noise, write_em
 
-from ensemble import infer, plan, recipe, sums
+from ensemble import infer, plan, recipe_file, sums
 from ensemble.em import EM
 from ensemble.errors import EnsembleError, VolumeError
 from ensemble.grid import Grid
@@ -66,7 +66,7 @@ def card(**changes) -> Card:
 def job(tmp_path: Path, target: Target, em: EM, of: Card, tta: str = "none") -> plan.Job:
     path = tmp_path / "r.yaml"
     path.write_text(f"name: r\nsources: {{m: {{model: 'models:/tiny@a', tta: {tta}}}}}\ndefaults: {{source: m}}\n")
-    return plan.make(recipe.load(path), [target], {"m": Known(of)}, em).jobs[0]
+    return plan.make(recipe_file.load(path), [target], {"m": Known(of)}, em).jobs[0]
 
 
 def predicted(one: plan.Job, em: EM, network: torch.nn.Module, **more) -> np.ndarray:

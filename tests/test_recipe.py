@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ensemble import manifest, recipe, taxonomy
+from ensemble import manifest, recipe_file, taxonomy
 from ensemble.errors import RecipeError
 from ensemble.manifest import Target
 from ensemble.methods import Stage
-from ensemble.recipe import Empty, Mix, Named, OfClasses
+from ensemble.recipe import Empty, Mix, Named, OfClasses, Recipe
 
 FINAL = """\
 name: final
@@ -35,10 +35,10 @@ consistency: joint
 
 @pytest.fixture
 def load(tmp_path: Path):
-    def load(text: str) -> recipe.Recipe:
+    def load(text: str) -> Recipe:
         path = tmp_path / "final.yaml"
         path.write_text(text)
-        return recipe.load(path)
+        return recipe_file.load(path)
 
     return load
 
@@ -133,12 +133,12 @@ def test_a_class_without_a_route_is_named(load) -> None:
 
 def test_a_recipe_that_is_not_there_is_told_with_those_that_are() -> None:
     with pytest.raises(RecipeError, match=r"did you mean 'watershed\.yaml'"):
-        recipe.load("watershd.yaml")
+        recipe_file.load("watershd.yaml")
 
 
 @pytest.mark.parametrize("name", ["baseline", "components", "watershed", "final", "demo"])
 def test_shipped_recipes_route_every_scored_class_everywhere(name: str) -> None:
-    shipped = recipe.load(f"{name}.yaml")
+    shipped = recipe_file.load(f"{name}.yaml")
     for one in manifest.official():
         for scored in one.classes:
             assert shipped.route(scored, one).source is not None
@@ -151,7 +151,7 @@ GUIDE = {"nuc": (400, 512000), "mito": (20, 3200), "ves": (64, 10240), "ld": (80
 
 
 def test_watershed_restates_the_guides_parameters() -> None:
-    shipped = recipe.load("watershed.yaml")
+    shipped = recipe_file.load("watershed.yaml")
     for name, (distance_nm, size_nm3) in GUIDE.items():
         steps = {s.method.name: s.parameters for s in shipped.route(name, target("557")).steps}
         assert steps["watershed"]["min_distance_nm"] == distance_nm

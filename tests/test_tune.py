@@ -10,7 +10,7 @@ import zarr
 from scipy import ndimage
 from volumes import write_array, write_em
 
-from ensemble import manifest, recipe
+from ensemble import manifest, recipe_file
 from ensemble.build import build
 from ensemble.cli import main
 from ensemble.describe import route, source_in_words
@@ -172,11 +172,11 @@ def test_a_recipe_can_fix_and_narrow_what_is_searched(place, capsys):
         capsys.readouterr()
         assert main(TUNE) == 2
         assert message in capsys.readouterr().err
-    assert recipe.load("tuned.yaml").name == "mine-tuned"
+    assert recipe_file.load("tuned.yaml").name == "mine-tuned"
 
 
 def _routes(path: str) -> dict:
-    loaded, (target,) = recipe.load(path), manifest.load(Path("manifest.csv"))
+    loaded, (target,) = recipe_file.load(path), manifest.load(Path("manifest.csv"))
     return {name: route(loaded.route(name, target)) for name in target.classes}
 
 
@@ -246,7 +246,7 @@ def test_classes_decided_together_are_tuned_together(place):
     Path("mine.yaml").write_text(RECIPE.replace("consistency: none", "consistency: joint"))
     found = tuned()
     assert found["overall"]["after"] > found["overall"]["before"] + 0.1
-    assert recipe.load("tuned.yaml").consistency in ("joint", "none")
+    assert recipe_file.load("tuned.yaml").consistency in ("joint", "none")
 
 
 def test_time_that_is_up_ends_the_search_with_what_was_found(place):
