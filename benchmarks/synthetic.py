@@ -238,6 +238,7 @@ def _write_tiled(place: Path, grid: Grid, tile: np.ndarray, chunks: Iterable[tup
     first: dict[tuple[int, ...], Path | None] = {}
     for chunk in chunks:
         key, file = tuple(i % n for i, n in zip(chunk, around, strict=True)), place / ".".join(map(str, chunk))
+        file.unlink(missing_ok=True)
         if key in first:
             if first[key]:
                 file.hardlink_to(first[key])

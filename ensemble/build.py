@@ -89,9 +89,10 @@ class _Build:
             self._pack(self._assemble())
             known = {"key": key, "zip": _stamp(request.zip)}
             write_json(self._state, known)
-        if known.get("run_id") and all((request.out / name).exists() for name in _RESULTS):
+        checked = _checked(request.out / "check.json")
+        if known.get("run_id") and checked and all((request.out / name).exists() for name in _RESULTS):
             self.progress.say(f"{request.zip}: everything is done already")
-            return Built(Report.from_json((request.out / "check.json").read_text()), None)
+            return Built(checked, None)
         report = self._check()
         write_json(request.out / "plan.json", describe.plan(self.plan, request.budget))
         self._report()
@@ -241,6 +242,7 @@ class _Build:
             "stages": self.progress.stages(),
             "predictions": len(self.plan.jobs),
             "predictions_kept": self.predicting.kept,
+            "forward_passes": self.predicting.passes,
             "groups": len(self._groups),
             "groups_kept": len(self._groups) - self._assembled,
         }
@@ -275,6 +277,14 @@ class _Build:
                 f"{self.request.zip} is complete and checked, but could not be recorded: {error}; "
                 "run the same command again to record it"
             ) from error
+
+
+def _checked(path: Path) -> Report | None:
+    """What an earlier check said; None where that is not there, or damaged."""
+    try:
+        return Report.from_json(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _stamp(path: Path) -> dict[str, int] | None:

@@ -14,8 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from ensemble import taxonomy
 from ensemble.census import Contradictions, Index, Together, Total, objects_of
+from ensemble.changes import Changed
 from ensemble.layout import Claims, Notes, find_store, open_extras, open_target, read_claims
 from ensemble.manifest import Target
 from ensemble.members import open_members
@@ -36,6 +39,33 @@ _MAX_THREADS = 8
 _MEMORY_BYTES = 2**31
 
 
+@dataclass
+class Relation:
+    """Voxels that break a relation, each class standing alone and as written."""
+
+    before: int = 0
+    written: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a crop: so many voxels in the tile that begins there."""
+
+    crop: str
+    voxels: int
+    at_voxels: tuple[int, int, int]
+
+
+@dataclass
+class Decoded:
+    """Voxels a class has alone, what joint decoding took and gave over all crops, and where it changed most."""
+
+    alone: int = 0
+    removed: int = 0
+    added: int = 0
+    most_changed: Place | None = None
+
+
 @dataclass(frozen=True)
 class Report:
     """What a check found; crops by group name ("crop557").
@@ -46,8 +76,7 @@ class Report:
     sizes_log2_voxels (objects by the power of two that their size reaches).
     ``violations``: crop -> voxels whose set of claimed classes contradicts itself; ``violations_before``: the
     same of each class alone, p > t, where joint decoding says so. ``relations``: what is broken ("mito_mem outside
-    mito") -> voxels "before" and as "written", over all crops. ``decoding``: class -> voxels it has alone, and
-    that joint decoding removed and added, over all crops, and where it changed most: crop, voxels, at_voxels.
+    mito") -> voxels over all crops. ``decoding``: by class.
     """
 
     faults: tuple[str, ...]
@@ -56,8 +85,8 @@ class Report:
     arrays: Mapping[str, Mapping[str, Mapping[str, Any]]]
     violations: Mapping[str, int]
     violations_before: Mapping[str, int]
-    relations: Mapping[str, Mapping[str, int]]
-    decoding: Mapping[str, Mapping[str, Any]]
+    relations: Mapping[str, Relation]
+    decoding: Mapping[str, Decoded]
 
     @property
     def ok(self) -> bool:
@@ -68,9 +97,8 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> "Report":
-        """The report that ``to_json`` wrote."""
-        said = json.loads(text)
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in said.items()})
+        """The report that ``to_json`` wrote. Raises ValueError for anything else."""
+        return TypeAdapter(cls).validate_json(text)
 
 
 @dataclass
@@ -106,7 +134,7 @@ def check(path: Path, targets: Sequence[Target], progress: Progress = lambda don
         written = {t.group: _note_contradictions(t, parts, claims, notes) for t, parts in crops.items()}
         for extra in extras:
             _note_damage(extra, notes)
-        decoding = _note_decoding(claims, notes)
+        decoding = _note_decoding({t.group: claims.decoding.get(t.group, {}) for t in targets}, notes)
     finally:
         members.close()
     rows = ((f"{crop}/{name}", row) for crop, table in arrays.items() for name, row in table.items())
@@ -116,8 +144,8 @@ def check(path: Path, targets: Sequence[Target], progress: Progress = lambda don
         empty=tuple(place for place, row in rows if not row["nonzero_voxels"]),
         arrays=arrays,
         violations={crop: broken.voxels for crop, broken in written.items()},
-        violations_before={crop: broken.voxels for crop, broken in claims.before.items()},
-        relations=_relations(claims.before.values(), written.values()),
+        violations_before={crop: broken.voxels for crop, broken in claims.before.items() if crop in written},
+        relations=_relations([broken for crop, broken in claims.before.items() if crop in written], written.values()),
         decoding=decoding,
     )
 
@@ -250,34 +278,34 @@ def _note_contradictions(target: Target, parts: Sequence[_Part], claims: Claims,
     return broken
 
 
-def _relations(before: Iterable[Broken], written: Iterable[Broken]) -> dict[str, dict[str, int]]:
-    """By what is broken the voxels, before and as written; the most first."""
-    sums = {"before": Broken(), "written": Broken()}
-    for when, each in (("before", before), ("written", written)):
-        for one in each:
-            sums[when].add(one)
-    words = {**sums["before"].relations, **sums["written"].relations}
-    rows = {one: {when: broken.relations.get(one, 0) for when, broken in sums.items()} for one in words}
-    return dict(sorted(rows.items(), key=lambda row: (-sum(row[1].values()), row[0])))
+def _relations(before: Iterable[Broken], written: Iterable[Broken]) -> dict[str, Relation]:
+    """By what is broken the voxels; the most first."""
+    rows: dict[str, Relation] = {}
+    for broken in before:
+        for words, voxels in broken.relations.items():
+            rows.setdefault(words, Relation()).before += voxels
+    for broken in written:
+        for words, voxels in broken.relations.items():
+            rows.setdefault(words, Relation()).written += voxels
+    return dict(sorted(rows.items(), key=lambda row: (-row[1].before - row[1].written, row[0])))
 
 
-def _note_decoding(claims: Claims, notes: Notes) -> dict[str, dict[str, Any]]:
+def _note_decoding(by_crop: Mapping[str, Mapping[str, Changed]], notes: Notes) -> dict[str, Decoded]:
     """What joint decoding did to each class, over all crops."""
-    rows: dict[str, dict[str, Any]] = {}
-    for crop, classes in claims.decoding.items():
+    rows: dict[str, Decoded] = {}
+    for crop, classes in by_crop.items():
         for name, changed in classes.items():
-            row = rows.setdefault(name, {"alone": 0, "removed": 0, "added": 0, "most_changed": None})
-            for key in ("alone", "removed", "added"):
-                row[key] += getattr(changed, key)
-            if changed.most_voxels > (row["most_changed"] or {"voxels": 0})["voxels"]:
-                place = {"crop": crop, "voxels": changed.most_voxels, "at_voxels": list(changed.most_at_voxels)}
-                row["most_changed"] = place
+            row = rows.setdefault(name, Decoded())
+            row.alone += changed.alone
+            row.removed += changed.removed
+            row.added += changed.added
+            if changed.most_voxels > (row.most_changed.voxels if row.most_changed else 0):
+                row.most_changed = Place(crop, changed.most_voxels, changed.most_at_voxels)
     for name, row in rows.items():
-        for key in ("removed", "added"):
-            if row[key] > NOTABLE_CHANGE * row["alone"]:
-                share = f" ({row[key] / row['alone']:.1%})" if row["alone"] else ""
+        for what, voxels in (("removed", row.removed), ("added", row.added)):
+            if voxels > NOTABLE_CHANGE * row.alone:
+                share = f" ({voxels / row.alone:.1%})" if row.alone else ""
                 notes.warnings.append(
-                    f"{name}: joint decoding {key} {row[key]:,} voxels, where the class alone has "
-                    f"{row['alone']:,}{share}"
+                    f"{name}: joint decoding {what} {voxels:,} voxels, where the class alone has {row.alone:,}{share}"
                 )
     return rows

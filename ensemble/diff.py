@@ -5,15 +5,16 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ensemble import resources
+from ensemble import resources, taxonomy
 from ensemble.errors import EnsembleError, SubmissionError
+from ensemble.overlaps import Overlaps
 from ensemble.progress import Progress, Quiet
 from ensemble.reporting import facts, pictures
 from ensemble.submission import Submission
@@ -27,48 +28,60 @@ _EDGE = 192
 
 @dataclass(frozen=True)
 class Change:
-    """One array in both submissions: foreground voxels by where they are, and objects, None where nobody counted."""
+    """One array, or a class, in both submissions: foreground voxels by where they are, and objects.
+
+    ``moved`` voxels are foreground in both, in objects that are not the same (IoU at most one half); ``kept`` objects
+    are the same in both. Objects are None where nobody counted, ``kept`` where there are no ids. ``matches``: id in B
+    -> id in A.
+    """
 
     place: str
-    both: int
-    only_a: int
-    only_b: int
-    relabelled: int
-    objects_a: int | None
-    objects_b: int | None
-    busiest: tuple[int, int, int] | None
+    both: int = 0
+    only_a: int = 0
+    only_b: int = 0
+    moved: int = 0
+    objects_a: int | None = 0
+    objects_b: int | None = 0
+    kept: int | None = 0
+    busiest: tuple[int, int, int] | None = None
+    matches: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def changed(self) -> int:
         return self.only_a + self.only_b
 
+    @property
+    def any(self) -> bool:
+        return bool(self.changed or self.moved)
+
+    def plus(self, other: "Change") -> "Change":
+        """Both together, under this one's name."""
+        counts = (getattr(self, key) + getattr(other, key) for key in ("both", "only_a", "only_b", "moved"))
+        pairs = ((getattr(self, key), getattr(other, key)) for key in ("objects_a", "objects_b", "kept"))
+        return Change(self.place, *counts, *(None if None in pair else sum(pair) for pair in pairs))
+
 
 @dataclass(frozen=True)
 class Difference:
-    """``missing`` are arrays that only one has; ``scores``: key -> score in A and B, where both were scored."""
+    """``missing`` are arrays that only one has; ``scores``: key -> score in A and B, where both were scored.
+
+    ``routes``: class -> how A and B make it, in words, where both are builds and it differs.
+    """
 
     a: Path
     b: Path
     changes: tuple[Change, ...]
     missing: tuple[str, ...]
     scores: Mapping[str, tuple[float, float]]
+    routes: Mapping[str, tuple[str, str]]
 
     def by_class(self) -> dict[str, Change]:
         """The changes of each class over its crops, the largest first."""
         total: dict[str, Change] = {}
         for one in self.changes:
             name = one.place.split("/")[1]
-            total[name] = _sum(name, total.get(name), one)
-        return dict(sorted(total.items(), key=lambda item: -item[1].changed))
-
-
-def _sum(name: str, a: Change | None, b: Change) -> Change:
-    if a is None:
-        a = Change(name, 0, 0, 0, 0, 0, 0, None)
-    objects = [None if None in pair else sum(pair) for pair in ((a.objects_a, b.objects_a), (a.objects_b, b.objects_b))]
-    return Change(
-        name, a.both + b.both, a.only_a + b.only_a, a.only_b + b.only_b, a.relabelled + b.relabelled, *objects, None
-    )
+            total[name] = total.get(name, Change(name)).plus(one)
+        return dict(sorted(total.items(), key=lambda item: (-item[1].changed, -item[1].moved)))
 
 
 def _zip_of(path: Path) -> Path:
@@ -82,7 +95,7 @@ def _zip_of(path: Path) -> Path:
 def diff(a: Path, b: Path, *, page: Path | None = None, progress: Progress | None = None) -> Difference:
     """The difference of two submissions, each a build's folder or a zip; with ``page`` also written as HTML.
 
-    Chunks that are equal byte for byte are not decoded. Raises SubmissionError for what is no submission.
+    Chunks that are equal byte for byte are decoded once. Raises SubmissionError for what is no submission.
     """
     progress = progress or Quiet()
     if page is not None and page.is_dir():
@@ -99,7 +112,7 @@ def diff(a: Path, b: Path, *, page: Path | None = None, progress: Progress | Non
             for done, one in enumerate(compared, start=1):
                 changes.append(one)
                 progress.at(done, one.place)
-        found = Difference(Path(a), Path(b), tuple(changes), tuple(sorted(places[0] ^ places[1])), _scores(a, b))
+        found = Difference(Path(a), Path(b), tuple(changes), tuple(sorted(places[0] ^ places[1])), *_of_builds(a, b))
         if page is not None:
             _write(found, first, second, page)
     return found
@@ -117,13 +130,26 @@ def _objects(path: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _scores(a: Path, b: Path) -> dict[str, tuple[float, float]]:
-    """The scores of both, where both are builds that were scored."""
+def _of_builds(a: Path, b: Path) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[str, str]]]:
+    """The scores of both and the routes that differ, where both are builds."""
     try:
-        one, other = (_flat(facts.Build.of(path).scores) for path in (a, b))
+        builds = [facts.Build.of(path) for path in (a, b)]
     except EnsembleError:
-        return {}
-    return {key: (one[key], other[key]) for key in one if key in other}
+        return {}, {}
+    one, other = (_flat(build.scores) for build in builds)
+    routes, others = (_routes(build) for build in builds)
+    differing = {name: (words, others[name]) for name, words in routes.items() if others.get(name, words) != words}
+    return {key: (one[key], other[key]) for key in one if key in other}, differing
+
+
+def _routes(build: facts.Build) -> dict[str, str]:
+    """By class how it is made in words; crops that differ one after the other."""
+    found: dict[str, dict[str, None]] = {}
+    for crop in build.plan["crops"].values():
+        for name, said in crop["classes"].items():
+            models = ", ".join(sorted(model["model"].removeprefix("models:/") for model in said["models"].values()))
+            found.setdefault(name, {})[said["words"] + (f" ({models})" if models else "")] = None
+    return {name: "; ".join(words) for name, words in found.items()}
 
 
 def _flat(scores: Mapping[str, Any] | None) -> dict[str, float]:
@@ -140,22 +166,33 @@ def _compare(a: Submission, b: Submission, place: str, objects: Sequence[Mapping
     if one.shape != other.shape:
         shapes = f"{list(one.shape)} in {a.members.place}, {list(other.shape)} in {b.members.place}"
         raise SubmissionError(f"{place}: has the shape {shapes}; compare submissions of one manifest")
-    both = only_a = only_b = relabelled = most = 0
-    busiest = None
+    both = only_a = only_b = 0
+    most, busiest, overlaps = (0, 0), None, Overlaps()
+    instances = name in taxonomy.classes() and taxonomy.is_instance(name) and _are_ids(one, other)
     for chunk in _chunks(one, other):
         block = tuple(slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(chunk, one.chunks, one.shape, strict=True))
-        if _same_bytes(one, other, chunk):
-            both += int(np.count_nonzero(one.read(block)))
+        left = one.read(block)
+        right = left if _same_bytes(one, other, chunk) else other.read(block)
+        if instances:
+            overlaps.add(left, right)
+        if right is left:
+            both += int(np.count_nonzero(left))
             continue
-        left, right = one.read(block), other.read(block)
         in_a, in_b = left > 0, right > 0
         just_a, just_b = int(np.count_nonzero(in_a & ~in_b)), int(np.count_nonzero(in_b & ~in_a))
         only_a, only_b, both = only_a + just_a, only_b + just_b, both + int(np.count_nonzero(in_a & in_b))
-        relabelled += int(np.count_nonzero((left != right) & in_a & in_b))
-        if just_a + just_b > most:
-            most, busiest = just_a + just_b, chunk
+        weight = just_a + just_b, int(np.count_nonzero(left != right))
+        if weight > most:
+            most, busiest = weight, chunk
     counts = [side.get(crop, {}).get(name, {}).get("objects") for side in objects]
-    return Change(place, both, only_a, only_b, relabelled, *counts, busiest)
+    if not instances or max(overlaps.objects) <= 1:  # a mask, whose components nobody counts here
+        return Change(place, both, only_a, only_b, 0, *counts, None, busiest)
+    matches = overlaps.matches
+    return Change(place, both, only_a, only_b, overlaps.moved_voxels, *overlaps.objects, len(matches), busiest, matches)
+
+
+def _are_ids(*arrays: StoredArray) -> bool:
+    return all(array.dtype.kind == "u" and array.dtype.itemsize <= 4 for array in arrays)
 
 
 def _chunks(a: StoredArray, b: StoredArray) -> list[tuple[int, ...]]:
@@ -182,8 +219,8 @@ def _write(found: Difference, a: Submission, b: Submission, page: Path) -> None:
     from jinja2 import Environment, StrictUndefined
 
     shown = []
-    for one in sorted(found.changes, key=lambda change: -change.changed)[:PICTURED]:
-        if one.busiest is not None:
+    for one in sorted(found.changes, key=lambda change: (-change.changed, -change.moved))[:PICTURED]:
+        if one.busiest is not None and one.any:
             shown.append({"change": one, "views": _views(found, a, b, one)})
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = files("ensemble").joinpath("reporting/diff.html.j2").read_text(encoding="utf-8")
@@ -196,9 +233,11 @@ def _views(found: Difference, a: Submission, b: Submission, one: Change) -> list
     arrays = a.array(crop, name), b.array(crop, name)
     box = pictures.around(arrays[0], one.busiest, _EDGE)
     left, right = (array.read(box) for array in arrays)
-    changed = ((left > 0) != (right > 0)).sum(axis=(1, 2))
-    at = int(changed.argmax())
-    layers = {"a": pictures.outlines(left[at]), "b": pictures.outlines(right[at])}
+    ids, where = np.unique(right, return_inverse=True)
+    as_in_a = np.array([one.matches.get(n, n) for n in ids.tolist()])[where].reshape(right.shape)
+    differs = ((left > 0) != (right > 0)) if one.changed else left != as_in_a
+    at = int(differs.sum(axis=(1, 2)).argmax())
+    layers = {"a": pictures.outlines(left[at]), "b": pictures.outlines(as_in_a[at])}
     layers["changed"] = pictures.changes((left[at] > 0) & ~(right[at] > 0), (right[at] > 0) & ~(left[at] > 0))
     layers["position"] = str(box[0].start + at)
     em = _em(found, crop, arrays[0], (slice(box[0].start + at, box[0].start + at + 1), *box[1:]))

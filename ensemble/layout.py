@@ -10,7 +10,7 @@ from ensemble.changes import Changed
 from ensemble.errors import SubmissionError
 from ensemble.manifest import Target
 from ensemble.members import Members
-from ensemble.relations import Broken
+from ensemble.relations import OTHERWISE, Broken, is_relation
 from ensemble.submission import Submission
 from ensemble.zarr2 import StoredArray, read_json
 
@@ -103,7 +103,7 @@ def read_claims(submission: Submission, notes: Notes) -> Claims:
         notes.faults.append("root attribute unclaimed is not a list of classes for each crop")
         unclaimed = {}
     decoding = attributes.get("decoding", {})
-    if not _maps_to(decoding, lambda classes: _maps_to(classes, _is_changed)):
+    if not _maps_to(decoding, _is_decoding):
         notes.faults.append("root attribute decoding is not alone, removed and added for each crop and class")
         decoding = {}
     before = attributes.get("contradictions_before", {})
@@ -113,8 +113,8 @@ def read_claims(submission: Submission, notes: Notes) -> Claims:
     return Claims(
         consistency,
         {crop: frozenset(names) for crop, names in unclaimed.items()},
-        {crop: {name: Changed(**one) for name, one in classes.items()} for crop, classes in decoding.items()},
-        {crop: Broken(**one) for crop, one in before.items()},
+        {crop: {name: _changed(said) for name, said in classes.items()} for crop, classes in decoding.items()},
+        {crop: Broken(said["voxels"], said["relations"]) for crop, said in before.items()},
     )
 
 
@@ -127,26 +127,38 @@ def _is_names(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and value >= 0
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_decoding(value: Any) -> bool:
+    return _maps_to(value, _is_changed) and value.keys() <= taxonomy.classes().keys()
 
 
 def _is_changed(value: Any) -> bool:
-    if not isinstance(value, dict) or not {"alone", "removed", "added"} <= value.keys():
+    if not isinstance(value, dict) or not all(_is_count(value.get(key)) for key in ("alone", "removed", "added")):
         return False
-    counts = dict(value)
-    place = counts.pop("most_at_voxels", [0, 0, 0])
-    known = counts.keys() <= {"alone", "removed", "added", "most_voxels"}
+    place, most = value.get("most_at_voxels", [0, 0, 0]), value.get("most_voxels", 0)
     placed = isinstance(place, list) and len(place) == 3 and all(map(_is_count, place))
-    return known and placed and all(map(_is_count, counts.values()))
+    return placed and _is_count(most) and most <= value["removed"] + value["added"]
+
+
+def _changed(said: Mapping[str, Any]) -> Changed:
+    """What ``_is_changed``."""
+    at = tuple(said.get("most_at_voxels", (0, 0, 0)))
+    return Changed(said["alone"], said["removed"], said["added"], said.get("most_voxels", 0), at)
 
 
 def _is_broken(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() == {"voxels", "relations"}
-        and _is_count(value["voxels"])
-        and _maps_to(value["relations"], _is_count)
-    )
+    if not isinstance(value, dict) or not _is_count(value.get("voxels")):
+        return False
+    relations = value.get("relations")
+    if not _maps_to(relations, _is_count) or not all(map(_is_known, relations)):
+        return False
+    return all(voxels <= value["voxels"] for voxels in relations.values())
+
+
+def _is_known(words: str) -> bool:
+    return words == OTHERWISE or is_relation(words)
 
 
 def open_target(submission: Submission, target: Target, notes: Notes) -> dict[str, StoredArray]:

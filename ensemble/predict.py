@@ -18,7 +18,8 @@ from registry.store import Store
 class Predicting:
     """A plan's jobs, the probabilities they leave under the request's ``out``, and those that others wrote.
 
-    ``keys``: id of a job -> what decides its probabilities. ``kept``: how many jobs were complete before ``run``.
+    ``keys``: id of a job -> what decides its probabilities. ``kept``: how many jobs were complete before ``run``;
+    ``passes``: how often it ran a network over a patch.
     """
 
     def __init__(self, request: Request, prepared: Prepared, store: Store, progress: Progress) -> None:
@@ -26,7 +27,7 @@ class Predicting:
         self._plan = prepared.plan
         self._device = infer.device(request.device)
         self.keys = {id(job): self._key(job) for job in self._plan.jobs}
-        self.kept = len(self._plan.jobs)
+        self.kept, self.passes = len(self._plan.jobs), 0
         self.given = {crop.target.crop: self._given(crop) for crop in self._plan.crops}
 
     def _key(self, job: Job) -> str:
@@ -100,6 +101,7 @@ class Predicting:
         def advance(count: int, planes: int) -> None:
             nonlocal patches, written
             patches += count
+            self.passes += count * passes
             if planes > written:
                 kept.mark(planes)
                 written = planes

@@ -1,5 +1,6 @@
 """How classes bind each other, and the voxels that break it; masks are bits, 64 voxels to a word."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -7,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from ensemble import taxonomy
 from ensemble.consistency import Codebook, automaton
 from ensemble.taxonomy import leaf
 
@@ -48,6 +50,12 @@ def relations(book: Codebook) -> tuple[Relation, ...]:
     return tuple(found)
 
 
+def is_relation(words: str) -> bool:
+    """Whether these are the words of a relation between classes there are."""
+    names = "|".join(map(re.escape, taxonomy.classes()))
+    return bool(re.fullmatch(rf"({names}) (outside ({names})|and ({names}) at once|without its parts)", words))
+
+
 def _meet(one: str, other: str) -> bool:
     return not leaf(one).isdisjoint(leaf(other))
 
@@ -71,21 +79,26 @@ class Broken:
 def broken(book: Codebook, planes: Sequence[np.ndarray | None], wrong: np.ndarray) -> Broken:
     """How the voxels that are ``violating`` contradict themselves; ``planes`` as there, ``wrong`` its result."""
     found = Broken(int(np.bitwise_count(wrong).sum()))
-    here = [r for r in relations(book) if all(planes[index] is not None for index in r.has)]
     if not found.voxels:
         return found
-    breaking = np.empty((len(here) + 1, wrong.size), np.uint64)
-    for row, relation in zip(breaking, here, strict=False):
-        np.bitwise_and(wrong, planes[relation.has[0]], out=row)
-        for index in relation.has[1:]:
-            row &= planes[index]
+    left = wrong.copy()
+    for relation in relations(book):
+        has = [planes[index] for index in relation.has]
+        if any(plane is None for plane in has):
+            continue
+        breaking = wrong & has[0]
+        for plane in has[1:]:
+            breaking &= plane
         for index in relation.lacks:
             if planes[index] is not None:
-                row &= ~planes[index]
-    breaking[-1] = wrong & ~np.bitwise_or.reduce(breaking[:-1])
-    counts = np.bitwise_count(breaking).sum(axis=1).tolist()
-    words = [*(relation.broken_words for relation in here), OTHERWISE]
-    found.relations.update((one, voxels) for one, voxels in zip(words, counts, strict=True) if voxels)
+                breaking &= ~planes[index]
+        voxels = int(np.bitwise_count(breaking).sum())
+        if voxels:
+            found.relations[relation.broken_words] = voxels
+            left &= ~breaking
+    voxels = int(np.bitwise_count(left).sum())
+    if voxels:
+        found.relations[OTHERWISE] = voxels
     return found
 
 

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ensemble import resources, taxonomy
+from ensemble import describe, taxonomy
 from ensemble.errors import EnsembleError, RegistryError
 from ensemble.manifest import Target
 from ensemble.mixing import Probability
@@ -16,13 +15,13 @@ from ensemble.plan import CropPlan
 from ensemble.predict import Predicting
 from ensemble.prepare import Request, prepare
 from ensemble.progress import Progress, Quiet
-from ensemble.reporting import charts, closeups, facts, page, pictures
+from ensemble.reporting import charts, closeups, facts, gallery, page
 from ensemble.reporting import judged as judging
 from ensemble.score import score
 from ensemble.scored_arrays import whole_truth
 from ensemble.scoring.objects import split_objects
 from ensemble.scoring.scores import Scores
-from ensemble.sizes import add_nm3, histogram
+from ensemble.sizes import count_nm3
 from ensemble.submission import Submission
 from ensemble.workspace import read_json, write_text
 from registry.store import Store
@@ -34,7 +33,7 @@ def report(
     out: Path,
     *,
     crops: Mapping[str, CropPlan],
-    fields: Mapping[str, Mapping[tuple[str, str], Any]],
+    fields: gallery.Fields,
     tracking_uri: str,
     scores: Scores | None = None,
     truth: Path | None = None,
@@ -51,18 +50,19 @@ def report(
         write_text(out / SCORES, scores.to_json() + "\n")
     build = facts.Build.of(out)
     with Submission.open(out / "submission.zip") as submission:
-        likely = _likely(build, crops, fields)
+        peaks = gallery.peaks(build, crops, fields)
+        likely = {place: round(peak.probability, 3) for place, peak in peaks.items()}
         said = facts.gather(build, likely=likely, tracking_uri=tracking_uri)
-        if scores is not None:
-            said["worst"] = _worst(scores)
         said["without"] = _without(build, crops)
-        shown = _pictures(build, said, submission, crops, fields, progress)
+        shown = gallery.Gallery(build, submission, crops, fields, peaks).views(said["cells"], progress)
         true = {} if truth is None else _objects_of(build, submission, truth)
+        for name, held in true.items():
+            said["classes"][name]["truth_objects"] = len(held.true)
         judged = [] if truth is None else list(closeups.objects(build, submission, truth, true))
-        changed = list(closeups.changes(build, said["consistent"]["decoding"], submission, crops, fields))
+        changed = list(closeups.changes(build, said, submission, crops, fields))
     curves = {} if truth is None else _curves(crops, fields, truth)
     drawn = {
-        name: charts.sizes(one["sizes_log2_nm3"], _sizes(build, true.get(name, [])), one["training_sizes_log2_nm3"])
+        name: charts.sizes(one["sizes_log2_nm3"], _sizes(build, true.get(name)), one["training_sizes_log2_nm3"])
         for name, one in said["classes"].items()
         if one["sizes_log2_nm3"]
     }
@@ -83,6 +83,7 @@ def again(out: Path, store: Store, *, truth: Path | None = None, progress: Progr
     try:
         request = Request.again(out)
         prepared = prepare(request, store)
+        _refuse_other(build, describe.plan(prepared.plan, request.budget))
         predicting = Predicting(request, prepared, store, progress)
         crops = {crop.target.crop: crop for crop in prepared.plan.crops}
         fields = {name: predicting.fields(crop) for name, crop in crops.items()}
@@ -105,8 +106,9 @@ def again(out: Path, store: Store, *, truth: Path | None = None, progress: Progr
         truth=truth,
         progress=progress,
     )
-    run_id = (read_json(out / "work" / "state.json") or {}).get("run_id")
-    if run_id:
+    state = read_json(out / "work" / "state.json")
+    run_id = state.get("run_id") if isinstance(state, dict) else None
+    if isinstance(run_id, str):
         try:
             store.add_to_run(run_id, {} if scores is None else scores.flat(), [made])
         except RegistryError as error:
@@ -114,18 +116,13 @@ def again(out: Path, store: Store, *, truth: Path | None = None, progress: Progr
     return scores
 
 
-def _likely(
-    build: facts.Build, crops: Mapping[str, CropPlan], fields: Mapping[str, Mapping[tuple[str, str], Any]]
-) -> dict[str, float]:
-    """The highest probability of each array that is empty."""
-    found = {}
-    for place in build.check["empty"]:
-        group, name = place.split("/")
-        crop = group.removeprefix("crop")
-        if crop in crops and name in crops[crop].claimed:
-            whole = tuple(slice(0, n) for n in crops[crop].target.grid.shape)
-            found[place] = Probability(crops[crop], fields[crop]).bounds(name, whole)[1]
-    return found
+def _refuse_other(build: facts.Build, now: Mapping[str, Any]) -> None:
+    """Raises EnsembleError where the recipe or the manifest says something else than when the build was made."""
+    asked = json.loads(json.dumps(now))["crops"]
+    for crop, said in build.plan["crops"].items():
+        for key in ("dataset", "grid", "classes"):
+            if asked.get(crop, {}).get(key) != said[key]:
+                raise EnsembleError(f"recipe or manifest have changed since the build (crop {crop}); build again")
 
 
 def _without(build: facts.Build, crops: Mapping[str, CropPlan]) -> list[str]:
@@ -134,65 +131,13 @@ def _without(build: facts.Build, crops: Mapping[str, CropPlan]) -> list[str]:
     lacking = [dataset for dataset in datasets if build.em(dataset) is None]
     said = [f"Without EM of {', '.join(lacking)}: it is not under {build.data_root}."] if lacking else []
     if not crops:
-        said.append("Without probabilities: the recipe's models or predictions are no longer at hand; build again.")
+        said.append("Without probabilities: recipe, models or predictions are not those of the build; build again.")
     return said
 
 
-def _pictures(
-    build: facts.Build,
-    said: Mapping[str, Any],
-    submission: Submission,
-    crops: Mapping[str, CropPlan],
-    fields: Mapping[str, Mapping[tuple[str, str], Any]],
-    progress: Progress,
-) -> dict[str, list[pictures.View]]:
-    places = [
-        (group, name)
-        for group, row in said["cells"].items()
-        for name, cell in row.items()
-        if cell["status"] == facts.WRITTEN
-    ]
-    edge = pictures.edge_for(len(places))
-    em: dict[str, Any] = {}
-    for group in dict.fromkeys(group for group, _ in places):
-        em[group] = build.em(said["crops"][group]["dataset"])
-
-    def one(place: tuple[str, str]) -> list[pictures.View]:
-        group, name = place
-        crop = group.removeprefix("crop")
-        array = submission.array(group, name)
-        box = pictures.window(array, edge)
-        if box is None:
-            return []
-        plan = crops.get(crop)
-        grey = None if em[group] is None else pictures.em_window(em[group], build.grid(crop), box)
-        known = plan if plan is not None and name in plan.claimed else None
-        return pictures.views(array.read(box), box, grey, known, name, fields.get(crop, {}))
-
-    progress.stage("report", max(len(places), 1))
-    found = {}
-    with ThreadPoolExecutor(resources.cores(), "pictures") as pool:
-        for done, (place, views) in enumerate(zip(places, pool.map(one, places), strict=True), start=1):
-            if views:
-                found["/".join(place)] = views
-            progress.at(done, "/".join(place))
-    return found
-
-
-def _worst(scores: Scores) -> dict[str, str]:
-    """By class the crop where it scores least."""
-    found: dict[str, tuple[float, str]] = {}
-    for crop, arrays in scores.arrays.items():
-        for name, array in arrays.items():
-            if array.tally.tp + array.tally.fn:
-                value = scores.of(name, array.tally)[scores.key(name)]
-                found[name] = min(found.get(name, (value, crop)), (value, crop))
-    return {name: f"{crop} {value:.4f}" for name, (value, crop) in found.items()}
-
-
-def _objects_of(build: facts.Build, submission: Submission, truth: Path) -> closeups.Found:
-    """Every true object of the instance classes, and how well it is found."""
-    by_class: dict[str, list[tuple[str, judging.Judged]]] = {}
+def _objects_of(build: facts.Build, submission: Submission, truth: Path) -> dict[str, closeups.Found]:
+    """By instance class with truth its objects on both sides, and how well each is answered."""
+    by_class: dict[str, closeups.Found] = {}
     for crop, said in build.plan["crops"].items():
         for name in filter(taxonomy.is_instance, said["classes"]):
             known = whole_truth(truth, Target(crop, said["dataset"], build.grid(crop), (name,)), name)
@@ -203,22 +148,23 @@ def _objects_of(build: facts.Build, submission: Submission, truth: Path) -> clos
             if mask is not None:
                 found = np.where(mask, found, np.zeros((), found.dtype))
             parts, _ = split_objects(found)  # as the server sees them
-            by_class.setdefault(name, []).extend((crop, one) for one in judging.objects(true, parts))
+            held = by_class.setdefault(name, closeups.Found())
+            held.true += [(crop, one) for one in judging.objects(true, parts)]
+            held.submitted += [(crop, one) for one in judging.objects(parts, true)]
     return by_class
 
 
-def _sizes(build: facts.Build, held: list[tuple[str, judging.Judged]]) -> dict[str, int]:
-    """Objects by the power of two of their nm3."""
+def _sizes(build: facts.Build, held: closeups.Found | None) -> dict[str, int]:
+    """The truth's objects by the power of two of their nm3."""
     total: dict[str, int] = {}
-    for crop in dict.fromkeys(crop for crop, _ in held):
-        voxels = np.array([one.voxels for where, one in held if where == crop])
-        add_nm3(total, histogram(voxels), build.grid(crop).voxel_size_nm)
+    true = [] if held is None else held.true
+    for crop in dict.fromkeys(crop for crop, _ in true):
+        voxels = np.array([one.voxels for where, one in true if where == crop])
+        count_nm3(total, voxels, build.grid(crop).voxel_size_nm)
     return total
 
 
-def _curves(
-    crops: Mapping[str, CropPlan], fields: Mapping[str, Mapping[tuple[str, str], Any]], truth: Path
-) -> dict[str, str]:
+def _curves(crops: Mapping[str, CropPlan], fields: gallery.Fields, truth: Path) -> dict[str, str]:
     """By semantic class with truth its IoU along the threshold, drawn."""
     total: dict[str, Any] = {}
     current: dict[str, set[float]] = {}

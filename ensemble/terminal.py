@@ -77,11 +77,11 @@ def report(found: Any) -> None:
     arrays = sum(len(classes) for classes in found.arrays.values())
     if found.empty:
         line(f"empty: {_by_crop(found.empty)}")
-    changed = {name: c for name, c in found.decoding.items() if c.get("removed") or c.get("added")}
+    changed = {name: one for name, one in found.decoding.items() if one.removed or one.added}
     if changed:
         table = Table("class", "alone (voxels)", "removed", "added", title="joint decoding", title_justify="left")
-        for name, counts in changed.items():
-            table.add_row(name, *(_share(counts, key) for key in ("alone", "removed", "added")))
+        for name, one in changed.items():
+            table.add_row(name, f"{one.alone:,}", _share(one.removed, one.alone), _share(one.added, one.alone))
         _OUT.print(table)
     if found.relations:
         _OUT.print(_contradictions(found))
@@ -95,7 +95,7 @@ def _contradictions(found: Any) -> Table:
     columns["as written"] = "written"
     table = Table("what contradicts (voxels)", *columns, title="contradictions", title_justify="left")
     for words, voxels in list(found.relations.items())[:_RELATIONS]:
-        table.add_row(words, *(f"{voxels[key]:,}" for key in columns.values()))
+        table.add_row(words, *(f"{getattr(voxels, key):,}" for key in columns.values()))
     if len(found.relations) > _RELATIONS:
         table.add_row(f"… {len(found.relations) - _RELATIONS} more: --json")
     totals = {"before": sum(found.violations_before.values()), "written": sum(found.violations.values())}
@@ -112,10 +112,8 @@ def _by_crop(places: Sequence[str]) -> str:
     return "; ".join(f"{crop}: {' '.join(names)}" for crop, names in crops.items())
 
 
-def _share(counts: Mapping[str, int], key: str) -> str:
-    if key == "alone" or not counts["alone"]:
-        return f"{counts[key]:,}"
-    return f"{counts[key]:,} ({counts[key] / counts['alone']:.1%})"
+def _share(voxels: int, of: int) -> str:
+    return f"{voxels:,} ({voxels / of:.1%})" if of else f"{voxels:,}"
 
 
 def show(items: Iterable[RenderableType]) -> None:
@@ -212,11 +210,16 @@ def tuned(made: Any) -> None:
 
 def difference(found: Any) -> None:
     """What changed between two submissions, by class, the largest change first."""
-    table = Table("class", "in both", "only in A", "only in B", "other ids", "objects A", "objects B")
+    for name, (a, b) in found.routes.items():
+        line(f"{name}: {a} -> {b}")
+    voxels = ("in both", "only in A", "only in B", "in other objects")
+    table = Table(
+        "class", *voxels, "objects A", "objects B", "the same", title="voxels and objects", title_justify="left"
+    )
     for name, one in found.by_class().items():
-        if one.changed or one.relabelled:
-            counts = (f"{n:,}" for n in (one.both, one.only_a, one.only_b, one.relabelled))
-            objects = ("-" if n is None else f"{n:,}" for n in (one.objects_a, one.objects_b))
+        if one.any:
+            counts = (f"{n:,}" for n in (one.both, one.only_a, one.only_b, one.moved))
+            objects = ("-" if n is None else f"{n:,}" for n in (one.objects_a, one.objects_b, one.kept))
             table.add_row(name, *counts, *objects)
     if table.row_count:
         _OUT.print(table)

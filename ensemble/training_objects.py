@@ -24,7 +24,7 @@ def truth_sizes(crops: Sequence[AnnotatedCrop], classes: Sequence[str]) -> dict[
         total: dict[str, int] = {}
         for parts in truths if taxonomy.is_instance(name) else ():
             if parts is not None and len(parts) == 1:
-                sizes.add_nm3(total, sizes.histogram(_sizes_voxels(parts[0])), parts[0].grid.voxel_size_nm)
+                sizes.count_nm3(total, _sizes_voxels(parts[0]), parts[0].grid.voxel_size_nm)
         if total:
             found[name] = dict(sorted(total.items(), key=lambda row: int(row[0])))
     return found

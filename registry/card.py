@@ -55,8 +55,8 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 Voxels = Annotated[int, Field(strict=True, ge=1, le=4096)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
-Power = Annotated[Text, Field(pattern=r"^-?[0-9]{1,3}$")]
-Count = Annotated[int, Field(strict=True, ge=0)]
+Power = Annotated[Text, Field(pattern=r"^(0|-?[1-9][0-9]?)$")]
+Count = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
 ClassName = Annotated[Text, AfterValidator(_known_class)]
 Crop = Annotated[Text, Field(min_length=1), BeforeValidator(_crop_name)]
 
@@ -176,7 +176,7 @@ class Card(BaseModel):
                 )
         return activation
 
-    @field_validator("validation")
+    @field_validator("validation", "truth_sizes_log2_nm3")
     @classmethod
     def _scores_of_its_classes(cls, scores: dict[str, float], info: ValidationInfo) -> dict[str, float]:
         classes = [name for name in info.data.get("classes", scores) if name is not None]

@@ -236,6 +236,8 @@ class Store:
 
     def add_to_run(self, run_id: str, metrics: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
         """Add metrics and files to a run there is. Raises RegistryError when there is no such run."""
+        if not self._mlflow.exists():
+            raise RegistryError(f"{self.tracking_uri}: there is no registry, and so no run {run_id}")
         with self._mlflow.answering():
             from mlflow.entities import Metric
 

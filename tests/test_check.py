@@ -178,8 +178,28 @@ FAULTS = {
         ),
         "root attribute decoding",
     ),
+    "decoding class": (
+        metadata(".zattrs", decoding={"crop557": {"[/x]": {"alone": 1, "removed": 0, "added": 0}}}),
+        "root attribute decoding",
+    ),
+    "decoding huge": (
+        metadata(".zattrs", decoding={"crop557": {"mito": {"alone": 10**400, "removed": 0, "added": 0}}}),
+        "root attribute decoding",
+    ),
+    "decoding bool": (
+        metadata(".zattrs", decoding={"crop557": {"mito": {"alone": True, "removed": 0, "added": 0}}}),
+        "root attribute decoding",
+    ),
     "before type": (
         metadata(".zattrs", contradictions_before={"crop557": {"voxels": 3}}),
+        "root attribute contradictions_before",
+    ),
+    "before words": (
+        metadata(".zattrs", contradictions_before={"crop557": {"voxels": 3, "relations": {"[/red] outside mito": 1}}}),
+        "root attribute contradictions_before",
+    ),
+    "before count": (
+        metadata(".zattrs", contradictions_before={"crop557": {"voxels": 3, "relations": {"mito outside cell": 4}}}),
         "root attribute contradictions_before",
     ),
     "root no JSON": (write_text(".zattrs", "{"), ".zattrs: not readable as JSON"),

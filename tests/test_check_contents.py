@@ -23,7 +23,7 @@ from small_submission import (
 
 from ensemble import census
 from ensemble import check as check_module
-from ensemble.check import check, truth_objects_needed
+from ensemble.check import Decoded, Place, Relation, Report, check, truth_objects_needed
 from ensemble.grid import Grid
 from ensemble.manifest import Target, official
 from ensemble.submission import create_array, write_group_files
@@ -59,8 +59,8 @@ def test_voxels_of_impossible_sets_are_counted_and_shown(tmp_path):
     assert report.violations == {"crop557": 2, "crop984": 0}
     assert report.violations_before == {}  # nobody says
     assert report.relations == {
-        "ecs and mito at once": {"before": 0, "written": 1},
-        "mito_mem outside mito": {"before": 0, "written": 1},
+        "ecs and mito at once": Relation(0, 1),
+        "mito_mem outside mito": Relation(0, 1),
     }
     assert report.faults == (
         "crop557: 2 voxels have classes that contradict each other: "
@@ -209,13 +209,14 @@ def test_what_joint_decoding_changed_is_added_up_and_told_above_5_percent(tmp_pa
     }
     attributes = {"decoding": decoding, "contradictions_before": before}
     report = checked(write(tmp_path / "s", attributes=attributes))
-    most = {"crop": "crop984", "voxels": 70, "at_voxels": [32, 0, 0]}
-    assert report.decoding["mito"] == {"alone": 2000, "removed": 120, "added": 10, "most_changed": most}
-    assert report.decoding["ecs"]["most_changed"] is None
+    most = Place("crop984", 70, (32, 0, 0))
+    assert report.decoding["mito"] == Decoded(2000, 120, 10, most)
+    assert report.decoding["ecs"].most_changed is None
+    assert Report.from_json(report.to_json()) == report
     assert report.violations_before == {"crop557": 30, "crop984": 5}
     assert report.relations == {
-        "mito_mem outside mito": {"before": 25, "written": 0},
-        "ecs and mito at once": {"before": 15, "written": 0},
+        "mito_mem outside mito": Relation(25, 0),
+        "ecs and mito at once": Relation(15, 0),
     }
     assert report.faults == ()
     assert report.warnings == (

@@ -1,5 +1,7 @@
 """The report of a build in a real browser, the difference of two builds, and the viewer's state."""
 
+import base64
+import io
 import json
 import os
 import re
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import furnish
 from mlflow import MlflowClient
+from PIL import Image
 from small_build import BUILD, edit
 from volumes import write_array
 
@@ -26,7 +29,7 @@ from ensemble.predict import Predicting
 from ensemble.prepare import Request, prepare
 from ensemble.progress import Quiet
 from ensemble.reporting import closeups, facts, judged, page, pictures
-from ensemble.sizes import add_nm3, histogram
+from ensemble.sizes import add_nm3, count_nm3, histogram
 from ensemble.submission import Submission
 from ensemble.view import open_viewer
 from registry.store import Store
@@ -99,18 +102,20 @@ def test_a_click_shows_the_arrays_pictures_and_keys_move(built, browser):
     browser.goto((OUT / "report.html").resolve().as_uri())
     browser.click('[data-place="crop1/mito"]')
     assert browser.inner_text("#cell h3") == "crop1/mito"
-    view = browser.query_selector("#cell").evaluate("cell => cell.getBoundingClientRect().bottom - innerHeight")
-    assert view < 1  # the pictures are in sight
     shown = {image.get_attribute("data-layer"): image for image in browser.query_selector_all("#cell img")}
     stored = _stored(browser, "crop1/mito")
-    z = [view for view in stored if view["axis"] == "z"]
+    (z,) = [view for view in stored if view["axis"] == "z" and view["busiest"]]
     for layer in ("em", "mask", "probability", "spread"):  # mito is a mix, so its members can disagree
-        assert shown[layer].get_attribute("src") == z[len(z) // 2][layer]
+        assert shown[layer].get_attribute("src") == z[layer]
         assert shown[layer].evaluate("image => image.naturalWidth") > 0
     browser.click('[data-axis="x"]')
-    (x,) = [view for view in stored if view["axis"] == "x"]
-    assert shown["mask"].get_attribute("src") == x["mask"]
-    assert browser.inner_text("#position") == f"x = {x['position']} voxels"
+    along_x = [view for view in stored if view["axis"] == "x"]
+    assert len(along_x) == 3
+    browser.focus("#slider")
+    browser.keyboard.press("Home")
+    assert shown["mask"].get_attribute("src") == along_x[0]["mask"]
+    assert browser.inner_text("#position") == along_x[0]["where"]
+    assert along_x[0]["where"].startswith(f"x {along_x[0]['position']} of ")
     browser.focus('[data-place="crop1/mito"]')
     browser.keyboard.press("ArrowDown")
     browser.keyboard.press("Enter")
@@ -140,20 +145,103 @@ def test_what_deciding_together_changed_is_told_before_and_after_and_pictured_wh
 
 def test_the_picture_of_a_change_is_of_the_plane_that_changed_most(built):
     build, check = facts.Build.of(OUT), json.loads((OUT / "check.json").read_text())
+    said = json.loads((OUT / "report.json").read_text())
     request = Request.again(OUT)
     prepared = prepare(request, Store())
     crops = {crop.target.crop: crop for crop in prepared.plan.crops}
     predicting = Predicting(request, prepared, Store(), Quiet())
     fields = {name: predicting.fields(crop) for name, crop in crops.items()}
     with Submission.open(OUT / "submission.zip") as submission:
-        for shown in closeups.changes(build, check["decoding"], submission, crops, fields):
+        for shown in closeups.changes(build, said, submission, crops, fields):
             (group, name), most = shown["place"].split("/"), check["decoding"][shown["name"]]["most_changed"]
             target = crops[group.removeprefix("crop")].target
             tile = target.grid.clip(tuple(slice(a, a + n) for a, n in zip(most["at_voxels"], TILE, strict=True)))
             p = Probability(crops[target.crop], fields[target.crop]).of(name, tile)
             differs = (p > shown["threshold"]) != (submission.read(group, name, tile) > 0)
             assert np.count_nonzero(differs) == pytest.approx(most["voxels"], rel=0.02)  # a filter gives some back
-            assert shown["at_voxels"][0] == tile[0].start + differs.sum(axis=(1, 2)).argmax()
+            assert shown["z"] == tile[0].start + differs.sum(axis=(1, 2)).argmax()
+
+
+@needs_chromium
+def test_what_is_empty_against_its_probability_is_named_first_and_shown_where_that_is_highest(built, browser):
+    edit("small.yaml", "consistency: joint", "consistency: none")
+    dropped = "ecs: {source: theirs, postprocess: [{drop_small: {min_size_nm3: 1.0e12}}]}"
+    edit("small.yaml", "ecs: {source: theirs}", dropped)
+    assert main(BUILD) == 0
+    said = json.loads((OUT / "report.json").read_text())
+    cells = {f"{crop}/{name}": cell for crop, row in said["cells"].items() for name, cell in row.items()}
+    likely = {place for place, cell in cells.items() if cell["status"] == "likely"}
+    assert likely >= {"crop1/ecs", "crop2/ecs"}
+    assert all(cells[place]["highest_probability"] > 0.5 for place in likely)
+    browser.goto((OUT / "report.html").resolve().as_uri())
+    assert f"but {len(likely)} look wrongly empty" in browser.inner_text("#verdict")
+    assert browser.inner_text("#cell h3") in likely  # chosen from the start
+    links = browser.query_selector_all("[data-go]")
+    assert {link.inner_text() for link in links} == likely
+    links[-1].click()
+    place = browser.inner_text("#cell h3")
+    assert place == links[-1].inner_text()
+    (z,) = [view for view in _stored(browser, place) if view["axis"] == "z" and view["busiest"]]
+    assert browser.query_selector('#cell img[data-layer="probability"]').get_attribute("src") == z["probability"]
+    grey = np.asarray(Image.open(io.BytesIO(base64.b64decode(z["probability"].split(",")[1]))).convert("L"))
+    assert grey.max() > 127
+    assert browser.said == []
+
+
+@needs_chromium
+def test_a_choice_brings_the_pictures_into_sight_and_stays_in_it(built, browser):
+    browser.set_viewport_size({"width": 1024, "height": 560})
+    browser.goto((OUT / "report.html").resolve().as_uri())
+    measure = "one => one.getBoundingClientRect().top"
+    before = browser.query_selector("#cell").evaluate(measure)
+    browser.click('[data-place="crop2/mito"]')
+    assert browser.query_selector("#cell").evaluate(measure) < before - 50
+    assert browser.query_selector('[data-place="crop2/mito"]').evaluate(measure) >= 0
+
+
+def test_a_recipe_that_changed_since_the_build_is_not_shown_as_what_was_built(built, capsys):
+    edit("small.yaml", "threshold: 0.5", "threshold: 0.6")
+    request = json.loads((OUT / "work" / "request.json").read_text())
+    request["recipe"] = str(Path("small.yaml").resolve())
+    (OUT / "work" / "request.json").write_text(json.dumps(request))
+    assert main(["report", str(OUT)]) == 0
+    assert "recipe or manifest have changed since the build (crop 1); build again" in capsys.readouterr().err
+    assert "Without probabilities" in (OUT / "report.html").read_text()
+
+
+def test_a_damaged_array_is_a_fault_on_the_page_not_the_end_of_it(built, capsys):
+    chunk = next((OUT / "work/submission.zarr/crop1/ecs").glob("0*"))
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
+    for name in ("submission.zip", "report.html", "check.json"):
+        (OUT / name).unlink()
+    assert main(BUILD) == 1
+    assert "crop1/ecs: chunk" in capsys.readouterr().out
+    assert "NOT ready: 1 fault to mend" in (OUT / "report.html").read_text()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"faults": []}', "null"])
+def test_a_damaged_check_is_one_line_and_made_anew_by_the_next_build(built, capsys, text):
+    known = (OUT / "check.json").read_text()
+    (OUT / "check.json").write_text(text)
+    assert main(["report", str(OUT)]) == 2
+    assert str(OUT) in capsys.readouterr().err
+    assert main(BUILD) == 0
+    assert (OUT / "check.json").read_text() == known
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"run_id": 5}', "{"])
+def test_a_report_needs_no_run(built, text):
+    (OUT / "work" / "state.json").write_text(text)
+    assert main(["report", str(OUT)]) == 0
+
+
+@needs_chromium
+def test_a_cell_without_pictures_says_so_without_empty_frames(built, browser):
+    browser.goto((OUT / "report.html").resolve().as_uri())
+    browser.click('[data-place="crop1/perox"]')
+    assert "there are no pictures of it" in browser.inner_text("#cellsaid")
+    assert not any(figure.is_visible() for figure in browser.query_selector_all("#cell figure"))
+    assert browser.said == []
 
 
 def _stored(browser, place: str) -> list[dict]:
@@ -242,6 +330,9 @@ def test_objects_are_counted_by_the_power_of_two_of_their_size():
     total = {"3": 1}
     add_nm3(total, {"0": 2, "4": 1}, (2, 2, 2))
     assert total == {"3": 3, "7": 1}
+    total = {}
+    count_nm3(total, np.array([1, 100, 150]), (1.74, 2, 2))  # 6.96, 696 and 1044 nm3
+    assert total == {"2": 1, "9": 1, "10": 1}
 
 
 def test_objects_of_the_truth_are_ranked_by_how_well_they_are_found():
@@ -250,13 +341,23 @@ def test_objects_of_the_truth_are_ranked_by_how_well_they_are_found():
     truth[4:8, 0:4, 0:4], found[4:8, 0:2, 0:4] = 5, 2  # half of it
     truth[0:2, 6:8, 6:8] = 7  # missed
     ranked = judged.objects(truth, found)
-    assert [(one.truth_id, one.voxels, one.iou) for one in ranked] == [(7, 8, 0.0), (5, 64, 0.5), (3, 8, 1.0)]
+    assert [(one.label, one.voxels, one.iou) for one in ranked] == [(7, 8, 0.0), (5, 64, 0.5), (3, 8, 1.0)]
     assert ranked[1].box == (slice(4, 8), slice(0, 4), slice(0, 4))
     assert [kind for kind, _ in judged.chosen(ranked)] == ["worst", "worst", "best"]
 
 
 def test_pictures_stay_small_where_arrays_are_many():
-    assert [pictures.edge_for(n) for n in (10, 100, 413)] == [256, 192, 128]
+    assert [pictures.size_for(n) for n in (10, 100, 413)] == [(256, 3), (192, 3), (128, 1)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 16, 17, 100])
+def test_the_slider_holds_the_busiest_plane_and_as_many_beside_it_as_there_are(size):
+    for busiest in range(size):
+        planes = pictures._planes(busiest, size, 3)
+        assert busiest in planes and planes == sorted(set(planes))
+        assert len(planes) == min(size, 3)
+        assert planes[0] >= 0 and planes[-1] < size
+        assert pictures._planes(busiest, size, 1) == [busiest]
 
 
 def test_two_builds_differ_where_a_threshold_moved(built, capsys):

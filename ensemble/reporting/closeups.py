@@ -1,6 +1,7 @@
 """Places worth a look: the truth's best and worst objects, and where deciding all classes together changed most."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 from ensemble.deciding import TILE
 from ensemble.grid import Slices
 from ensemble.manifest import Target
+from ensemble.methods import Stage
 from ensemble.mixing import Probability
 from ensemble.plan import CropPlan
 from ensemble.reporting import judged, pictures
-from ensemble.reporting.facts import Build
+from ensemble.reporting.facts import FAULT, Build
 from ensemble.scored_arrays import open_truth
 from ensemble.submission import Submission
 
@@ -23,54 +25,83 @@ CHANGES = 8
 EDGE = 128
 """Of the pictures of changes, in voxels."""
 
-Found = Mapping[str, list[tuple[str, judged.Judged]]]
-"""By instance class the truth's objects, each with its crop."""
+
+@dataclass
+class Found:
+    """An instance class's objects, each with its crop: the truth's, and the submission's as the server sees them."""
+
+    true: list[tuple[str, judged.Judged]] = field(default_factory=list)
+    submitted: list[tuple[str, judged.Judged]] = field(default_factory=list)
 
 
-def objects(build: Build, submission: Submission, truth: Path, found: Found) -> Iterator[dict[str, Any]]:
-    """The worst and the best of the truth's objects by class, with pictures of both sides."""
+def objects(build: Build, submission: Submission, truth: Path, found: Mapping[str, Found]) -> Iterator[dict[str, Any]]:
+    """By class the worst and the best of the truth's objects and the largest false one, on both sides."""
     for name, held in found.items():
-        crops = {id(one): crop for crop, one in held}
-        ranked = sorted((one for _, one in held), key=lambda one: (one.iou, -one.voxels))
-        for kind, one in judged.chosen(ranked):
-            yield _object(build, submission, truth, crops[id(one)], name, kind, one)
+        for side, choose in ((held.true, judged.chosen), (held.submitted, judged.false)):
+            crops = {id(one): crop for crop, one in side}
+            for kind, one in choose([one for _, one in side]):
+                yield _object(build, submission, truth, crops[id(one)], name, kind, one)
 
 
 def _object(
     build: Build, submission: Submission, truth: Path, crop: str, name: str, kind: str, one: judged.Judged
 ) -> dict[str, Any]:
     grid = build.grid(crop)
-    z = (one.box[0].start + one.box[0].stop) // 2
-    half = [max(32, (s.stop - s.start) // 2 + 8) for s in one.box[1:]]
-    centre = [(s.start + s.stop) // 2 for s in one.box[1:]]
-    edge = min(max(half), 128)
-    box = grid.clip((slice(z, z + 1), *(slice(max(0, c - edge), c + edge) for c in centre)))
     volume = open_truth(truth, Target(crop, build.dataset(crop), grid, (name,)), name)
+    inside = (
+        (volume.read(one.box) == one.label) if kind != "false" else submission.read(f"crop{crop}", name, one.box) > 0
+    )
+    z = one.box[0].start + int(inside.sum(axis=(1, 2)).argmax())
+    edge = min(max(64, *(s.stop - s.start + 16 for s in one.box[1:])), 256)
+    across = [pictures.span((s.start + s.stop) // 2, edge, n) for s, n in zip(one.box[1:], grid.shape[1:], strict=True)]
+    box = (slice(z, z + 1), *across)
+    sides = {"truth": volume.read(box)[0], "found": submission.read(f"crop{crop}", name, box)[0]}
+    here = tuple(slice(o.start - s.start, o.stop - s.start) for o, s in zip(one.box[1:], across, strict=True))
+    own = "found" if kind == "false" else "truth"
+    label = _most(sides[own][tuple(slice(max(0, s.start), s.stop) for s in here)]) if kind == "false" else one.label
+    chosen = sides[own] == label
+    marks = {side: chosen if side == own else labels == _most(labels[chosen]) for side, labels in sides.items()}
     said = {
         "kind": kind,
         "place": f"crop{crop}/{name}",
-        "id": one.truth_id,
+        "label": label,
         "voxels": one.voxels,
         "iou": one.iou,
-        "truth": pictures.outlines(volume.read(box)[0]),
-        "found": pictures.outlines(submission.read(f"crop{crop}", name, box)[0]),
+        "z": z,
+        **{side: pictures.marked(labels, marks[side] & (labels > 0)) for side, labels in sides.items()},
     }
     return said | _em(build, crop, box)
 
 
+def _most(labels: np.ndarray) -> int:
+    """The label but 0 that most voxels have; 0 where there is none."""
+    ids, voxels = np.unique(labels[labels > 0], return_counts=True)
+    return int(ids[voxels.argmax()]) if len(ids) else 0
+
+
 def changes(
     build: Build,
-    decoding: Mapping[str, Mapping[str, Any]],
+    said: Mapping[str, Any],
     submission: Submission,
     crops: Mapping[str, CropPlan],
     fields: Mapping[str, Mapping[tuple[str, str], Any]],
 ) -> Iterator[dict[str, Any]]:
-    """By class, in the order of ``decoding``, the place it changed most: alone, and as written."""
-    shown = ((name, said["most_changed"]) for name, said in decoding.items() if said["most_changed"])
-    known = ((name, most) for name, most in shown if most["crop"].removeprefix("crop") in crops)
+    """By class, what changed most first, the place that joint decoding changed most: alone, and as written.
+
+    ``said``: what the page says of the build. A class is left out where its probability or its array is not at hand.
+    """
+    places = ((name, one["most_changed"]) for name, one in said["consistent"]["decoding"].items())
+    known = ((name, most) for name, most in places if most and _is_there(said, crops, name, most))
     for name, most in islice(known, CHANGES):
         crop = most["crop"].removeprefix("crop")
         yield _change(build, name, most, submission, crops[crop], fields[crop])
+
+
+def _is_there(said: Mapping[str, Any], crops: Mapping[str, CropPlan], name: str, most: Mapping[str, Any]) -> bool:
+    plan, cell = crops.get(most["crop"].removeprefix("crop")), said["cells"].get(most["crop"], {}).get(name)
+    if plan is None or cell is None or cell["status"] == FAULT or name not in plan.claimed:
+        return False
+    return all(at < n for at, n in zip(most["at_voxels"], plan.target.grid.shape, strict=True))
 
 
 def _change(
@@ -96,8 +127,11 @@ def _change(
         "place": f"{target.group}/{name}",
         "name": name,
         "voxels": most["voxels"],
-        "at_voxels": [plane[0].start, *(s.start + (s.stop - s.start) // 2 for s in plane[1:])],
-        "within_voxels": [min(size, n - at) for size, n, at in zip(TILE, shape, tile, strict=True)],
+        "where": ", ".join(
+            f"{axis} {at}–{min(at + size, n)}" for axis, at, size, n in zip("zyx", tile, TILE, shape, strict=True)
+        ),
+        "z": plane[0].start,
+        "fills": bool(plan.routes[name].of_stage(Stage.FILL)),
         "threshold": threshold,
         "alone": pictures.outlines(alone[z].astype(np.uint8), pictures.PLAIN),
         "written": pictures.outlines(written[z], pictures.PLAIN),

@@ -3,12 +3,12 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ensemble import taxonomy, yamlfile
-from ensemble.check import GENEROUS_TRUTH_OBJECTS, NOTABLE_CHANGE
+from ensemble.check import GENEROUS_TRUTH_OBJECTS, NOTABLE_CHANGE, Report
 from ensemble.errors import EnsembleError, RegistryError
 from ensemble.grid import Grid
 from ensemble.sizes import add_nm3
@@ -18,7 +18,7 @@ WRITTEN, EMPTY, LIKELY, UNCLAIMED, FAULT = "written", "empty", "likely", "unclai
 STATUSES = {
     WRITTEN: "holds voxels",
     EMPTY: "empty",
-    LIKELY: "empty, though its probability somewhere exceeds one half",
+    LIKELY: "empty, though its probability exceeds one half somewhere",
     UNCLAIMED: "zeros on purpose: the recipe lists it as empty",
     FAULT: "the check found a fault",
 }
@@ -39,10 +39,14 @@ class Build:
     def of(cls, out: Path) -> "Build":
         """Raises EnsembleError for a folder without a finished build."""
         out = Path(out)
-        plan, check = (_json(out / name, keys) for name, keys in (("plan.json", _PLAN), ("check.json", _CHECK)))
+        plan, check = _json(out / "plan.json", _PLAN), _json(out / "check.json")
         if plan is None or check is None or not (out / "lock.yaml").exists() or not (out / "submission.zip").exists():
             raise EnsembleError(f"{out}: holds no finished build; run ensemble build RECIPE --out {out} first")
         lock, _ = yamlfile.load(out / "lock.yaml", RegistryError)
+        try:
+            check = asdict(Report.from_json(json.dumps(check)))
+        except ValueError as error:
+            raise EnsembleError(f"{out / 'check.json'}: not what a build writes; delete it, and build again") from error
         request = _json(out / "work" / "request.json") or {}
         scores = _json(out / "scores.json", _SCORES)
         data_root = request.get("data_root") or lock.get("data", "")
@@ -64,7 +68,6 @@ class Build:
 
 
 _PLAN = ("recipe", "consistency", "crops", "cost")
-_CHECK = ("faults", "warnings", "empty", "arrays", "violations", "violations_before", "relations", "decoding")
 _SCORES = ("overall_score", "overall_instance_score", "overall_semantic_score", "label_scores")
 
 
@@ -108,6 +111,7 @@ def gather(build: Build, *, likely: Mapping[str, float], tracking_uri: str) -> d
         },
         "costs": _costs(build),
         "scores": build.scores,
+        "score_rows": [] if build.scores is None else _score_rows(build.scores),
     }
 
 
@@ -126,6 +130,7 @@ def _cells(build: Build, group: str, crop: Mapping[str, Any], likely: Mapping[st
         found[name] = {
             "status": status,
             "fallback": bool(said.get("fallback")),
+            "highest_probability": likely.get(place),
             **(row or {}),
             "share": (row["nonzero_voxels"] / size) if row else None,
             "why": faults[0] if faults else "",
@@ -138,17 +143,37 @@ def _verdict(build: Build, cells: Mapping[str, Mapping[str, Any]]) -> str:
     arrays = [cell for row in cells.values() for cell in row.values()]
     counted = {status: sum(cell["status"] == status for cell in arrays) for status in STATUSES}
     faults, warnings = len(build.check["faults"]), len(build.check["warnings"])
-    legal = (
-        "complete and legal: ready to upload"
-        if not faults
-        else f"NOT ready: {faults} fault{'' if faults == 1 else 's'} to mend"
-    )
-    empty = counted[EMPTY] + counted[LIKELY]
-    odd = f" ({counted[LIKELY]} of them look wrongly empty)" if counted[LIKELY] else ""
+    legal = "complete and legal: ready to upload"
+    if counted[LIKELY]:
+        legal = f"complete and legal, but {counted[LIKELY]} look wrongly empty"
+    if faults:
+        legal = f"NOT ready: {faults} fault{'' if faults == 1 else 's'} to mend"
     return (
-        f"{len(arrays)} arrays of {len(cells)} crops, {legal}; {counted[WRITTEN]} hold voxels, {empty} are empty{odd},"
-        f" {counted[UNCLAIMED]} are zeros on purpose, {warnings} warning{'' if warnings == 1 else 's'}"
+        f"{len(arrays)} arrays of {len(cells)} crops, {legal}; {counted[WRITTEN]} hold voxels,"
+        f" {counted[EMPTY] + counted[LIKELY]} are empty, {counted[UNCLAIMED]} are zeros on purpose,"
+        f" {warnings} warning{'' if warnings == 1 else 's'}"
     )
+
+
+def _score_rows(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each class, what its perfection would gain first."""
+    rows = []
+    for name, said in scores["label_scores"].items():
+        key = "combined_score" if "combined_score" in said else "iou"
+        by_crop = {c: classes[name] for c, classes in scores.get("crops", {}).items() if key in classes.get(name, {})}
+        worst = min(((one[key], crop) for crop, one in by_crop.items() if one["tp"] + one["fn"]), default=None)
+        rows.append(
+            {
+                "name": name,
+                "score": said[key],
+                "gain": said["overall_score_if_perfect"] - scores["overall_score"],
+                "unit": "objects" if taxonomy.is_instance(name) else "voxels",
+                **{new: said.get(old) for new, old in (("f1", "f1"), ("distance", "normalized_hausdorff_distance"))},
+                **{count: said[count] for count in ("tp", "fp", "fn")},
+                "worst": worst and f"{worst[1]} {worst[0]:.4f}",
+            }
+        )
+    return sorted(rows, key=lambda row: -row["gain"])
 
 
 def _class(build: Build, name: str, cells: Mapping[str, Mapping[str, Any]], tracking_uri: str) -> dict[str, Any]:
@@ -172,6 +197,8 @@ def _class(build: Build, name: str, cells: Mapping[str, Mapping[str, Any]], trac
         "share": sum(cell.get("nonzero_voxels", 0) for cell in mine) / _voxels(build, name),
         "objects": sum(cell.get("objects") or 0 for cell in mine),
         "at_border": sum(cell.get("at_border") or 0 for cell in mine),
+        "truth_objects": None,
+        "most_objects": _most_objects(name, cells),
         "too_many": [
             crop
             for crop, row in cells.items()
@@ -180,6 +207,15 @@ def _class(build: Build, name: str, cells: Mapping[str, Mapping[str, Any]], trac
         "sizes_log2_nm3": sizes,
         "training_sizes_log2_nm3": next((m["truth_sizes_log2_nm3"] for m in models if m["truth_sizes_log2_nm3"]), {}),
     }
+
+
+def _most_objects(name: str, cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The crop with the most objects of a class, and how many the truth must have there for them to count."""
+    counted = [(row[name]["objects"], crop) for crop, row in cells.items() if row.get(name, {}).get("objects")]
+    if not counted:
+        return None
+    objects, crop = max(counted)
+    return {"crop": crop, "objects": objects, "truth_objects_needed": cells[crop][name]["truth_objects_needed"]}
 
 
 def _voxels(build: Build, name: str) -> int:
@@ -218,6 +254,7 @@ def _costs(build: Build) -> dict[str, Any]:
     return {
         "stages": build.costs.get("stages", []),
         "planned_passes": planned["forward_passes"],
+        "forward_passes": build.costs.get("forward_passes"),
         "predictions_kept": build.costs.get("predictions_kept"),
         "predictions": build.costs.get("predictions"),
         "groups_kept": build.costs.get("groups_kept"),

@@ -14,25 +14,29 @@ from ensemble.tiling import slabs
 THRESHOLDS = tuple(k / 40 for k in range(1, 40))
 
 
+GOOD, NONE = 0.5, 0.1
+"""IoU from which an object is found, and below which there is nothing like it."""
+
+
 @dataclass(frozen=True)
 class Judged:
-    """A true object: how well the best of the submission's covers it (IoU), and the box around it."""
+    """An object, how well the best of the other side's covers it (IoU), and the box around it."""
 
-    truth_id: int
+    label: int
     voxels: int
     iou: float
     box: Slices
 
 
-def objects(truth: np.ndarray, prediction: np.ndarray) -> list[Judged]:
-    """Every object of the truth with its best IoU, worst first; of equals the larger first."""
-    ids, compact = np.unique(truth, return_inverse=True)
-    compact = compact.reshape(truth.shape)
-    labels, sizes = np.unique(prediction, return_counts=True)
+def objects(mine: np.ndarray, other: np.ndarray) -> list[Judged]:
+    """Every object of one side with its best IoU on the other, worst first; of equals the larger first."""
+    ids, compact = np.unique(mine, return_inverse=True)
+    compact = compact.reshape(mine.shape)
+    labels, sizes = np.unique(other, return_counts=True)
     voxels = np.bincount(compact.ravel(), minlength=len(ids))
     best = np.zeros(len(ids))
-    inside = (truth > 0) & (prediction > 0)
-    pairs = compact[inside] * len(labels) + np.searchsorted(labels, prediction[inside])
+    inside = (mine > 0) & (other > 0)
+    pairs = compact[inside] * len(labels) + np.searchsorted(labels, other[inside])
     for pair, common in zip(*np.unique(pairs, return_counts=True), strict=True):
         index, label = divmod(int(pair), len(labels))
         best[index] = max(best[index], common / (voxels[index] + sizes[label] - common))
@@ -42,13 +46,20 @@ def objects(truth: np.ndarray, prediction: np.ndarray) -> list[Judged]:
     return sorted(found, key=lambda one: (one.iou, -one.voxels))
 
 
-def chosen(found: Sequence[Judged]) -> Iterator[tuple[str, Judged]]:
-    """The two worst of the larger half of the objects, and the best."""
-    middle = np.median([one.voxels for one in found]) if found else 0
-    large = [one for one in found if one.voxels >= middle]
+def chosen(true: Sequence[Judged]) -> Iterator[tuple[str, Judged]]:
+    """The two worst of the larger half of the true objects, and the best if it is found."""
+    middle = np.median([one.voxels for one in true]) if true else 0
+    large = [one for one in sorted(true, key=lambda one: (one.iou, -one.voxels)) if one.voxels >= middle]
     yield from (("worst", one) for one in large[:2])
-    if len(large) > 2:
+    if len(large) > 2 and large[-1].iou >= GOOD:
         yield ("best", large[-1])
+
+
+def false(submitted: Sequence[Judged]) -> Iterator[tuple[str, Judged]]:
+    """The largest of the submission's objects that is like none of the truth's."""
+    nothing = [one for one in submitted if one.iou < NONE]
+    if nothing:
+        yield ("false", max(nothing, key=lambda one: one.voxels))
 
 
 def threshold_counts(

@@ -37,7 +37,9 @@ def render(
     environment.filters["embedded"] = _embedded
     environment.globals["RELATIONS"] = RELATIONS
     stored = {
-        place: [{"axis": v.axis, "position": v.position, **v.layers} for v in views]
+        place: [
+            {"axis": v.axis, "position": v.position, "where": v.where, "busiest": v.busiest, **v.layers} for v in views
+        ]
         for place, views in pictures.items()
     }
     return environment.from_string(template).render(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
 from ensemble.errors import EnsembleError
@@ -21,35 +22,47 @@ from ensemble.recipe import Mix, Route
 from ensemble.zarr2 import StoredArray
 
 COLOURS = np.array(
-    [[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167], [86, 180, 233], [213, 94, 0], [240, 228, 66]],
+    [[255, 110, 60], [230, 159, 0], [0, 200, 140], [255, 160, 205], [255, 255, 255], [86, 180, 233], [240, 228, 66]],
     np.uint8,
 )
-"""Okabe and Ito's, told apart by the colour-blind; an object keeps its own from picture to picture."""
+"""After Okabe and Ito, told apart by the colour-blind, bright on grey; an object keeps its own in all pictures."""
 
-REMOVED, ADDED = np.array([213, 94, 0], np.uint8), np.array([0, 114, 178], np.uint8)
+REMOVED, ADDED = np.array([170, 50, 0], np.uint8), np.array([120, 200, 255], np.uint8)
+"""A dark and a bright one, so that they differ without colour too."""
+
+_HALO = 150
+"""Opacity of the dark rim around lines, without which bright ones vanish on bright EM."""
+
 PLAIN = np.array([255, 255, 255], np.uint8)
-"""Of outlines beside what was removed and added."""
+"""Of outlines beside what was removed and added, or is ``MARKED``."""
+
+MARKED = np.array([240, 228, 66], np.uint8)
 
 PLANES = 3
-"""Slices along z in the slider."""
+"""Slices along z in the slider, and along y and x too where arrays are few."""
 
-EDGES = ((60, 256), (150, 192), (10**9, 128))
-"""Up to so many arrays a picture has this edge, in voxels: the page stays small whatever the manifest."""
+SIZES = ((60, 256, PLANES), (150, 192, PLANES), (10**9, 128, 1))
+"""Up to so many arrays a picture has this edge, in voxels, and so many slices along y and x: the page stays small."""
 
 Read = Callable[[Slices], np.ndarray]
 
 
-def edge_for(arrays: int) -> int:
-    """The edge of the pictures, in voxels of the target, where so many arrays are shown."""
-    return next(edge for most, edge in EDGES if arrays <= most)
+def size_for(arrays: int) -> tuple[int, int]:
+    """The edge of the pictures, in voxels of the target, where so many arrays are shown, and slices along y and x."""
+    return next((edge, across) for most, edge, across in SIZES if arrays <= most)
 
 
 @dataclass(frozen=True)
 class View:
-    """One slice: where it lies, and its layers as data URLs; a layer that says nothing is not there."""
+    """One slice: where it lies, and its layers as data URLs; a layer that says nothing is not there.
+
+    ``where`` is the same for people; ``busiest`` is the slice of its axis that holds most.
+    """
 
     axis: str
     position: int
+    where: str
+    busiest: bool
     layers: Mapping[str, str]
 
 
@@ -79,31 +92,53 @@ def span(centre: int, edge: int, size: int) -> slice:
 def views(
     labels: np.ndarray,
     box: Slices,
+    grid: Grid,
     em: np.ndarray | None,
     plan: CropPlan | None,
     name: str,
     fields: Mapping[tuple[str, str], Any],
+    across: int = PLANES,
 ) -> list[View]:
-    """Slices through the busiest planes of a window: some along z, one along y and one along x.
+    """Slices of a window through its busiest plane along each axis, and beside it.
 
-    ``labels`` and ``em`` are those of the window; with ``plan`` and ``fields`` also its probability.
+    ``labels`` and ``em`` are those of the window; with ``plan`` and ``fields`` also its probability, which tells where
+    most is if there are no labels. There are ``across`` slices along y and along x.
     """
+    p = None if plan is None else Probability(plan, fields).unfilled(name, box)
+    weight = labels > 0 if p is None or labels.any() else p
     found = []
     for axis, letter in enumerate("zyx"):
-        filled = np.count_nonzero(labels, axis=tuple(a for a in range(3) if a != axis))
-        best = int(filled.argmax())
-        step = max(1, len(filled) // 8)
-        wanted = [best + step * k for k in range(-(PLANES // 2), PLANES // 2 + 1)] if axis == 0 else [best]
-        for at in dict.fromkeys(min(max(p, 0), len(filled) - 1) for p in wanted):
+        busiest = int(weight.sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
+        for at in _planes(busiest, labels.shape[axis], across if axis else PLANES):
             plane = tuple(slice(at, at + 1) if a == axis else slice(None) for a in range(3))
             layers = {"mask": outlines(labels[plane].squeeze(axis))}
             if em is not None:
                 layers["em"] = grey(em[plane].squeeze(axis))
             where = tuple(slice(box[a].start + at, box[a].start + at + 1) if a == axis else box[a] for a in range(3))
-            if plan is not None:
-                layers |= _of_probability(plan, name, fields, where, labels[plane], axis)
-            found.append(View(letter, box[axis].start + at, layers))
+            if p is not None:
+                layers |= _of_probability(plan, name, fields, where, p[plane], labels[plane], axis)
+            found.append(View(letter, where[axis].start, _in_words(where, axis, grid), at == busiest, layers))
     return found
+
+
+def _planes(busiest: int, size: int, count: int) -> list[int]:
+    """So many planes inside of 0 ... size, an eighth of it apart, one of them the busiest."""
+    count = min(count, size)
+    step = max(1, min(size // 8, (size - 1) // max(1, count - 1)))
+    most_before = busiest // step
+    least_before = count - 1 - (size - 1 - busiest) // step
+    before = max(min(count // 2, most_before), least_before)
+    return [busiest + step * (k - before) for k in range(count)]
+
+
+def _in_words(where: Slices, axis: int, grid: Grid) -> str:
+    """Such as "z 61 of 228, y 100–228, x 0–128 (voxels of 2 nm)"."""
+    parts = [
+        f"{letter} {s.start} of {n}" if a == axis else f"{letter} {s.start}–{s.stop}"
+        for a, (letter, s, n) in enumerate(zip("zyx", where, grid.shape, strict=True))
+    ]
+    said = ", ".join([parts[axis], *(part for a, part in enumerate(parts) if a != axis)])
+    return f"{said} (voxels of {' × '.join(dict.fromkeys(f'{nm:g}' for nm in grid.voxel_size_nm))} nm)"
 
 
 def colour_of(ids: Any) -> Any:
@@ -116,11 +151,11 @@ def _of_probability(
     name: str,
     fields: Mapping[tuple[str, str], Any],
     where: Slices,
+    p: np.ndarray,
     labels: np.ndarray,
     axis: int,
 ) -> dict[str, str]:
     route = plan.routes[name]
-    p = Probability(plan, fields).unfilled(name, where)
     layers = {"probability": grey(np.rint(255 * p).astype(np.uint8).squeeze(axis))}
     alone, mask = p > route.threshold, labels > 0
     if (alone != mask).any():
@@ -166,20 +201,33 @@ def grey(values: np.ndarray) -> str:
 
 def outlines(labels: np.ndarray, colour: np.ndarray | None = None) -> str:
     """The borders of objects in their colours, or in one, the rest transparent, as a data URL."""
-    rgba = np.zeros((*labels.shape, 4), np.uint8)
-    border = find_boundaries(labels, mode="inner", background=0)
-    rgba[..., :3] = COLOURS[colour_of(labels.astype(np.int64))] if colour is None else colour
-    rgba[..., 3] = np.where(border, 255, np.where(labels > 0, 48, 0))
+    colours = (
+        COLOURS[colour_of(labels.astype(np.int64))] if colour is None else np.broadcast_to(colour, (*labels.shape, 3))
+    )
+    return drawn(colours, find_boundaries(labels, mode="inner", background=0), labels > 0)
+
+
+def drawn(colours: np.ndarray, lines: np.ndarray, filled: np.ndarray) -> str:
+    """Lines with a dark rim, and a tint where ``filled``; ``colours`` uint8 (y, x, 3); as a data URL."""
+    rgba = np.zeros((*lines.shape, 4), np.uint8)
+    rgba[..., :3] = colours
+    rgba[..., 3] = np.where(lines, 255, np.where(filled, 48, 0))
+    rgba[ndimage.binary_dilation(lines) & ~lines] = (0, 0, 0, _HALO)
     rgba[rgba[..., 3] == 0] = 0
     return _palette(rgba)
 
 
+def marked(labels: np.ndarray, chosen: np.ndarray) -> str:
+    """Thin white borders of all objects, and those that are ``chosen`` (a mask) thick and tinted; a data URL."""
+    thick = ndimage.binary_dilation(find_boundaries(chosen, mode="inner", background=0)) & chosen
+    lines = thick | find_boundaries(labels, mode="inner", background=0)
+    return drawn(np.where(chosen[..., None], MARKED, PLAIN), lines, chosen)
+
+
 def changes(removed: np.ndarray, added: np.ndarray) -> str:
     """What was removed and added in a plane, the rest transparent, as a data URL."""
-    rgba = np.zeros((*removed.shape, 4), np.uint8)
-    rgba[removed] = (*REMOVED, 220)
-    rgba[added] = (*ADDED, 220)
-    return _palette(rgba)
+    colours = np.where(removed[..., None], REMOVED, ADDED)
+    return drawn(colours, removed | added, removed | added)
 
 
 def _palette(rgba: np.ndarray) -> str:
