@@ -101,14 +101,15 @@ def views(
 ) -> list[View]:
     """Slices of a window through its busiest plane along each axis, and beside it.
 
-    ``labels`` and ``em`` are those of the window; with ``plan`` and ``fields`` also its probability, which tells where
-    most is if there are no labels. There are ``across`` slices along y and along x.
+    ``labels`` and ``em`` are those of the window; with ``plan`` and ``fields`` also its probability: where there are
+    no labels, the planes are those where it is highest. There are ``across`` slices along y and along x.
     """
     p = None if plan is None else Probability(plan, fields).unfilled(name, box)
-    weight = labels > 0 if p is None or labels.any() else p
     found = []
     for axis, letter in enumerate("zyx"):
-        busiest = int(weight.sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
+        others = tuple(a for a in range(3) if a != axis)
+        most = (labels > 0).sum(axis=others) if p is None or labels.any() else p.max(axis=others)
+        busiest = int(most.argmax())
         for at in _planes(busiest, labels.shape[axis], across if axis else PLANES):
             plane = tuple(slice(at, at + 1) if a == axis else slice(None) for a in range(3))
             layers = {"mask": outlines(labels[plane].squeeze(axis))}
