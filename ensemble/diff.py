@@ -192,7 +192,7 @@ def _compare(a: Submission, b: Submission, place: str, objects: Sequence[Mapping
 
 
 def _are_ids(*arrays: StoredArray) -> bool:
-    return all(array.dtype.kind == "u" and array.dtype.itemsize <= 4 for array in arrays)
+    return all(array.dtype.kind == "u" for array in arrays)
 
 
 def _chunks(a: StoredArray, b: StoredArray) -> list[tuple[int, ...]]:

@@ -149,8 +149,9 @@ def _objects_of(build: facts.Build, submission: Submission, truth: Path) -> dict
                 found = np.where(mask, found, np.zeros((), found.dtype))
             parts, _ = split_objects(found)  # as the server sees them
             held = by_class.setdefault(name, closeups.Found())
-            held.true += [(crop, one) for one in judging.objects(true, parts)]
-            held.submitted += [(crop, one) for one in judging.objects(parts, true)]
+            sides = judging.objects(true, parts)
+            held.true += [(crop, one) for one in sides[0]]
+            held.submitted += [(crop, one) for one in sides[1]]
     return by_class
 
 

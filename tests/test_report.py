@@ -340,7 +340,10 @@ def test_objects_of_the_truth_are_ranked_by_how_well_they_are_found():
     truth[0:2, 0:2, 0:2], found[0:2, 0:2, 0:2] = 3, 9  # found whole
     truth[4:8, 0:4, 0:4], found[4:8, 0:2, 0:4] = 5, 2  # half of it
     truth[0:2, 6:8, 6:8] = 7  # missed
-    ranked = judged.objects(truth, found)
+    ranked, submitted = judged.objects(truth, found)
+    assert [(one.label, one.voxels, one.iou) for one in submitted] == [(2, 32, 0.5), (9, 8, 1.0)]
+    assert list(judged.false(submitted)) == []
+    assert [one.label for _, one in judged.false(judged.objects(found, truth)[1])] == [7]
     assert [(one.label, one.voxels, one.iou) for one in ranked] == [(7, 8, 0.0), (5, 64, 0.5), (3, 8, 1.0)]
     assert ranked[1].box == (slice(4, 8), slice(0, 4), slice(0, 4))
     assert [kind for kind, _ in judged.chosen(ranked)] == ["worst", "worst", "best"]

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from ensemble.grid import Slices
 from ensemble.mixing import Probability
+from ensemble.overlaps import Overlaps
 from ensemble.scoring import curve
 from ensemble.tiling import slabs
 
@@ -28,21 +29,23 @@ class Judged:
     box: Slices
 
 
-def objects(mine: np.ndarray, other: np.ndarray) -> list[Judged]:
-    """Every object of one side with its best IoU on the other, worst first; of equals the larger first."""
-    ids, compact = np.unique(mine, return_inverse=True)
-    compact = compact.reshape(mine.shape)
-    labels, sizes = np.unique(other, return_counts=True)
-    voxels = np.bincount(compact.ravel(), minlength=len(ids))
-    best = np.zeros(len(ids))
-    inside = (mine > 0) & (other > 0)
-    pairs = compact[inside] * len(labels) + np.searchsorted(labels, other[inside])
-    for pair, common in zip(*np.unique(pairs, return_counts=True), strict=True):
-        index, label = divmod(int(pair), len(labels))
-        best[index] = max(best[index], common / (voxels[index] + sizes[label] - common))
-    boxes = ndimage.find_objects(compact if ids[0] == 0 else compact + 1)
-    first = 0 if ids[0] else 1
-    found = [Judged(int(ids[i]), int(voxels[i]), float(best[i]), boxes[i - first]) for i in range(first, len(ids))]
+def objects(truth: np.ndarray, submitted: np.ndarray) -> tuple[list[Judged], list[Judged]]:
+    """Every object of both sides with its best IoU on the other, worst first; of equals the larger first."""
+    overlaps = Overlaps()
+    for start, stop in slabs(truth.shape[0]):
+        overlaps.add(truth[start:stop], submitted[start:stop])
+    of_truth, of_submitted, voxels = overlaps.pairs
+    return _judged(truth, of_truth, voxels, overlaps.iou), _judged(submitted, of_submitted, voxels, overlaps.iou)
+
+
+def _judged(labels: np.ndarray, of_pair: np.ndarray, voxels: np.ndarray, iou: np.ndarray) -> list[Judged]:
+    """The objects of one side; of each pair of labels its own, voxels and IoU."""
+    ids, where = np.unique(np.concatenate([np.zeros(1, np.uint64), of_pair]), return_inverse=True)
+    sizes, best = np.bincount(where[1:], voxels, len(ids)), np.zeros(len(ids))
+    np.maximum.at(best, where[1:], iou)
+    numbered = labels if ids[-1] == len(ids) - 1 else np.searchsorted(ids, labels)
+    boxes = ndimage.find_objects(numbered.astype(np.int32))
+    found = [Judged(int(ids[i]), int(sizes[i]), float(best[i]), boxes[i - 1]) for i in range(1, len(ids))]
     return sorted(found, key=lambda one: (one.iou, -one.voxels))
 
 
