@@ -379,7 +379,7 @@ def test_the_guides_specs_train(tmp_path, data, name, classes):
         "arguments": "{size: S, init_filters: 4, kernel_size: 5, deep_supervision: true}",
     }
     changes |= {"crops": "{fly: [1]}", "validation_crops": "{fly: [2]}", "voxel_size_nm": "8", "patch_voxels": "32"}
-    changes |= {"precision": "'32'", "steps": "4", "validate_every": "2", "learning_rate": "5e-3"}
+    changes |= {"precision": "'32'", "steps": "2", "accumulate": "1", "validate_every": "1", "learning_rate": "5e-3"}
     version = run(training_spec.load(name, changes), data, tmp_path)
     assert version.card.architecture == "MedNeXtV1"
     assert version.card.validation.keys() == {"mito"}

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_INK = "#888888"
+_INK = "#7a7a7a"
 
 
 def sizes(counts: Mapping[str, int], truth: Mapping[str, int], learned: Mapping[str, int]) -> str:
@@ -36,7 +36,7 @@ def sizes(counts: Mapping[str, int], truth: Mapping[str, int], learned: Mapping[
             label="training truth, scaled",
         )
     if len(axes.get_legend_handles_labels()[1]) > 1:
-        figure.legend(loc="outside upper left", ncols=3, fontsize="x-small", labelcolor=_INK, frameon=False)
+        figure.legend(loc="outside upper left", ncols=3, fontsize="small", labelcolor=_INK, frameon=False)
     ticks = every[:: max(1, -(-len(every) // 5))]
     axes.set_xticks(ticks, [f"{2.0**p:.0e}" for p in ticks])
     axes.yaxis.get_major_locator().set_params(integer=True)

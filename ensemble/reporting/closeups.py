@@ -46,30 +46,22 @@ def objects(build: Build, submission: Submission, truth: Path, found: Mapping[st
 def _object(
     build: Build, submission: Submission, truth: Path, crop: str, name: str, kind: str, one: judged.Judged
 ) -> dict[str, Any]:
-    grid = build.grid(crop)
+    grid, group = build.grid(crop), f"crop{crop}"
     volume = open_truth(truth, Target(crop, build.dataset(crop), grid, (name,)), name)
-    inside = (
-        (volume.read(one.box) == one.label) if kind != "false" else submission.read(f"crop{crop}", name, one.box) > 0
-    )
-    z = one.box[0].start + int(inside.sum(axis=(1, 2)).argmax())
+    read = {"truth": volume.read, "found": lambda box: submission.read(group, name, box)}
+    own = "found" if kind == "false" else "truth"
+    around = read[own](one.box)
+    label = _most(around) if kind == "false" else one.label  # the submission's parts have other numbers than its ids
+    z = one.box[0].start + int((around == label).sum(axis=(1, 2)).argmax())
     edge = min(max(64, *(s.stop - s.start + 16 for s in one.box[1:])), 256)
     across = [pictures.span((s.start + s.stop) // 2, edge, n) for s, n in zip(one.box[1:], grid.shape[1:], strict=True)]
     box = (slice(z, z + 1), *across)
-    sides = {"truth": volume.read(box)[0], "found": submission.read(f"crop{crop}", name, box)[0]}
-    here = tuple(slice(o.start - s.start, o.stop - s.start) for o, s in zip(one.box[1:], across, strict=True))
-    own = "found" if kind == "false" else "truth"
-    label = _most(sides[own][tuple(slice(max(0, s.start), s.stop) for s in here)]) if kind == "false" else one.label
+    sides = {side: of(box)[0] for side, of in read.items()}
     chosen = sides[own] == label
-    marks = {side: chosen if side == own else labels == _most(labels[chosen]) for side, labels in sides.items()}
-    said = {
-        "kind": kind,
-        "place": f"crop{crop}/{name}",
-        "label": label,
-        "voxels": one.voxels,
-        "iou": one.iou,
-        "z": z,
-        **{side: pictures.marked(labels, marks[side] & (labels > 0)) for side, labels in sides.items()},
-    }
+    said = {"kind": kind, "place": f"{group}/{name}", "label": label, "voxels": one.voxels, "iou": one.iou, "z": z}
+    for side, labels in sides.items():
+        mark = chosen if side == own else (labels > 0) & (labels == _most(labels[chosen]))
+        said[side] = pictures.marked(labels, mark)
     return said | _em(build, crop, box)
 
 

@@ -93,6 +93,8 @@ class Gallery:
         peak = self.peaks.get(f"{group}/{name}")
         try:
             array = self.submission.array(group, name)
+            if array.shape != grid.shape:
+                return []
             box = pictures.window(array, edge)
             if box is None and peak is not None:
                 box = tuple(pictures.span(at, edge, n) for at, n in zip(peak.at_voxels, grid.shape, strict=True))
