@@ -14,11 +14,16 @@ The command line prints the message and exits with ``EXIT_WRONG_INPUT``; nothing
 """
 
 import difflib
+import struct
+import zipfile
 from collections.abc import Iterable
 
 EXIT_FAULTS_FOUND = 1
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+NOT_A_ZIP = (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, EOFError)
+"""What zipfile raises for bytes that are no zip, or a damaged one."""
 
 
 class EnsembleError(Exception):

@@ -3,16 +3,13 @@
 import os
 import re
 import stat
-import struct
 import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from ensemble.errors import SubmissionError
-
-_NOT_A_ZIP = (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, EOFError)
+from ensemble.errors import NOT_A_ZIP, SubmissionError
 
 
 class Members(Protocol):
@@ -102,7 +99,7 @@ def open_members(path: Path) -> Members:
         return _Zipped(path, zipfile.ZipFile(path))
     except OSError as error:
         raise SubmissionError(f"{path}: cannot read the submission: {error.strerror or error}") from error
-    except _NOT_A_ZIP as error:
+    except NOT_A_ZIP as error:
         with path.open("rb") as file:
             cut = file.read(2) == b"PK"
         what = "the zip is damaged or cut short; copy or build it again" if cut else "this is not a zip file"

@@ -35,6 +35,7 @@ _CHECKED = [numcodecs.CRC32()]
 
 
 @cache
+@cache
 def code_digest(*modules: str) -> str:
     """A digest of modules of this package: their results are only kept while their code is the same."""
     here = Path(__file__).parent

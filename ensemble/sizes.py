@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def histogram(sizes_voxels: np.ndarray) -> dict[str, int]:
-    """Objects by the power of two that their size in voxels reaches."""
-    bins = np.bincount(np.frexp(sizes_voxels)[1] - 1) if len(sizes_voxels) else ()
-    return {str(power): int(count) for power, count in enumerate(bins) if count}
+def histogram(sizes: np.ndarray) -> dict[str, int]:
+    """Objects by the power of two that their size reaches."""
+    powers, counts = np.unique(np.frexp(sizes)[1] - 1, return_counts=True)
+    return {str(power): int(count) for power, count in zip(powers, counts, strict=True)}
 
 
 def count_nm3(total: dict[str, int], sizes_voxels: np.ndarray, voxel_size_nm: Sequence[float]) -> None:
     """Add objects to those by the power of two that their size in nm3 reaches."""
-    powers = np.frexp(sizes_voxels * math.prod(voxel_size_nm))[1] - 1
-    for power, count in zip(*np.unique(powers, return_counts=True), strict=True):
-        total[str(power)] = total.get(str(power), 0) + int(count)
+    for power, count in histogram(sizes_voxels * math.prod(voxel_size_nm)).items():
+        total[power] = total.get(power, 0) + count
 
 
 def add_nm3(total: dict[str, int], sizes_log2_voxels: Mapping[str, int], voxel_size_nm: Sequence[float]) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ensemble.errors import CheckpointError
+from ensemble.errors import NOT_A_ZIP, CheckpointError
 from registry import bundle, nnunet
 
 CONTAINERS = ("state_dict", "model_state_dict", "network_weights", "model")
@@ -185,7 +185,7 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+    except (OSError, *NOT_A_ZIP) as error:
         raise CheckpointError(_damaged(path, error)) from error
     inside = [member.filename.partition("/")[2] for member in members]
     if _TORCHSCRIPT in inside or any(name.startswith("code/") for name in inside):

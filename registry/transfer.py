@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ensemble.errors import CheckpointError, RegistryError
+from ensemble.errors import NOT_A_ZIP, CheckpointError, RegistryError
 from registry import card as cards
 from registry import networks
 from registry.checkpoint import listed
@@ -91,5 +91,5 @@ def _unpack(file: Path, folder: Path) -> None:
         raise RegistryError(f"{file}: there is no such file") from error
     except OSError as error:
         raise RegistryError(f"{file}: cannot read it: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
+    except (RuntimeError, *NOT_A_ZIP) as error:
         raise CheckpointError(f"{file}: damaged or no exported model: {error}; copy it again") from error

@@ -5,7 +5,7 @@ Only a window around the busiest chunk is read: the chunk whose file is largest,
 
 import base64
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +43,6 @@ PLANES = 3
 
 SIZES = ((60, 256, PLANES), (150, 192, PLANES), (10**9, 128, 1))
 """Up to so many arrays a picture has this edge, in voxels, and so many slices along y and x: the page stays small."""
-
-Read = Callable[[Slices], np.ndarray]
 
 
 def size_for(arrays: int) -> tuple[int, int]:
@@ -104,11 +102,13 @@ def views(
     ``labels`` and ``em`` are those of the window; with ``plan`` and ``fields`` also its probability: where there are
     no labels, the planes are those where it is highest. There are ``across`` slices along y and along x.
     """
-    p = None if plan is None else Probability(plan, fields).unfilled(name, box)
+    shown = labels > 0
+    if plan is not None and not shown.any():
+        shown = Probability(plan, fields).unfilled(name, box)
     found = []
     for axis, letter in enumerate("zyx"):
         others = tuple(a for a in range(3) if a != axis)
-        most = (labels > 0).sum(axis=others) if p is None or labels.any() else p.max(axis=others)
+        most = shown.sum(axis=others) if shown.dtype == bool else shown.max(axis=others)
         busiest = int(most.argmax())
         for at in _planes(busiest, labels.shape[axis], across if axis else PLANES):
             plane = tuple(slice(at, at + 1) if a == axis else slice(None) for a in range(3))
@@ -116,8 +116,8 @@ def views(
             if em is not None:
                 layers["em"] = grey(em[plane].squeeze(axis))
             where = tuple(slice(box[a].start + at, box[a].start + at + 1) if a == axis else box[a] for a in range(3))
-            if p is not None:
-                layers |= _of_probability(plan, name, fields, where, p[plane], labels[plane], axis)
+            if plan is not None:
+                layers |= _of_probability(plan, name, fields, where, labels[plane], axis)
             found.append(View(letter, where[axis].start, _in_words(where, axis, grid), at == busiest, layers))
     return found
 
@@ -152,11 +152,11 @@ def _of_probability(
     name: str,
     fields: Mapping[tuple[str, str], Any],
     where: Slices,
-    p: np.ndarray,
     labels: np.ndarray,
     axis: int,
 ) -> dict[str, str]:
     route = plan.routes[name]
+    p = Probability(plan, fields).unfilled(name, where)
     layers = {"probability": grey(np.rint(255 * p).astype(np.uint8).squeeze(axis))}
     alone, mask = p > route.threshold, labels > 0
     if (alone != mask).any():
