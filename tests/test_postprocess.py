@@ -200,20 +200,33 @@ def test_keep_ids_splits_touching_objects_and_hands_unlabelled_voxels_to_a_neigh
     assert full.ravel().tolist() == [1, 1, 2, 2]
 
 
-@settings(max_examples=8, deadline=None)
-@given(st.integers(0, 10**6))
-def test_a_large_component_has_the_same_objects_but_for_ties(seed: int) -> None:
+def exactly_and_quickly(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A component of merged balls, its objects, and those that a large component would get."""
     rng = np.random.default_rng(seed)
     mask = balls((64, 64, 64), rng.uniform(96, 416, (9, 3)).tolist(), rng.uniform(56, 88, 9).tolist(), ISOTROPIC)
     mask = cc3d.largest_k(mask, k=1, connectivity=6) > 0
     exact = watershed(mask, ISOTROPIC, None, min_distance_voxels=5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ensemble.postprocess._LARGE_VOXELS", 0)
-        quick = watershed(mask, ISOTROPIC, None, min_distance_voxels=5)
+        return mask, exact, watershed(mask, ISOTROPIC, None, min_distance_voxels=5)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 10**6))
+def test_a_large_component_has_as_many_objects(seed: int) -> None:
+    mask, exact, quick = exactly_and_quickly(seed)
     assert np.array_equal(quick > 0, mask)
     assert exact.max() == quick.max()
-    pairs = np.unique(np.stack([exact[mask], quick[mask]]), axis=1, return_counts=True)[1]
-    assert np.sort(pairs)[-int(exact.max()) :].sum() > 0.9 * mask.sum()
+
+
+def test_few_voxels_of_a_large_component_fall_to_a_neighbour_by_ties() -> None:
+    """Over fixed scenes: equal heights may lie along a whole border, so a single scene may differ more."""
+    alike = total = 0
+    for seed in range(8):
+        mask, exact, quick = exactly_and_quickly(seed)
+        pairs = np.unique(np.stack([exact[mask], quick[mask]]), axis=1, return_counts=True)[1]
+        alike, total = alike + np.sort(pairs)[-int(exact.max()) :].sum(), total + mask.sum()
+    assert alike > 0.97 * total
 
 
 # slab by slab
