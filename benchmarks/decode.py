@@ -17,18 +17,19 @@ from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from benchmarks import synthetic
-from ensemble import manifest, resources
-from ensemble.assemble import Crop, assemble
-from ensemble.budget import Budget
-from ensemble.consistency import FINEST_UNIT, _best, _steps, codebook
-from ensemble.deciding import decoder
-from ensemble.grid import Grid, Slices
-from ensemble.mixing import Probability
-from ensemble.plan import CropPlan
-from ensemble.recipe import Named, Route
-from ensemble.resample import resample, support
-from ensemble.sources import Held, Probabilities
-from ensemble.tiling import blocks
+from ensemble.core import manifest
+from ensemble.core.codebook import FINEST_UNIT, _best, _steps, codebook
+from ensemble.core.grid import Grid, Slices
+from ensemble.core.resampling import resample, support
+from ensemble.core.tiling import blocks
+from ensemble.decode.assembling import Crop, assemble
+from ensemble.decode.mixing import Probability
+from ensemble.decode.tile_decoding import decoder
+from ensemble.plan.budget import Budget
+from ensemble.plan.plan import CropPlan
+from ensemble.plan.recipe import Named, Route
+from ensemble.predict.probabilities import Held, Probabilities
+from ensemble.support import machine as resources
 
 THREADS = resources.cores()
 NAMES = manifest.official()[0].classes

@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.colors import to_rgb
 
-from ensemble import manifest
-from ensemble.grid import Grid
-from ensemble.manifest import Target
-from ensemble.resample import resample, support
-from ensemble.submission import Submission
-from ensemble.volume import open_em, open_volume
+from ensemble.core import manifest
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.core.resampling import resample, support
+from ensemble.storage.volume import open_em, open_volume
+from ensemble.submission.writer import Submission
 
 # Okabe and Ito's colours, told apart by the colour-blind; later classes are drawn over earlier ones
 COLOURS = {

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import synthetic
 from benchmarks.processes import ensemble
-from ensemble.manifest import Target, official
+from ensemble.core.manifest import Target, official
 
 
 def main() -> None:

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.processes import forget_peak, in_a_process, peak_gib
-from ensemble import manifest, resources
-from ensemble.budget import Budget
-from ensemble.grid import Grid
-from ensemble.manifest import Target
+from ensemble.core import manifest
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.plan.budget import Budget
+from ensemble.support import machine as resources
 
 CLASSES = manifest.official()[0].classes
 GIB = 1 << 30
@@ -70,9 +71,9 @@ def prepared(case: Case, work: Path):
     """EM, manifest, recipe and a registered network under ``work``; what a build would make of them."""
     import torch
 
-    from ensemble.phantom.dataset import write_pyramid
-    from ensemble.prepare import Request, prepare
-    from ensemble.volume import em_place
+    from ensemble.demo.dataset import write_pyramid
+    from ensemble.plan.request import Request, prepare
+    from ensemble.storage.volume import em_place
     from registry import networks
     from registry.card import Card
     from registry.store import Store
@@ -113,7 +114,8 @@ def measure(name: str, work: Path) -> dict[str, float]:
 
     import torch
 
-    from ensemble import infer, predictions
+    from ensemble.predict import prediction_store as predictions
+    from ensemble.predict import sliding_window as infer
     from registry.weights import load_network
 
     network = load_network(job.model.card, store.weights(job.model))

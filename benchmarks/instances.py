@@ -19,12 +19,12 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks.processes import in_a_process
-from ensemble.components import Components, Kept
-from ensemble.grid import Grid, Slices
-from ensemble.methods import Step
-from ensemble.postprocess import POSTPROCESS, drop_small
-from ensemble.split import Split
-from ensemble.tiling import CHUNK, slabs
+from ensemble.core.grid import Grid, Slices
+from ensemble.core.tiling import CHUNK, slabs
+from ensemble.methods.components import Components, Kept
+from ensemble.methods.method_table import Step
+from ensemble.methods.splitting import Split
+from ensemble.methods.steps import POSTPROCESS, drop_small
 
 VOXEL_NM = (8.0, 8.0, 8.0)
 MIN_DISTANCE_VOXELS = 10

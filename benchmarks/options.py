@@ -13,12 +13,14 @@ import cc3d
 import numpy as np
 from rich.table import Table
 
-from ensemble import manifest, terminal, yamlfile
-from ensemble.build import build
-from ensemble.prepare import Request
-from ensemble.score import score
-from ensemble.submission import Submission
-from ensemble.volume import open_volume
+from ensemble.build.building import build
+from ensemble.cli import console as terminal
+from ensemble.core import manifest
+from ensemble.plan.request import Request
+from ensemble.scoring.evaluation import score
+from ensemble.storage.volume import open_volume
+from ensemble.submission.writer import Submission
+from ensemble.support import yaml_files as yamlfile
 from registry.store import Store
 
 
@@ -109,8 +111,8 @@ def _matched(truth: np.ndarray, found: np.ndarray) -> tuple[int, int]:
 
 
 def main() -> None:
-    from ensemble.errors import RecipeError
-    from ensemble.recipe_file import find
+    from ensemble.plan.recipe_reader import find
+    from ensemble.support.errors import RecipeError
 
     demo = Path("build/demo")
     recipe, _ = yamlfile.load(find("demo.yaml"), RecipeError)

@@ -12,8 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from benchmarks.options import Case, compare
-from ensemble import terminal, training_spec
-from ensemble.train import train
+from ensemble.cli import console as terminal
+from ensemble.train import spec as training_spec
+from ensemble.train.training import train
 from registry.store import Store
 
 SPECS = ("fly_brain_mito.yaml", "hippocampus.yaml")

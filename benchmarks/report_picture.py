@@ -7,7 +7,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from ensemble.report import PAGE
+from ensemble.report.report import PAGE
 
 SIZE = {"width": 1280, "height": 860}
 

@@ -23,7 +23,7 @@ import numpy as np
 from ortools.graph.python import min_cost_flow
 from scipy.ndimage import distance_transform_edt, find_objects
 
-from ensemble import score
+from ensemble.scoring import evaluation as score
 
 VOXEL_NM = (1.74, 2.0, 2.0)
 

@@ -9,9 +9,11 @@ import argparse
 from pathlib import Path
 
 from benchmarks.real_em import SPECS
-from ensemble import manifest, terminal, training_spec
-from ensemble.soup import Validation, cook
-from ensemble.train import train
+from ensemble.cli import console as terminal
+from ensemble.core import manifest
+from ensemble.train import spec as training_spec
+from ensemble.train.training import train
+from ensemble.tune.soup import Validation, cook
 from registry import soup
 from registry.card import Card
 from registry.store import ModelVersion, Store

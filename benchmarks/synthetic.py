@@ -15,10 +15,10 @@ import numcodecs
 import numpy as np
 from scipy import ndimage
 
-from ensemble import taxonomy
-from ensemble.grid import Grid
-from ensemble.manifest import Target
-from ensemble.volume import em_place
+from ensemble.core import classes as taxonomy
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.storage.volume import em_place
 
 SIDE = 256
 CHUNK = (64, 128, 128)

@@ -14,11 +14,13 @@ import numpy as np
 import zarr
 from scipy import ndimage
 
-from ensemble import manifest, terminal, yamlfile
-from ensemble.describe import in_words
-from ensemble.manifest import Target
-from ensemble.prepare import Request
-from ensemble.tune import Task, tune
+from ensemble.cli import console as terminal
+from ensemble.core import manifest
+from ensemble.core.manifest import Target
+from ensemble.plan.describe import in_words
+from ensemble.plan.request import Request
+from ensemble.support import yaml_files as yamlfile
+from ensemble.tune.tuning import Task, tune
 from registry.store import Store
 
 CLASSES = ("mito", "nuc", "er")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ensemble.errors import CheckpointError
+from ensemble.support.errors import CheckpointError
 from registry.card import ARCHITECTURES
 from registry.sidecar import known_class, mapping, read_json
 

@@ -20,8 +20,9 @@ from pydantic import (
     field_validator,
 )
 
-from ensemble import taxonomy, yamlfile
-from ensemble.errors import CardError, suggestion
+from ensemble.core import classes as taxonomy
+from ensemble.support import yaml_files as yamlfile
+from ensemble.support.errors import CardError, suggestion
 
 Architecture = Literal[
     *("UNet", "DynUNet", "SegResNet", "SwinUNETR", "MedNeXt"),  # MONAI's

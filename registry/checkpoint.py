@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ensemble.errors import NOT_A_ZIP, CheckpointError
+from ensemble.support.errors import NOT_A_ZIP, CheckpointError
 from registry import bundle, nnunet
 
 CONTAINERS = ("state_dict", "model_state_dict", "network_weights", "model")

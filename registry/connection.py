@@ -15,7 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ensemble.errors import RegistryError
+from ensemble.support.errors import RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

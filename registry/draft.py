@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ensemble import yamlfile
-from ensemble.errors import CheckpointError
+from ensemble.support import yaml_files as yamlfile
+from ensemble.support.errors import CheckpointError
 from registry import bundle, mednext_layouts, nnunet
 from registry.card import ARCHITECTURES
 from registry.checkpoint import Tensors, one_line, read

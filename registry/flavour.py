@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ensemble.errors import EnsembleError
+from ensemble.support.errors import EnsembleError
 from registry import card as cards
 from registry import networks, weights
 from registry.card import Card

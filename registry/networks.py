@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ensemble import yamlfile
-from ensemble.errors import CardError, CheckpointError, suggestion
+from ensemble.support import yaml_files as yamlfile
+from ensemble.support.errors import CardError, CheckpointError, suggestion
 from registry import card as cards
 from registry import nnunet
 from registry.card import ARCHITECTURES, Card

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from ensemble.errors import CheckpointError
+from ensemble.support.errors import CheckpointError
 from registry.sidecar import known_class, read_json
 
 ARCHITECTURES = ("PlainConvUNet", "ResidualEncoderUNet")

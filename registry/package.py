@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.errors import CardError, CheckpointError
+from ensemble.support.errors import CardError, CheckpointError
 from registry import card as cards
 from registry import checkpoint as checkpoints
 from registry import flavour, networks, weights

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ensemble import taxonomy
-from ensemble.errors import CheckpointError
+from ensemble.core import classes as taxonomy
+from ensemble.support.errors import CheckpointError
 
 MAX_BYTES = 16 << 20
 _WORDS = {

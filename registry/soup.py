@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 
-from ensemble.errors import CheckpointError, RegistryError
+from ensemble.support.errors import CheckpointError, RegistryError
 from registry import checkpoint, networks, weights
 from registry.card import Card
 from registry.store import ModelVersion, Store

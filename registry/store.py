@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from ensemble.errors import CardError, CheckpointError, RegistryError, suggestion
+from ensemble.support.errors import CardError, CheckpointError, RegistryError, suggestion
 from registry import card as cards
 from registry.card import Card
 from registry.connection import Connection, pages, persistently, unless_there

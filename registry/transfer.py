@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ensemble.errors import NOT_A_ZIP, CheckpointError, RegistryError
+from ensemble.support.errors import NOT_A_ZIP, CheckpointError, RegistryError
 from registry import card as cards
 from registry import networks
 from registry.checkpoint import listed

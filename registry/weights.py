@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from ensemble.errors import CheckpointError
+from ensemble.support.errors import CheckpointError
 from registry import mednext_layouts, networks
 from registry.card import Card
 from registry.checkpoint import Tensors, listed, one_line, read

@@ -7,9 +7,9 @@ import pytest
 from small_build import ALL, RECIPE, card, checkpoint
 from volumes import noise, write_array, write_em
 
-from ensemble import manifest
-from ensemble.grid import Grid
-from ensemble.manifest import Target
+from ensemble.core import manifest
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
 from registry.store import Store
 
 

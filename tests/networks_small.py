@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ensemble.errors import CheckpointError
+from ensemble.support.errors import CheckpointError
 from registry import checkpoint, networks, weights
 from registry.card import Card
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from monai.networks.nets import UNet
 
-from ensemble import manifest
 from ensemble.cli import main
+from ensemble.core import manifest
 from registry.card import Card
 from registry.store import Store
 

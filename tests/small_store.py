@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.grid import Grid
-from ensemble.manifest import Target
-from ensemble.submission import create_array, write_group_files
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.submission.writer import create_array, write_group_files
 
 FINE_GRID = Grid((70, 130, 40), (1.74, 2.0, 2.0), (23837.13, 7599.0, 35999.0))
 FINE = Target("557", "jrc_ctl-id8-1", FINE_GRID, ("mito", "er"))

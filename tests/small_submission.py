@@ -8,10 +8,10 @@ import numcodecs
 import numpy as np
 import zarr
 
-from ensemble.check import Report, check
-from ensemble.grid import Grid
-from ensemble.manifest import Target
-from ensemble.submission import create_array, write_group_files
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.submission.checking import Report, check
+from ensemble.submission.writer import create_array, write_group_files
 
 SHAPE = (70, 20, 30)
 GRID = Grid(SHAPE, (1.74, 2.0, 2.0), (23837.13, 7599.0, 35999.0))

@@ -9,18 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from ensemble import manifest, taxonomy
-from ensemble.assemble import Crop, Outcome, assemble, groups
-from ensemble.budget import Budget
-from ensemble.deciding import TILE
-from ensemble.grid import Grid
-from ensemble.manifest import Target
-from ensemble.methods import Step
-from ensemble.mixing import Probability
-from ensemble.plan import CropPlan
-from ensemble.postprocess import POSTPROCESS
-from ensemble.recipe import Empty, Expression, Named, OfClasses, Route
-from ensemble.tiling import blocks
+from ensemble.core import classes as taxonomy
+from ensemble.core import manifest
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.core.tiling import blocks
+from ensemble.decode.assembling import Crop, Outcome, assemble, groups
+from ensemble.decode.mixing import Probability
+from ensemble.decode.tile_decoding import TILE
+from ensemble.methods.method_table import Step
+from ensemble.methods.steps import POSTPROCESS
+from ensemble.plan.budget import Budget
+from ensemble.plan.plan import CropPlan
+from ensemble.plan.recipe import Empty, Expression, Named, OfClasses, Route
 
 SHAPE = (70, 24, 26)  # two slabs
 GRID = Grid(SHAPE, (4, 8, 8), (2, 4, 4))

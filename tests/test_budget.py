@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from small_build import BUILD, wrong
 
-from ensemble.budget import Budget
 from ensemble.cli import main
-from ensemble.grid import Grid
-from ensemble.manifest import Target
-from ensemble.methods import Step
-from ensemble.plan import CropPlan
-from ensemble.postprocess import POSTPROCESS
-from ensemble.recipe import Named, Route
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.methods.method_table import Step
+from ensemble.methods.steps import POSTPROCESS
+from ensemble.plan.budget import Budget
+from ensemble.plan.plan import CropPlan
+from ensemble.plan.recipe import Named, Route
 
 GIB = 1 << 30
 

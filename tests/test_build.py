@@ -25,11 +25,12 @@ from small_build import (
 )
 from volumes import noise, write_array, write_em
 
-from ensemble import manifest, yamlfile
 from ensemble.cli import main
-from ensemble.errors import RecipeError
-from ensemble.grid import Grid
-from ensemble.submission import Submission
+from ensemble.core import manifest
+from ensemble.core.grid import Grid
+from ensemble.submission.writer import Submission
+from ensemble.support import yaml_files as yamlfile
+from ensemble.support.errors import RecipeError
 
 
 def test_one_command_gives_a_submission_that_is_complete_consistent_and_recorded(place, store, capsys) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.errors import CardError
+from ensemble.support.errors import CardError
 from registry import card as cards
 from registry.card import Card
 

@@ -23,10 +23,10 @@ from small_submission import (
     zipped,
 )
 
-from ensemble.check import check
-from ensemble.errors import SubmissionError
-from ensemble.manifest import Target
-from ensemble.submission import create_array, pack
+from ensemble.core.manifest import Target
+from ensemble.submission.checking import check
+from ensemble.submission.writer import create_array, pack
+from ensemble.support.errors import SubmissionError
 
 
 def test_a_good_submission_has_no_fault_and_its_contents_are_told(tmp_path):

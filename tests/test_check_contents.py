@@ -21,12 +21,12 @@ from small_submission import (
     zipped,
 )
 
-from ensemble import census
-from ensemble import check as check_module
-from ensemble.check import Decoded, Place, Relation, Report, check, truth_objects_needed
-from ensemble.grid import Grid
-from ensemble.manifest import Target, official
-from ensemble.submission import create_array, write_group_files
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target, official
+from ensemble.submission import checking as check_module
+from ensemble.submission import contents as census
+from ensemble.submission.checking import Decoded, Place, Relation, Report, check, truth_objects_needed
+from ensemble.submission.writer import create_array, write_group_files
 
 
 def leaves() -> dict[str, set[str]]:

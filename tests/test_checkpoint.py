@@ -18,7 +18,7 @@ from networks_small import DYNUNET, SMALL, misfit, refusal, same, unet
 from safetensors.torch import save_file
 from torch import nn
 
-from ensemble.errors import CheckpointError
+from ensemble.support.errors import CheckpointError
 from registry import checkpoint, networks, weights
 from registry.card import ARCHITECTURES
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble import manifest, taxonomy
-from ensemble.consistency import Decoder, automaton, codebook
+from ensemble.core import classes as taxonomy
+from ensemble.core import manifest
+from ensemble.core.codebook import Decoder, automaton, codebook
 
 SCORED = manifest.official()[0].classes
 
@@ -31,7 +32,7 @@ def test_codewords_of_every_official_crop(target: manifest.Target) -> None:
 
 
 def test_a_crop_of_all_classes_has_35_codewords_and_52_additions() -> None:
-    from ensemble.consistency import _steps
+    from ensemble.core.codebook import _steps
 
     book = codebook(SCORED)
     assert len(book.words) == 35

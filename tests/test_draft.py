@@ -7,7 +7,7 @@ import torch
 from networks_small import UNET, unet
 
 from ensemble.cli import main
-from ensemble.errors import CardError
+from ensemble.support.errors import CardError
 from registry import card as cards
 from registry import draft, networks
 

@@ -8,8 +8,8 @@ import pytest
 import zarr
 
 from ensemble.cli import main
-from ensemble.grid import Grid
-from ensemble.submission import Submission
+from ensemble.core.grid import Grid
+from ensemble.submission.writer import Submission
 
 CHUNKS = (2, 16, 16, 16)
 ASKED = ["build", "mine.yaml", "--manifest", "manifest.csv", "--classes", "mito,ecs"]

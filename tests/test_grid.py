@@ -2,7 +2,7 @@
 
 import pytest
 
-from ensemble.grid import Grid, fitting_level
+from ensemble.core.grid import Grid, fitting_level
 
 
 def test_origin_is_the_centre_of_the_first_voxel() -> None:

@@ -13,12 +13,15 @@ from monai.networks.nets import UNet
 from scipy import ndimage
 from volumes import noise, write_em
 
-from ensemble import infer, plan, recipe_file, sums
-from ensemble.em import EM
-from ensemble.errors import EnsembleError, VolumeError
-from ensemble.grid import Grid
-from ensemble.manifest import Target
-from ensemble.resample import resample
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.core.resampling import resample
+from ensemble.plan import plan
+from ensemble.plan import recipe_reader as recipe_file
+from ensemble.predict import accumulator as sums
+from ensemble.predict import sliding_window as infer
+from ensemble.storage.em_pyramids import EM
+from ensemble.support.errors import EnsembleError, VolumeError
 from registry.card import Card
 
 CLASSES = ("mito", "nuc", "er")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ensemble import manifest
-from ensemble.errors import ManifestError
-from ensemble.grid import Grid
-from ensemble.manifest import Target
+from ensemble.core import manifest
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.support.errors import ManifestError
 
 GOOD = """\
 crop_name,dataset,class_label,voxel_size,translation,shape

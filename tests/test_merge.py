@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ensemble.merge import MIXES
+from ensemble.methods.mixes import MIXES
 
 P = [np.array([0.2, 0.9], np.float32), np.array([0.6, 0.1], np.float32), np.array([0.7, 0.4], np.float32)]
 

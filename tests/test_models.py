@@ -10,7 +10,7 @@ import torch
 from networks_small import card, refusal, unet
 
 from ensemble.cli import main
-from ensemble.errors import CheckpointError, RegistryError
+from ensemble.support.errors import CheckpointError, RegistryError
 from registry import networks, transfer
 from registry.files import GOLDEN, WEIGHTS
 from registry.store import Store

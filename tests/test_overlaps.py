@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ensemble.overlaps import Overlaps
+from ensemble.methods.overlaps import Overlaps
 
 LABELS = arrays(np.uint32, (4, 3, 5), elements=st.integers(0, 4))
 

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import zarr
 
-from ensemble import manifest, taxonomy
-from ensemble.errors import VolumeError
-from ensemble.grid import Grid
-from ensemble.manifest import Target
-from ensemble.phantom import dataset as phantom
-from ensemble.phantom.scene import Scene
-from ensemble.phantom.tissue import Seed
+from ensemble.core import classes as taxonomy
+from ensemble.core import manifest
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.demo import dataset as phantom
+from ensemble.demo.scene import Scene
+from ensemble.demo.tissue import Seed
+from ensemble.support.errors import VolumeError
 
 SCORED = next(target.classes for target in manifest.official() if target.crop == "557")
 

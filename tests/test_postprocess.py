@@ -10,10 +10,12 @@ from scipy.ndimage import distance_transform_edt
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed as skimage_watershed
 
-from ensemble.components import Components, Kept
-from ensemble.grid import Grid
-from ensemble.methods import Stage, Step
-from ensemble.postprocess import (
+from ensemble.core.grid import Grid
+from ensemble.core.tiling import CHUNK, blocks, slabs
+from ensemble.methods.components import Components, Kept
+from ensemble.methods.method_table import Stage, Step
+from ensemble.methods.splitting import Split
+from ensemble.methods.steps import (
     POSTPROCESS,
     Objects,
     closing,
@@ -27,8 +29,6 @@ from ensemble.postprocess import (
     smooth,
     watershed,
 )
-from ensemble.split import Split
-from ensemble.tiling import CHUNK, blocks, slabs
 
 ISOTROPIC = (8.0, 8.0, 8.0)
 

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from ensemble import manifest, recipe_file, taxonomy
-from ensemble.errors import RecipeError
-from ensemble.manifest import Target
-from ensemble.methods import Stage
-from ensemble.recipe import Empty, Mix, Named, OfClasses, Recipe
+from ensemble.core import classes as taxonomy
+from ensemble.core import manifest
+from ensemble.core.manifest import Target
+from ensemble.methods.method_table import Stage
+from ensemble.plan import recipe_reader as recipe_file
+from ensemble.plan.recipe import Empty, Mix, Named, OfClasses, Recipe
+from ensemble.support.errors import RecipeError
 
 FINAL = """\
 name: final

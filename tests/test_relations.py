@@ -6,9 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble import manifest, taxonomy
-from ensemble.consistency import codebook
-from ensemble.relations import OTHERWISE, broken, pack_bits, relations, violating
+from ensemble.core import classes as taxonomy
+from ensemble.core import manifest
+from ensemble.core.codebook import codebook
+from ensemble.core.contradictions import OTHERWISE, broken, pack_bits, relations, violating
 
 OFFICIAL = sorted({target.classes for target in manifest.official()}, key=len)
 SCORED = max(OFFICIAL, key=len)

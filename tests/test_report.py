@@ -19,18 +19,18 @@ from PIL import Image
 from small_build import BUILD, edit
 from volumes import write_array
 
-from ensemble import manifest
 from ensemble.cli import main
-from ensemble.deciding import TILE
-from ensemble.diff import diff
-from ensemble.errors import EnsembleError
-from ensemble.mixing import Probability
-from ensemble.predict import Predicting
-from ensemble.prepare import Request, prepare
-from ensemble.progress import Quiet
-from ensemble.reporting import closeups, facts
-from ensemble.submission import Submission
-from ensemble.view import open_viewer
+from ensemble.core import manifest
+from ensemble.decode.mixing import Probability
+from ensemble.decode.tile_decoding import TILE
+from ensemble.plan.request import Request, prepare
+from ensemble.predict.predictor import Predicting
+from ensemble.report import closeups, facts
+from ensemble.report.difference import diff
+from ensemble.report.viewer import open_viewer
+from ensemble.submission.writer import Submission
+from ensemble.support.errors import EnsembleError
+from ensemble.support.progress import Quiet
 from registry.store import Store
 
 CHROMIUM = next(

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from ensemble.reporting import judged, page, pictures
-from ensemble.sizes import add_nm3, count_nm3, histogram
+from ensemble.methods.sizes import add_nm3, count_nm3, histogram
+from ensemble.report import object_matches as judged
+from ensemble.report import page, pictures
 
 
 def test_text_in_a_recipe_is_text_on_the_page():

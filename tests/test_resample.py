@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble.grid import Grid
-from ensemble.resample import resample, resample_labels, support
+from ensemble.core.grid import Grid
+from ensemble.core.resampling import resample, resample_labels, support
 
 VOXEL_SIZES = st.sampled_from([1.74, 2.0, 3.48, 4.0, 5.3, 8.0, 13.92, 16.0, 32.0])
 

@@ -13,11 +13,12 @@ import small_submission as small
 import zarr
 from rich.console import Console
 
-from ensemble import score, score_table
-from ensemble.errors import SubmissionError, VolumeError
-from ensemble.manifest import Target
-from ensemble.progress import Quiet
+from ensemble.cli import score_tables as score_table
+from ensemble.core.manifest import Target
+from ensemble.scoring import evaluation as score
 from ensemble.scoring.scores import Scores, Status
+from ensemble.support.errors import SubmissionError, VolumeError
+from ensemble.support.progress import Quiet
 
 GRID = small.GRID
 SIZE = GRID.size

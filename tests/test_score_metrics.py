@@ -5,7 +5,7 @@ import pytest
 from brute_score import parts
 from skimage.metrics import adapted_rand_error, variation_of_information
 
-from ensemble import score
+from ensemble.scoring import evaluation as score
 from ensemble.scoring import metrics
 from ensemble.scoring.objects import overlaps
 

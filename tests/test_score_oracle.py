@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from ortools.graph.python import min_cost_flow
 from scipy.sparse import csr_array
 
-from ensemble import score
+from ensemble.scoring import evaluation as score
 from ensemble.scoring import hausdorff
 from ensemble.scoring.matching import match
 from ensemble.scoring.objects import Overlaps, split_objects

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from ensemble import score
-from ensemble.errors import EnsembleError
+from ensemble.scoring import evaluation as score
 from ensemble.scoring.matching import Limits
 from ensemble.scoring.objects import MAX_TRUTH_ID, Overlaps
+from ensemble.support.errors import EnsembleError
 
 VOXEL = (4.0, 4.0, 4.0)
 FARTHEST = 10  # voxels

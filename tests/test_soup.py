@@ -6,12 +6,12 @@ import torch
 from networks_small import card, refusal, same, unet
 from volumes import write_array, write_em
 
-from ensemble import manifest
 from ensemble.cli import main
-from ensemble.errors import RegistryError
-from ensemble.grid import Grid
-from ensemble.manifest import Target
-from ensemble.soup import Validation, cook
+from ensemble.core import manifest
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.support.errors import RegistryError
+from ensemble.tune.soup import Validation, cook
 from registry import checkpoint, soup
 from registry.store import Store
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from ensemble.errors import CardError, CheckpointError, RegistryError
+from ensemble.support.errors import CardError, CheckpointError, RegistryError
 from registry import networks, weights
 from registry.card import Card
 from registry.store import BUILDS, Store

@@ -15,8 +15,8 @@ import pytest
 import zarr
 from small_store import COARSE, FINE, TARGETS, build, labels
 
-from ensemble.errors import SubmissionError
-from ensemble.submission import create_array, pack, write_group_files
+from ensemble.submission.writer import create_array, pack, write_group_files
+from ensemble.support.errors import SubmissionError
 
 
 @pytest.fixture(scope="module")

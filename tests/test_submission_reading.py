@@ -11,8 +11,8 @@ import pytest
 import zarr
 from small_store import COARSE, FINE, TARGETS, build, labels
 
-from ensemble.errors import SubmissionError
-from ensemble.submission import Submission, pack, write_group_files
+from ensemble.submission.writer import Submission, pack, write_group_files
+from ensemble.support.errors import SubmissionError
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import zarr
 from annotated import noise, write_em, write_truth
 from scipy import ndimage
 
-from ensemble import training_spec
-from ensemble.errors import CardError, TrainingError
-from ensemble.train import train
+from ensemble.support.errors import CardError, TrainingError
+from ensemble.train import spec as training_spec
+from ensemble.train.training import train
 from registry.store import ModelVersion, Store
 
 SPEC = """\
@@ -257,7 +257,7 @@ def test_a_disk_that_is_full_is_told_in_one_line_and_nothing_is_registered(tmp_p
 def test_voxels_that_are_not_annotated_teach_nothing():
     import torch
 
-    from ensemble.training_loop import masked_loss
+    from ensemble.train.lightning_module import masked_loss
 
     logits = torch.zeros((1, 2, 1, 1, 3), requires_grad=True)
     target = torch.tensor([[[[[1.0, 0.0, math.nan]]], [[[math.nan] * 3]]]])
@@ -273,7 +273,7 @@ def test_voxels_that_are_not_annotated_teach_nothing():
 def test_answers_at_several_depths_are_averaged_with_halving_weights():
     import torch
 
-    from ensemble.training_loop import supervised_loss
+    from ensemble.train.lightning_module import supervised_loss
 
     target = torch.ones((1, 1, 4, 4, 4))
     full, half = torch.zeros((1, 1, 4, 4, 4)), torch.full((1, 1, 2, 2, 2), 50.0)
@@ -286,8 +286,8 @@ def test_answers_at_several_depths_are_averaged_with_halving_weights():
 def test_scores_count_annotated_voxels_at_one_half():
     import torch
 
-    from ensemble.training_data import SURE, UNKNOWN
-    from ensemble.training_loop import overlaps, scores_of
+    from ensemble.train.crops import SURE, UNKNOWN
+    from ensemble.train.lightning_module import overlaps, scores_of
 
     logits = torch.tensor([3.0, 3.0, 3.0, -3.0, -3.0, 3.0]).reshape(1, 1, 1, 1, 6)
     codes = torch.tensor([SURE, SURE, 0, SURE, 0, UNKNOWN], dtype=torch.uint8).reshape(1, 1, 1, 1, 6)

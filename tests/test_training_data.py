@@ -6,26 +6,11 @@ import numpy as np
 import pytest
 from annotated import noise, write_em, write_truth
 
-from ensemble.errors import TrainingError, VolumeError
-from ensemble.training_data import (
-    SURE,
-    UNKNOWN,
-    AnnotatedCrop,
-    BlockCache,
-    Patch,
-    Reader,
-    open_crop,
-    open_crops,
-)
-from ensemble.training_objects import truth_sizes
-from ensemble.training_sampling import (
-    PatchSampler,
-    ValidationPatches,
-    augment,
-    index_foreground,
-    positions,
-)
-from ensemble.training_spec import TrainingSpec
+from ensemble.support.errors import TrainingError, VolumeError
+from ensemble.train.crops import SURE, UNKNOWN, AnnotatedCrop, BlockCache, Patch, Reader, open_crop, open_crops
+from ensemble.train.object_sizes import truth_sizes
+from ensemble.train.sampling import PatchSampler, ValidationPatches, augment, index_foreground, positions
+from ensemble.train.spec import TrainingSpec
 
 
 def spec_of(**changed) -> TrainingSpec:

@@ -10,8 +10,8 @@ from scipy import ndimage
 from volumes import write_array
 
 from ensemble.cli import main
-from ensemble.grid import Grid
-from ensemble.volume import open_volume
+from ensemble.core.grid import Grid
+from ensemble.storage.volume import open_volume
 
 GRID = Grid((70, 40, 44), (8, 8, 8), (4, 12, 20))
 NESTED, FLAT = "d.zarr/crop7/{}", "d/crop7/{}/s0"

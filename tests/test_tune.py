@@ -10,18 +10,21 @@ import zarr
 from scipy import ndimage
 from volumes import write_array, write_em
 
-from ensemble import manifest, recipe_file
-from ensemble.build import build
+from ensemble.build.building import build
 from ensemble.cli import main
-from ensemble.describe import route, source_in_words
-from ensemble.grid import Grid
-from ensemble.manifest import Target
-from ensemble.prepare import Request
-from ensemble.score import score
+from ensemble.core import manifest
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.plan import recipe_reader as recipe_file
+from ensemble.plan.describe import route, source_in_words
+from ensemble.plan.request import Request
 from ensemble.scoring.curve import counts
+from ensemble.scoring.evaluation import score
 from ensemble.scoring.pooling import Tally
-from ensemble.tuning import ground, select, space
-from ensemble.tuning.ground import Unit, blocks_of
+from ensemble.tune import folds as ground
+from ensemble.tune import selection as select
+from ensemble.tune import space
+from ensemble.tune.folds import Unit, blocks_of
 from registry.store import Store
 
 GRID = Grid((32, 48, 160), (8, 8, 8), (4, 4, 4))
@@ -279,7 +282,7 @@ def test_folds_do_not_touch():
 
 
 def _route(source: str, threshold: float = 0.5):
-    from ensemble.recipe import Named, Route
+    from ensemble.plan.recipe import Named, Route
 
     return Route(Named(source), threshold, 1.0, "linear", (), "test")
 
@@ -312,7 +315,7 @@ def test_what_gains_everywhere_is_kept_and_the_runner_up_is_told():
 def test_of_two_that_are_as_good_the_simpler_is_kept():
     from dataclasses import replace
 
-    from ensemble.recipe import Mix, Named
+    from ensemble.plan.recipe import Mix, Named
 
     single = _route("b")
     mixed = replace(single, source=Mix("mean", ((Named("a"), 1.0), (Named("b"), 1.0))))

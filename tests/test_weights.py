@@ -8,7 +8,7 @@ from monai.networks import nets
 from networks_small import EDGE, HAS_EINOPS, NNUNET, SMALL, UNET, card, refusal, same, unet
 from safetensors.torch import load_file
 
-from ensemble.errors import CardError
+from ensemble.support.errors import CardError
 from registry import networks, weights
 from registry.card import ARCHITECTURES
 

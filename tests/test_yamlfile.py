@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
-from ensemble import yamlfile
-from ensemble.errors import RecipeError
+from ensemble.support import yaml_files as yamlfile
+from ensemble.support.errors import RecipeError
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from ensemble.grid import Grid
-from ensemble.volume import em_place
+from ensemble.core.grid import Grid
+from ensemble.storage.volume import em_place
 
 
 def write_em(root: Path, dataset: str, levels: Iterable[tuple[np.ndarray, Grid]], chunk: int = 16) -> Path:

@@ -15,7 +15,7 @@ import numpy as np
 from bioimage_cpp.distance import distance_transform
 from scipy.spatial import cKDTree
 
-from ensemble.grid import Slices, Triple
+from ensemble.core.grid import Slices, Triple
 
 Box = np.ndarray
 """First voxel and one past the last, shape (2, 3)."""

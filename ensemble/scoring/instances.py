@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from scipy.ndimage import find_objects
 
-from ensemble.grid import Triple
+from ensemble.core.grid import Triple
 from ensemble.scoring.hausdorff import Body, box, hausdorff_nm
 from ensemble.scoring.matching import Limits, match
 from ensemble.scoring.objects import Overlaps, overlaps

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.errors import EnsembleError, suggestion
 from ensemble.scoring.instances import Comparison
 from ensemble.scoring.matching import Limits
+from ensemble.support.errors import EnsembleError, suggestion
 
 BASE = 1.01
 """A voxel's diagonal more costs about one percent."""

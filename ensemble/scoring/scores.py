@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
 
-from ensemble.grid import Triple
+from ensemble.core.grid import Triple
 from ensemble.scoring import metrics, pooling
 from ensemble.scoring.pooling import Overall, Tally
 from ensemble.scoring.semantic import Voxels

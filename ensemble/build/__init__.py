@@ -1,0 +1,1 @@
+"""One build, resumable, to a checked and recorded submission."""

@@ -1,0 +1,135 @@
+"""The guide's stand-alone step: a tree of predictions in, a tree of processed arrays out, metadata kept.
+
+Trees are ``{dataset}.zarr/{crop}/{class}`` or ``{dataset}/{crop}/{class}/s0``, probabilities or masks.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numcodecs
+import numpy as np
+
+from ensemble.build.workspace import scratch_array
+from ensemble.core import classes as taxonomy
+from ensemble.core.manifest import Target
+from ensemble.decode.assembling import Crop, assemble
+from ensemble.decode.mixing import Probability
+from ensemble.methods.method_table import Stage, Step
+from ensemble.methods.steps import POSTPROCESS
+from ensemble.plan.budget import Budget
+from ensemble.plan.plan import CropPlan
+from ensemble.plan.recipe import Named, Route
+from ensemble.plan.recipe_reader import load as load_recipe
+from ensemble.predict.probabilities import Probabilities
+from ensemble.storage.chunked_array import Chunked
+from ensemble.storage.volume import Volume, open_volume
+from ensemble.support.errors import VolumeError
+from ensemble.support.progress import Progress
+
+_CODEC = numcodecs.Zstd(level=1)
+_SHIPPED = {"binary": "baseline.yaml", "components": "components.yaml", "watershed": "watershed.yaml"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One predicted array: its place beneath the tree's root and what it is of."""
+
+    relative: Path
+    dataset: str
+    crop: str
+    name: str
+    volume: Volume
+
+
+def postprocess(
+    predictions: Path, out: Path, method: str, *, recipe: str | None, budget: Budget, progress: Progress
+) -> int:
+    """Process every array under ``predictions`` into ``out``; returns how many there were.
+
+    ``method`` labels the instance classes; thresholds and the other steps are the recipe's, by default those
+    of the recipe shipped for the method. An array that is complete in ``out`` is not done again. Raises
+    VolumeError for a tree without predictions, or an array that cannot be placed.
+    """
+    rules = load_recipe(recipe or _SHIPPED[method])
+    entries = list(_entries(predictions))
+    if not entries:
+        raise VolumeError(f"{predictions}: no array at {{dataset}}.zarr/{{crop}}/{{class}} or …/{{class}}/s0")
+    progress.stage(method, len(entries))
+    for index, entry in enumerate(entries):
+        progress.at(index, f"{entry.dataset} crop {entry.crop} {entry.name}")
+        target = Target(entry.crop, entry.dataset, entry.volume.grid, (entry.name,))
+        route = _alone(rules.route(entry.name, target), entry.name, method)
+        if not (out / entry.relative).exists():
+            _one(entry, target, route, out, budget, progress.say)
+    progress.at(len(entries))
+    return len(entries)
+
+
+def _alone(route: Route, name: str, method: str) -> Route:
+    """The route with the array itself as its source, labelled by ``method`` where the class has instances."""
+    others = tuple(step for step in route.steps if step.method.stage is not Stage.LABEL)
+    own = tuple(step for step in route.steps if step.method.name == method)
+    steps = others
+    if taxonomy.is_instance(name):
+        label = own[0] if own else _default(method)
+        at = sum(step.method.stage in (Stage.PROBABILITY, Stage.FILL) for step in others)
+        at += sum(bool(step.method.traits.get("needs_probability")) for step in others)
+        steps = (*others[:at], label, *others[at:])
+    return Route(Named("tree"), route.threshold, "hard", route.resampling, steps, route.place)
+
+
+def _default(method: str) -> Step:
+    said = {"min_distance_voxels": 10} if method == "watershed" else {}
+    entry = POSTPROCESS.by_name[method]
+    return Step(entry, entry.parameters.model_validate(said).model_dump())
+
+
+def _one(entry: Entry, target: Target, route: Route, out: Path, budget: Budget, say: Callable[[str], None]) -> None:
+    place, part = out / entry.relative, out / f".{os.getpid()}.part"
+    plan = CropPlan(target, {entry.name: route}, (entry.name,), ())
+    field = Probabilities(entry.volume)
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        attributes = dict(entry.volume.array.attrs)
+
+        def create(name: str, dtype: np.dtype, *, keep: bool = False) -> Chunked:
+            shape = target.grid.shape
+            return Chunked.create(part / "result", shape, dtype, _CODEC, _CODEC.get_config(), attributes)
+
+        def scratch(name: str, dtype: np.dtype, *, keep: bool = False) -> Chunked:
+            return scratch_array(part, target, name, dtype, keep=keep)
+
+        probability = Probability(plan, {(entry.name, "tree"): field})
+        crop = Crop(plan, probability, scratch, create, budget, say=say)
+        assemble(crop, (entry.name,), joint=False)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(part / "result", place)
+        _copy_group_files(entry, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _entries(root: Path) -> Iterator[Entry]:
+    """Every predicted array of known class, in the order of its path."""
+    if not root.is_dir():
+        raise VolumeError(f"{root}: there is no such folder of predictions")
+    for dataset in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        for crop in sorted(path for path in dataset.iterdir() if path.is_dir()):
+            for place in sorted(path for path in crop.iterdir() if path.is_dir()):
+                if place.name in taxonomy.classes():
+                    array = place / "s0" if (place / "s0").is_dir() else place
+                    names = dataset.name.removesuffix(".zarr"), crop.name.removeprefix("crop"), place.name
+                    yield Entry(array.relative_to(root), *names, open_volume(place))
+
+
+def _copy_group_files(entry: Entry, out: Path) -> None:
+    """Group metadata above the array, as it was."""
+    source = Path(entry.volume.place)
+    for depth, parent in enumerate(entry.relative.parents):
+        above = source.parents[depth]
+        for name in (".zgroup", ".zattrs", "zarr.json"):
+            if (above / name).is_file() and not (out / parent / name).exists():
+                shutil.copyfile(above / name, out / parent / name)

@@ -1,0 +1,5 @@
+"""Parse, call, print."""
+
+from ensemble.cli.program import main
+
+__all__ = ["main"]

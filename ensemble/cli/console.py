@@ -1,0 +1,326 @@
+"""What people see on a terminal: progress, plans, models, reports; plain when piped."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from ensemble.plan import describe
+from ensemble.plan.budget import Budget
+from ensemble.plan.plan import CropPlan, Job, Plan
+from ensemble.support.progress import Quiet
+
+_PIPE_COLUMNS = 240
+_RELATIONS = 10
+"""So many ways of contradicting are printed."""
+_OUT = Console(highlight=False, soft_wrap=True)
+_ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+if not _OUT.is_terminal:
+    _OUT = Console(highlight=False, soft_wrap=True, width=_PIPE_COLUMNS)
+
+
+def line(text: str) -> None:
+    _OUT.print(text, markup=False)
+
+
+class _Shown:
+    """A bar per stage on stderr; without a terminal a line per stage."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def stage(self, name: str, total: float) -> None:
+        self.close()
+        if not _ERR.is_terminal:
+            _ERR.print(f"{name} …", markup=False)
+        self._task = self._bars.add_task(name, total=max(total, 1e-9), what="")
+
+    def at(self, done: float, what: str = "") -> None:
+        if self._task is not None:
+            self._bars.update(self._task, completed=done, what=what)
+
+    def say(self, text: str) -> None:
+        self._bars.console.print(text, markup=False)
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, completed=self._bars.tasks[-1].total, what="")
+            self._task = None
+
+
+@contextmanager
+def progress(show: bool = True) -> Iterator[_Shown | Quiet]:
+    """Shows progress while the work in the block goes on."""
+    if not show:
+        yield Quiet()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[what]}"))
+    with Bars(*columns, *times, console=_ERR, disable=not _ERR.is_terminal) as bars:
+        shown = _Shown(bars)
+        yield shown
+        shown.close()
+
+
+def report(found: Any) -> None:
+    """What a check found: faults and warnings by name, then what the arrays hold, in words."""
+    for text in found.faults:
+        _OUT.print(f"fault: {text}", style="red", markup=False)
+    for text in found.warnings:
+        _OUT.print(f"warning: {text}", style="yellow", markup=False)
+    arrays = sum(len(classes) for classes in found.arrays.values())
+    if found.empty:
+        line(f"empty: {_by_crop(found.empty)}")
+    changed = {name: one for name, one in found.decoding.items() if one.removed or one.added}
+    if changed:
+        table = Table("class", "alone (voxels)", "removed", "added", title="joint decoding", title_justify="left")
+        for name, one in changed.items():
+            table.add_row(name, f"{one.alone:,}", _share(one.removed, one.alone), _share(one.added, one.alone))
+        _OUT.print(table)
+    if found.relations:
+        _OUT.print(_contradictions(found))
+    verdict = f"{len(found.faults)} faults" if found.faults else "no fault"
+    line(f"{arrays} arrays checked: {verdict}, {len(found.warnings)} warnings, {len(found.empty)} empty arrays")
+
+
+def _contradictions(found: Any) -> Table:
+    """The most frequent ways in which voxels contradict themselves, before joint decoding where that is known."""
+    columns = {"each class alone": "before"} if found.violations_before else {}
+    columns["as written"] = "written"
+    table = Table("what contradicts (voxels)", *columns, title="contradictions", title_justify="left")
+    for words, voxels in list(found.relations.items())[:_RELATIONS]:
+        table.add_row(words, *(f"{getattr(voxels, key):,}" for key in columns.values()))
+    if len(found.relations) > _RELATIONS:
+        table.add_row(f"… {len(found.relations) - _RELATIONS} more: --json")
+    totals = {"before": sum(found.violations_before.values()), "written": sum(found.violations.values())}
+    table.add_section()
+    table.add_row("voxels in all", *(f"{totals[key]:,}" for key in columns.values()))
+    return table
+
+
+def _by_crop(places: Sequence[str]) -> str:
+    crops: dict[str, list[str]] = {}
+    for place in places:
+        crop, name = place.split("/", 1)
+        crops.setdefault(crop, []).append(name)
+    return "; ".join(f"{crop}: {' '.join(names)}" for crop, names in crops.items())
+
+
+def _share(voxels: int, of: int) -> str:
+    return f"{voxels:,} ({voxels / of:.1%})" if of else f"{voxels:,}"
+
+
+def show(items: Iterable[RenderableType]) -> None:
+    """Tables and lines, one below the other."""
+    for item in items:
+        _OUT.print(item)
+
+
+def models(versions: Sequence[Any], where: str) -> None:
+    """What is registered."""
+    if not versions:
+        line(f"nothing is registered yet in {where}; use ensemble register CHECKPOINT --card CARD.yaml")
+        return
+    table = Table("model", "version", "aliases", "network", "voxel nm", "classes", "validation IoU")
+    for version in versions:
+        card = version.card
+        sizes = [f"{v:g}" for v in card.voxel_size_nm]
+        table.add_row(
+            version.name,
+            str(version.version),
+            "retired" if version.retired else " ".join(version.aliases),
+            card.architecture,
+            sizes[0] if len(set(sizes)) == 1 else "x".join(sizes),
+            " ".join(name or "-" for name in card.classes),
+            " ".join(f"{name} {score:.2f}" for name, score in card.validation.items()),
+        )
+    _OUT.print(table)
+
+
+def history(versions: Sequence[Any], moves: Sequence[str]) -> None:
+    """Where each version comes from, why some were retired, and when aliases moved."""
+    for version in versions:
+        card = version.card
+        parents = [f"fine-tuned from {card.fine_tuned_from}"] if card.fine_tuned_from else []
+        parents += [f"merged from {', '.join(card.merged_from)}"] if card.merged_from else []
+        parents += [f"trained on crops {', '.join(card.trained_on)}"] if card.trained_on else []
+        parents += [f"retired: {version.retired}"] if version.retired else []
+        line(f"version {version.version}, {version.created:%Y-%m-%d %H:%M}, sha256 {version.sha256[:12]}…")
+        for text in parents:
+            line(f"  {text}")
+    for text in moves:
+        line(text)
+
+
+def verified(found: Sequence[Any]) -> None:
+    """How far each model's answer is from the one it was registered with."""
+    for one in found:
+        verdict = "the same network" if one.holds else "NOT the same answer: check devices and library versions"
+        line(
+            f"{one.version.uri} on {one.device}: largest deviation {one.largest:.2g}, mean {one.mean:.2g}"
+            f" in probability: {verdict}"
+        )
+
+
+def compared(found: Any) -> None:
+    """What two models say of themselves, where they differ, and their scores."""
+    table = Table("", found.a.uri, found.b.uri)
+    for key, values in found.differences.items():
+        table.add_row(key, *values)
+    for name, scores in found.scores.items():
+        table.add_row(f"validation {name}", *("-" if score is None else f"{score:.4f}" for score in scores))
+    table.add_row("MB of weights", *(f"{v.weights_bytes / 1e6:.1f}" for v in (found.a, found.b)))
+    _OUT.print(table)
+    if found.apart is None:
+        line("their weights are those of different networks")
+    else:
+        line(f"their weights are {found.apart:.3g} of their length apart")
+
+
+def soup(made: Any) -> None:
+    """What went into a soup, and what it is worth."""
+    if made.scores:
+        table = Table("member", "mean score of its classes", "in the soup")
+        for name, score in made.scores.items():
+            table.add_row(name, f"{score:.4f}", "yes" if name in made.members else "" if name == "soup" else "no")
+        _OUT.print(table)
+    line(f"registered {made.version.uri}, merged from {', '.join(made.members)}")
+
+
+def tuned(made: Any) -> None:
+    """What tuning chose for each class, where the most is left to gain first."""
+    table = Table("class", "before", "after", "held out", "could gain", "chosen", "because", title="tuned")
+    for one in sorted(made.results, key=lambda result: -(result.could_gain or 0)):
+        scores = (one.official_before, one.official_after, one.chosen.held_out, one.could_gain)
+        shown = ["-" if score is None else f"{score:.4f}" for score in scores]
+        chosen = describe.in_words(one.chosen.route) if one.chosen.changed else "as it was"
+        table.add_row(one.unit.label, *shown, chosen, one.chosen.why)
+    _OUT.print(table)
+    for crop, names in made.leaks.items():
+        _OUT.print(f"leakage: {', '.join(names)} was trained on {crop}; these scores flatter", style="yellow")
+    line(f"overall score {made.overall_before:.4f} -> {made.overall_after:.4f} on the tuning crops")
+    line(f"recipe: {made.recipe}   MLflow run {made.run_id}")
+
+
+def difference(found: Any) -> None:
+    """What changed between two submissions, by class, the largest change first."""
+    for name, (a, b) in found.routes.items():
+        line(f"{name}: {a} -> {b}")
+    voxels = ("in both", "only in A", "only in B", "in other objects")
+    table = Table(
+        "class", *voxels, "objects A", "objects B", "the same", title="voxels and objects", title_justify="left"
+    )
+    for name, one in found.by_class().items():
+        if one.any:
+            counts = (f"{n:,}" for n in (one.both, one.only_a, one.only_b, one.moved))
+            objects = ("-" if n is None else f"{n:,}" for n in (one.objects_a, one.objects_b, one.kept))
+            table.add_row(name, *counts, *objects)
+    if table.row_count:
+        _OUT.print(table)
+    else:
+        line("no voxel differs")
+    for key, (a, b) in found.scores.items():
+        if a != b:
+            line(f"{key}: {a:.4f} -> {b:.4f} ({b - a:+.4f})")
+    if found.missing:
+        line(f"only in one of them: {', '.join(found.missing)}")
+
+
+def leftovers(found: Mapping[Path, int], *, freed: bool) -> None:
+    """What a build no longer needs, with its bytes on disk, largest first."""
+    for path, size in sorted(found.items(), key=lambda item: -item[1]):
+        line(f"{_bytes(size):>10}  {path}")
+    line(f"{_bytes(sum(found.values()))} {'freed' if freed else 'to be freed'}" if found else "nothing is left over")
+
+
+def plan(value: Plan, budget: Budget) -> None:
+    """The routes, class by class where crops agree, and what they cost."""
+    routes = Table("class", "crops", "source", "resampled", "decision", "post-processing", title="routes")
+    for (name, *cells), crops in _routes(value).items():
+        routes.add_row(name, " ".join(crops), *cells)
+    _OUT.print(routes)
+    jobs = Table("source", "model", "crop", "EM", "patches", "passes", "Mvoxel", "stored", "memory", title="passes")
+    for job in value.jobs:
+        jobs.add_row(*_job(job, budget))
+    _OUT.print(jobs)
+    cost = describe.plan(value, budget)["cost"]
+    line(
+        f"{cost['arrays']} arrays, {cost['voxels'] / 1e9:.2f} Gvoxel; {cost['forward_passes']:,} forward passes, "
+        f"{_bytes(cost['stored_bytes'])} of probabilities before compression, "
+        f"about {_bytes(cost['peak_memory_bytes'])} of memory at the peak"
+    )
+
+
+def _routes(value: Plan) -> dict[tuple[str, ...], list[str]]:
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for crop in value.crops:
+        for name in crop.target.classes:
+            rows.setdefault(_route(crop, name), []).append(crop.target.crop)
+    return dict(
+        sorted(
+            rows.items(),
+            key=lambda row: (
+                list(value.crops[0].target.classes).index(row[0][0])
+                if row[0][0] in value.crops[0].target.classes
+                else 999
+            ),
+        )
+    )
+
+
+def _route(crop: CropPlan, name: str) -> tuple[str, ...]:
+    route, row = crop.routes[name], describe.class_of(crop, name)
+    if name not in crop.claimed:
+        return (name, "empty", "", "zeros", "")
+    used = row["models"]
+    source = _source(row["source"])
+    versions = ", ".join(f"{s} = {m['model'].removeprefix('models:/')}" for s, m in used.items() if s in source)
+    decision = f"p > {route.threshold:g}" + ("" if route.weight == 1 else f", weight {route.weight}")
+    chain = " → ".join(_step(step) for step in row["postprocess"])
+    resampled = ", ".join(dict.fromkeys(m["resampled"] for m in used.values()))
+    return (name, f"{source} ({versions})" if versions else source, resampled, decision, chain)
+
+
+def _source(said: Any) -> str:
+    if isinstance(said, str):
+        return said
+    ((how, members),) = said.items()
+    parts = [f"{m[1]:g}·{_source(m[0])}" if isinstance(m, list) else m for m in members]
+    return f"{how}({', '.join(parts)})"
+
+
+def _step(said: Mapping[str, Any]) -> str:
+    ((name, parameters),) = said.items()
+    return name + "".join(
+        f" {key} {value:g}" if isinstance(value, float) else f" {key} {value}" for key, value in parameters.items()
+    )
+
+
+def _job(job: Job, budget: Budget) -> tuple[str, ...]:
+    row = describe.job(job, budget)
+    em = f"{describe.voxels(job.level_grid)} nm, {row['em']}"
+    return (
+        job.source,
+        row["model"].removeprefix("models:/"),
+        job.crop,
+        em,
+        f"{job.patches:,}",
+        f"{job.forward_passes:,}",
+        f"{job.lattice.size / 1e6:.1f}",
+        _bytes(job.stored_bytes),
+        _bytes(row["peak_memory_bytes"]),
+    )
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

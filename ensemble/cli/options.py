@@ -1,0 +1,76 @@
+"""What several commands are told alike: what to build, and within what limits."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from ensemble.support import machine as resources
+from ensemble.support.errors import EnsembleError
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def command(commands, name: str, run: Run, text: str) -> argparse.ArgumentParser:
+    """A command with its help, run by ``run``."""
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def names(text: str) -> list[str]:
+    """The names in a list such as A,B."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def add_request(parser: argparse.ArgumentParser) -> None:
+    """What is built: recipe, manifest, data, device and limits."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a path, or the name of a recipe that is shipped")
+    parser.add_argument("--manifest", type=Path, metavar="CSV", help="what to predict (default: the challenge's own)")
+    parser.add_argument("--data", default="data", metavar="ROOT", help="folder or URL of the EM (default: data)")
+    parser.add_argument("--crops", type=names, metavar="A,B", help="only these crops")
+    parser.add_argument("--classes", type=names, metavar="A,B", help="only these classes")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument("--precision", choices=["32", "16", "bf16"], default="32", help="of the network's arithmetic")
+    add_resources(parser)
+    parser.add_argument("--absent-is-zero", action="store_true", help="EM chunks never written are really black")
+    parser.add_argument("--update-lock", action="store_true", help="take what the aliases mean now")
+
+
+def add_resources(parser: argparse.ArgumentParser) -> None:
+    """Threads and memory to stay within."""
+    parser.add_argument("--workers", type=int, default=resources.cores(), help="threads (default: all cores)")
+    half = resources.default_memory_bytes() / 2**30
+    parser.add_argument(
+        "--memory", type=float, default=half, metavar="GIB", help=f"to stay within (default: half, here {half:.1f})"
+    )
+
+
+def budget_of(arguments: argparse.Namespace, *, on_cpu: bool = True):
+    """The limits that were given. Raises EnsembleError for none."""
+    from ensemble.plan.budget import Budget
+
+    if arguments.workers < 1:
+        raise EnsembleError(f"--workers {arguments.workers}: at least one thread is needed")
+    if not arguments.memory > 0:
+        raise EnsembleError(f"--memory {arguments.memory:g}: some memory is needed")
+    return Budget(int(arguments.memory * 2**30), arguments.workers, on_cpu)
+
+
+def request_of(arguments: argparse.Namespace, out: Path):
+    """What ``add_request`` was told, its work under ``out``."""
+    from ensemble.plan.request import Request
+
+    on_cpu = not resources.accelerated() if arguments.device == "auto" else arguments.device == "cpu"
+    return Request(
+        recipe=arguments.recipe,
+        out=out,
+        manifest=arguments.manifest,
+        data_root=arguments.data,
+        crops=arguments.crops,
+        classes=arguments.classes,
+        device=arguments.device,
+        precision=arguments.precision,
+        budget=budget_of(arguments, on_cpu=on_cpu),
+        absent_is_zero=arguments.absent_is_zero,
+        update_lock=arguments.update_lock,
+    )

@@ -1,0 +1,1 @@
+"""The nouns: grids and boxes of voxels, the challenge's classes and crops, codewords."""

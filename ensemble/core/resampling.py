@@ -1,0 +1,111 @@
+"""Carrying an array from one grid to another by physical position.
+
+The value at a target voxel is the linear interpolant of the source at its centre, averaged over the width by
+which the target's voxels are larger than the source's. That reproduces linear functions exactly, so nothing
+shifts, whatever the ratio and phase of the grids; on equal grids it is the identity, and at twice the voxel
+size the mean of the voxels covered. Beyond the outermost centres the source continues as its border value.
+"""
+
+import math
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+from ensemble.core.grid import Grid, Slices
+
+Method = Literal["linear", "nearest"]
+
+
+def support(source: Grid, target: Grid) -> Slices:
+    """The block of ``source`` that ``target`` is computed from, inside the source's shape and never empty."""
+    bounds = []
+    for axis in range(3):
+        half = _width_voxels(source, target, axis) / 2
+        low = source.position_voxels(axis, target.origin_nm[axis]) - half
+        high = low + 2 * half + (target.shape[axis] - 1) * target.voxel_size_nm[axis] / source.voxel_size_nm[axis]
+        last = source.shape[axis] - 1
+        # rounded, so that parts of one grid agree on what a position touches
+        start = min(max(math.floor(round(low, 6)), 0), last)
+        bounds.append(slice(start, min(max(math.ceil(round(high, 6)), start), last) + 1))
+    return tuple(bounds)
+
+
+def resample(array: np.ndarray, source: Grid, target: Grid, method: Method = "linear") -> np.ndarray:
+    """``array`` on ``source`` (axes ..., z, y, x) as float32 on ``target``."""
+    out = np.asarray(array, dtype=np.float32)
+    axes = [axis for axis in range(3) if not _same_axis(source, target, axis)]
+    # the axes that shrink most first, so that later ones have less to do
+    for axis in sorted(axes, key=lambda axis: target.shape[axis] / source.shape[axis]):
+        out = _apply(_matrix(*_key(source, target, axis), method), out, axis)
+    return out
+
+
+def resample_labels(array: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """The label of the nearest source voxel, dtype kept."""
+    for axis in range(3):
+        position = source.position_voxels(axis, target.centres_nm(axis))
+        index = np.clip(np.floor(position + 0.5).astype(np.int64), 0, source.shape[axis] - 1)
+        array = np.take(array, index, axis=array.ndim - 3 + axis)
+    return array
+
+
+def _width_voxels(source: Grid, target: Grid, axis: int) -> float:
+    """Width of the average, in source voxels."""
+    return max(0.0, target.voxel_size_nm[axis] / source.voxel_size_nm[axis] - 1)
+
+
+def _same_axis(source: Grid, target: Grid, axis: int) -> bool:
+    return (source.shape[axis], source.voxel_size_nm[axis], source.origin_nm[axis]) == (
+        target.shape[axis],
+        target.voxel_size_nm[axis],
+        target.origin_nm[axis],
+    )
+
+
+def _key(source: Grid, target: Grid, axis: int) -> tuple[int, int, float, float, float]:
+    first = source.position_voxels(axis, target.origin_nm[axis])
+    step = target.voxel_size_nm[axis] / source.voxel_size_nm[axis]
+    # rounding lets blocks at the same phase share one matrix
+    return (
+        source.shape[axis],
+        target.shape[axis],
+        round(first, 6),
+        round(step, 9),
+        round(_width_voxels(source, target, axis), 9),
+    )
+
+
+@lru_cache(maxsize=256)
+def _matrix(n_source: int, n_target: int, first: float, step: float, width: float, method: Method) -> np.ndarray:
+    """Weights of the source voxels (columns) in the target voxels (rows) along one axis; rows sum to 1."""
+    centre = first + step * np.arange(n_target)
+    last = n_source - 1
+    samples = np.arange(n_source)
+    if method == "nearest":
+        index = np.clip(np.floor(centre + 0.5), 0, last)
+        return (index[:, None] == samples).astype(np.float32)
+    if width < 1e-6:
+        weights = np.maximum(0, 1 - np.abs(np.clip(centre, 0, last)[:, None] - samples))
+        return np.ascontiguousarray(weights, dtype=np.float32)
+    low, high = centre - width / 2, centre + width / 2
+    weights = _hat_integral(np.clip(high, 0, last)[:, None] - samples)
+    weights -= _hat_integral(np.clip(low, 0, last)[:, None] - samples)
+    weights[:, 0] += np.clip(-low, 0, width)
+    weights[:, last] += np.clip(high - last, 0, width)
+    return np.ascontiguousarray(weights / width, dtype=np.float32)
+
+
+def _hat_integral(x: np.ndarray) -> np.ndarray:
+    """Integral up to ``x`` of the linear interpolation kernel max(0, 1 - |x|)."""
+    x = np.clip(x, -1, 1)
+    return np.where(x < 0, (x + 1) ** 2 / 2, 1 - (1 - x) ** 2 / 2)
+
+
+def _apply(matrix: np.ndarray, array: np.ndarray, axis: int) -> np.ndarray:
+    if axis == 2:
+        return array @ matrix.T
+    if axis == 1:
+        return matrix @ array
+    lead, (z, y, x) = array.shape[:-3], array.shape[-3:]
+    return (matrix @ array.reshape(*lead, z, y * x)).reshape(*lead, len(matrix), y, x)

@@ -1,0 +1,1 @@
+"""What a recipe can name, and the objects it works on."""

@@ -1,1 +1,0 @@
-"""A synthetic data set with truth: what `make demo` learns from and predicts."""

@@ -1,0 +1,1 @@
+"""All that will be done, before anything is."""

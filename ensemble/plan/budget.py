@@ -1,0 +1,138 @@
+"""What each step of a build takes of memory, and how many of a kind may run at once within what is lent."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from ensemble.core.grid import Grid
+from ensemble.core.tiling import CHUNK
+from ensemble.methods.method_table import Stage
+from ensemble.plan.plan import CropPlan, Job, Plan, patches_per_pass
+from ensemble.support.errors import EnsembleError
+
+BAND_BYTES = 256 << 20
+"""About how much of the sources one worker holds while it decides; never less than one chunk's."""
+
+_LIBRARIES_BYTES = 700 << 20
+_CONVOLUTIONS = 1.55
+"""What a forward pass takes beside its tensors: the CPU's convolutions lay theirs out anew."""
+
+_TILE_BYTES = 96 << 20
+_SLAB_BYTES_PER_VOXEL = 12
+_SPLIT_BYTES_PER_VOXEL = 20
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Memory and threads that are lent; ``on_cpu``: networks compute in that memory too."""
+
+    memory_bytes: int = 4 << 30
+    workers: int = 1
+    on_cpu: bool = True
+
+    # -- predicting
+
+    def network_bytes(self, job: Job) -> int:
+        """The libraries, the weights and one pass of a network."""
+        if not self.on_cpu:
+            return _LIBRARIES_BYTES + 2 * job.model.weights_bytes
+        batch = patches_per_pass(job.patch, "cpu")
+        answers = 4 * len(job.classes) * math.prod(job.patch)
+        return (
+            _LIBRARIES_BYTES
+            + job.model.weights_bytes
+            + int(batch * (_CONVOLUTIONS * job.model.patch_bytes + 2 * answers))
+        )
+
+    def spills(self, job: Job) -> bool:
+        """Whether partial sums lie on disk."""
+        return self.network_bytes(job) + job.read_bytes + job.sum_bytes > self.memory_bytes
+
+    def predicting_bytes(self, job: Job) -> int:
+        """About the peak of a job."""
+        sums = job.spilled_bytes(self.workers) if self.spills(job) else job.sum_bytes
+        return self.network_bytes(job) + job.read_bytes + sums
+
+    # -- assembling
+
+    @property
+    def deciding_workers(self) -> int:
+        """Bands decided at once."""
+        return self._at_once(BAND_BYTES + _TILE_BYTES)
+
+    def slab_workers(self, grid: Grid) -> int:
+        """Slabs labelled at once."""
+        return self._at_once(_slab_bytes(grid))
+
+    @cached_property
+    def split_bytes(self) -> int:
+        """What cutting one component may take; a larger one is cut on larger voxels."""
+        return self.memory_bytes * 5 // 8
+
+    def may_coarsen(self, crop: CropPlan) -> bool:
+        """Whether some component might be too large to be cut as it is."""
+        return _cuts(crop) and _SPLIT_BYTES_PER_VOXEL * crop.target.grid.size > self.split_bytes
+
+    def assembling_bytes(self, crop: CropPlan) -> int:
+        """At most about this: what objects take depends on how large they are."""
+        grid = crop.target.grid
+        if not crop.claimed:
+            return _LIBRARIES_BYTES
+        steps = [self.deciding_workers * (BAND_BYTES + _TILE_BYTES)]
+        if _labels(crop):
+            steps.append(self.slab_workers(grid) * _slab_bytes(grid))
+        if _cuts(crop):
+            steps.append(2 * _slab_bytes(grid) + min(self.split_bytes, _SPLIT_BYTES_PER_VOXEL * grid.size))
+        return _LIBRARIES_BYTES + max(steps)
+
+    def _at_once(self, each_bytes: int) -> int:
+        return max(1, min(self.workers, (self.memory_bytes - _LIBRARIES_BYTES) // each_bytes))
+
+    # -- the whole
+
+    def peak_bytes(self, plan: Plan) -> int:
+        """About the most that any step takes; one crop or job is at work at a time."""
+        jobs = [self.predicting_bytes(job) for job in plan.jobs]
+        return max([*jobs, *(self.assembling_bytes(crop) for crop in plan.crops)])
+
+    def check(self, plan: Plan) -> None:
+        """Raise EnsembleError for what cannot be done within the memory that is lent."""
+        alone = Budget(self.memory_bytes, 1, self.on_cpu)
+        needs = {f"{job.source} on crop {job.crop}": self.predicting_bytes(job) for job in plan.jobs}
+        needs |= {f"assembling crop {crop.target.crop}": _least(alone, crop) for crop in plan.crops}
+        what, most = max(needs.items(), key=lambda item: item[1])
+        if most > self.memory_bytes:
+            raise EnsembleError(
+                f"--memory {self.memory_bytes / _GIB:.2g}: {what} needs about {most / _GIB:.1f} GiB even with partial "
+                "sums on disk and one worker; give that much, or leave it out with --crops"
+            )
+
+
+def _least(budget: Budget, crop: CropPlan) -> int:
+    """What assembling takes where everything too large is cut on larger voxels."""
+    if not crop.claimed:
+        return _LIBRARIES_BYTES
+    slab = _slab_bytes(crop.target.grid) if _labels(crop) else 0
+    return _LIBRARIES_BYTES + max(BAND_BYTES + _TILE_BYTES, slab)
+
+
+def _slab_bytes(grid: Grid) -> int:
+    """Labelling one slab: codewords, mask and labels of its planes and the one before."""
+    return _SLAB_BYTES_PER_VOXEL * (min(CHUNK[0], grid.shape[0]) + 1) * math.prod(grid.shape[1:])
+
+
+def _labels(crop: CropPlan) -> bool:
+    """Whether any class has its objects looked for."""
+    return any(
+        step.method.name != "binary"
+        for name in crop.claimed
+        for step in crop.routes[name].of_stage(Stage.LABEL, Stage.FILTER, Stage.FILL)
+    )
+
+
+def _cuts(crop: CropPlan) -> bool:
+    """Whether any class has its components cut."""
+    return any(
+        not step.trait("indivisible") for name in crop.claimed for step in crop.routes[name].of_stage(Stage.LABEL)
+    )

@@ -1,0 +1,120 @@
+"""Which model versions a build uses: resolved once, written beside the submission, obeyed when it resumes."""
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ensemble.plan.plan import Plan
+from ensemble.plan.recipe import ModelSource, Recipe
+from ensemble.support import yaml_files as yamlfile
+from ensemble.support.digests import COMPUTING_LIBRARIES, library_versions
+from ensemble.support.errors import RegistryError
+from ensemble.support.files import write_text
+from registry.store import ModelVersion, Store
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The models of a recipe's sources by name, and what to tell of aliases that have moved since.
+
+    ``threads``: how many the lock says a network's operations use, which decides their last bits; None: no lock.
+    """
+
+    models: dict[str, ModelVersion]
+    moved: tuple[str, ...]
+    threads: int | None
+
+
+def resolve(recipe: Recipe, used: Iterable[str], store: Store, lock_path: Path, *, update: bool) -> Resolved:
+    """The version of every model source in ``used``: the locked one where the lock names the same alias.
+
+    Raises RegistryError, with the recipe's line, for a model, alias or version that is not registered.
+    """
+    known_lock = {} if update else _read(lock_path)
+    locked = known_lock.get("models", {})
+    models, moved = {}, []
+    for name in used:
+        source = recipe.sources[name]
+        if not isinstance(source, ModelSource):
+            continue
+        try:
+            model = store.resolve(source.uri)
+            known = locked.get(name, {})
+            if known.get("uri") == source.uri and known.get("sha256") != model.sha256:
+                moved.append(
+                    f"{source.uri} now means version {model.version}; this build keeps version {known['version']} "
+                    "of its lock (--update-lock takes the new one)"
+                )
+                model = store.resolve(f"models:/{known['name']}/{known['version']}")
+        except RegistryError as error:
+            raise RegistryError(f"{recipe.source_places[name]}: {error}") from error
+        models[name] = model
+    return Resolved(models, tuple(moved), known_lock.get("threads"))
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.exists():
+        return {}
+    data, _ = yamlfile.load(path, RegistryError)
+    right = isinstance(data, dict) and isinstance(data.get("models"), dict)
+    if not right or not (isinstance(data.get("threads"), int) and data["threads"] > 0):
+        raise RegistryError(f"{path}: not a lock of this tool; remove it, or say --update-lock")
+    return data
+
+
+def contents(
+    plan: Plan, models: Mapping[str, ModelVersion], manifest: Path | None, data_root: str, threads: int
+) -> dict[str, Any]:
+    """What the lock says: everything that decides the submission's bytes, and where it came from."""
+    return {
+        "recipe": {"name": plan.recipe.name, "sha256": _digest(plan.recipe.path)},
+        "manifest": {"path": str(manifest), "sha256": _digest(manifest)} if manifest else "official",
+        "data": str(data_root),
+        "threads": threads,
+        "models": {
+            name: {
+                "uri": plan.recipe.sources[name].uri,
+                "name": model.name,
+                "version": model.version,
+                "sha256": model.sha256,
+                "em": em_use(plan, name),
+            }
+            for name, model in models.items()
+        },
+        "packages": library_versions((*COMPUTING_LIBRARIES, "zarr")),
+        "python": platform.python_version(),
+        "git": _git_revision(),
+    }
+
+
+def em_use(plan: Plan, source: str) -> dict[str, str]:
+    """By dataset, the EM voxel size a source reads and whether it is resampled."""
+    said = {}
+    for job in plan.jobs:
+        if job.source == source:
+            size = "x".join(f"{v:g}" for v in job.level_grid.voxel_size_nm)
+            how = "as it is" if job.fit.exact else "EM upsampled" if job.fit.upsampled else "EM downsampled"
+            said[job.dataset] = f"{size} nm, {how}"
+    return said
+
+
+def write(path: Path, data: Mapping[str, Any]) -> None:
+    """Write the lock at once or not at all."""
+    write_text(path, yamlfile.dump(data))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _git_revision() -> str:
+    try:
+        here = Path(__file__).parent
+        command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -1,0 +1,330 @@
+"""Reading a recipe file into the values of ``recipe``; what cannot be meant is refused with file, line and key."""
+
+import re
+import string
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ensemble.core import classes as taxonomy
+from ensemble.core.resampling import Method
+from ensemble.methods.method_table import Stage, Step
+from ensemble.methods.mixes import MIXES
+from ensemble.methods.steps import POSTPROCESS
+from ensemble.plan.recipe import (
+    TTA,
+    Condition,
+    Consistency,
+    Empty,
+    Expression,
+    LabelSource,
+    Mix,
+    ModelSource,
+    Named,
+    OfClasses,
+    PredictionSource,
+    Recipe,
+    Route,
+    Rule,
+    Source,
+)
+from ensemble.support import yaml_files as yamlfile
+from ensemble.support.errors import RecipeError, suggestion
+
+EMPTY = "empty"
+_FIELDS = {"root", "dataset", "crop", "class"}
+
+
+def find(name: str | Path) -> Path:
+    """The recipe file of that path, else the one of that name among the recipes shipped."""
+    path = Path(name)
+    shipped = Path(str(files("recipes")))
+    for candidate in (path, Path("recipes") / path, shipped / path, shipped / f"{path}.yaml"):
+        if candidate.is_file():
+            return candidate
+    known = [p.name for p in shipped.glob("*.yaml")]
+    raise RecipeError(f"{name}: there is no such recipe{suggestion(path.name, known)}")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Number = Annotated[float, Field(strict=True)]
+
+
+class _Route(_Strict):
+    source: Any = None
+    threshold: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    weight: Annotated[Number, Field(ge=0)] | Literal["hard"] | None = None
+    resampling: Method | None = None
+    postprocess: list[Any] | None = None
+
+
+class _When(_Route):
+    voxel_size_nm: str | None = None
+    dataset: str = "*"
+    crop: str = "*"
+
+
+class _Class(_Route):
+    when: list[_When] = []
+
+
+class _Source(_Strict):
+    model: str | None = None
+    tta: TTA | None = None
+    predictions: str | None = None
+    channels: list[str | None] | None = None
+    labels: str | None = None
+
+
+class _Recipe(_Strict):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    sources: dict[str, _Source] = {}
+    defaults: _Route = _Route()
+    classes: dict[str, _Class] = {}
+    empty: list[str] = []
+    consistency: Consistency = "none"
+    tune: dict[str, Any] = {}
+
+
+def load(path: str | Path) -> Recipe:
+    """The recipe in a file; RecipeError names file, line and key of the first thing that is wrong."""
+    path = find(path)
+    data, lines = yamlfile.load(path, RecipeError)
+    try:
+        raw = _Recipe.model_validate(data)
+    except ValidationError as invalid:
+        raise RecipeError(yamlfile.explain(invalid, path, lines, model=_Recipe)) from invalid
+    return _Reader(path, lines, raw).recipe()
+
+
+class _Reader:
+    """Turns the shape of the file into values, knowing the line of everything."""
+
+    def __init__(self, path: Path, lines: yamlfile.Lines, raw: _Recipe) -> None:
+        self.path, self.lines, self.raw = path, lines, raw
+
+    def wrong(self, key: yamlfile.Key, what: str) -> RecipeError:
+        return RecipeError(f"{yamlfile.place(self.path, self.lines, key)}: {what}")
+
+    def recipe(self) -> Recipe:
+        known = taxonomy.classes()
+        for name in self.raw.classes:
+            if name not in known:
+                raise self.wrong(("classes", name), f"unknown class {name!r}{suggestion(name, known)}")
+        for name in self.raw.tune:
+            if name != "consistency" and name not in known:
+                raise self.wrong(("tune", name), f"unknown class {name!r}{suggestion(name, known)}")
+        recipe = Recipe(
+            name=self.raw.name,
+            path=self.path,
+            sources={name: self._source(name, source) for name, source in self.raw.sources.items()},
+            source_places={n: yamlfile.place(self.path, self.lines, ("sources", n)) for n in self.raw.sources},
+            rules={**{name: self._rule(name, rule) for name, rule in self.raw.classes.items()}, **self._empty()},
+            fallback=lambda name: self._route(name, [(("defaults",), self.raw.defaults)]),
+            consistency=self.raw.consistency,
+            tune=dict(self.raw.tune),
+        )
+        recipe.fallback("ecs")  # a mistake in the defaults shows at once
+        return recipe
+
+    def _empty(self) -> dict[str, Rule]:
+        """Rules of the classes that are listed as written with zeros."""
+        rules = {}
+        for index, name in enumerate(self.raw.empty):
+            key = ("empty", index)
+            if name not in taxonomy.classes():
+                raise self.wrong(key, f"unknown class {name!r}{suggestion(name, taxonomy.classes())}")
+            if name in self.raw.classes or name in rules:
+                raise self.wrong(key, f"{name} is listed elsewhere too; keep one")
+            place = yamlfile.place(self.path, self.lines, key)
+            rules[name] = Rule(Route(Empty(), 0.5, 1.0, "linear", (), place))
+        return rules
+
+    def _source(self, name: str, raw: _Source) -> Source:
+        key = ("sources", name)
+        if name == EMPTY or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
+            raise self.wrong(key, f"{name!r} cannot be a source's name; use letters, digits, - and _ (not 'empty')")
+        given = [kind for kind in ("model", "predictions", "labels") if getattr(raw, kind) is not None]
+        if len(given) != 1:
+            raise self.wrong(key, "say what it is: exactly one of model, predictions, labels")
+        if given != ["predictions"] and raw.channels is not None:
+            raise self.wrong((*key, "channels"), "only stored predictions have channels to be named")
+        if given != ["model"] and raw.tta is not None:
+            raise self.wrong((*key, "tta"), "only a model can be run with test-time augmentation")
+        if given == ["model"]:
+            if not re.fullmatch(r"models:/[^/@:]+(@[^/@:]+|/[1-9][0-9]*)", raw.model):
+                raise self.wrong((*key, "model"), f"{raw.model!r} is not models:/NAME@ALIAS or models:/NAME/VERSION")
+            return ModelSource(raw.model, raw.tta or "none")
+        template = getattr(raw, given[0])
+        self._check_template((*key, given[0]), template)
+        return (
+            PredictionSource(template, self._channels(key, raw.channels or []))
+            if given == ["predictions"]
+            else LabelSource(template)
+        )
+
+    def _channels(self, key: yamlfile.Key, names: Sequence[str | None]) -> tuple[str | None, ...]:
+        for index, name in enumerate(names):
+            at = (*key, "channels", index)
+            if name is not None and name not in taxonomy.classes():
+                raise self.wrong(at, f"unknown class {name!r}{suggestion(name, taxonomy.classes())}")
+            if name is not None and name in names[:index]:
+                raise self.wrong(at, f"{name} is there twice; name each channel's own class, or null")
+        return tuple(names)
+
+    def _check_template(self, key: yamlfile.Key, template: str) -> None:
+        try:
+            fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        except ValueError as error:
+            raise self.wrong(key, f"{template!r} is not a template: {error}") from error
+        for name in fields:
+            if name not in _FIELDS:
+                raise self.wrong(key, f"unknown placeholder {{{name}}}{suggestion(name, _FIELDS)}")
+
+    def _rule(self, name: str, raw: _Class) -> Rule:
+        key = ("classes", name)
+        layers: list[tuple[yamlfile.Key, _Route]] = [(key, raw), (("defaults",), self.raw.defaults)]
+        when = []
+        for index, entry in enumerate(raw.when):
+            at = (*key, "when", index)
+            route = self._route(name, [(at, entry), *layers])
+            if route is None:
+                raise self.wrong(at, "no source here, in the class or in the defaults; name one, or `empty`")
+            when.append((self._condition(at, entry), route))
+        return Rule(self._route(name, layers), tuple(when))
+
+    def _condition(self, at: yamlfile.Key, entry: _When) -> Condition:
+        if not entry.model_fields_set & {"voxel_size_nm", "dataset", "crop"}:
+            raise self.wrong(at, "says no condition; give voxel_size_nm, dataset or crop")
+        if entry.voxel_size_nm is None:
+            return Condition(None, entry.dataset, entry.crop)
+        match = re.fullmatch(r"\s*(>=|<=|==|>|<)\s*(\d+(?:\.\d+)?)\s*", entry.voxel_size_nm)
+        if match is None:
+            raise self.wrong((*at, "voxel_size_nm"), f'{entry.voxel_size_nm!r} is not a comparison such as ">=16"')
+        return Condition((match[1], float(match[2])), entry.dataset, entry.crop)
+
+    def _route(self, name: str, layers: Sequence[tuple[yamlfile.Key, _Route]]) -> Route | None:
+        """The route that the layers, most specific first, add up to; None without a source."""
+
+        def said(field: str, default: Any = None) -> tuple[yamlfile.Key, Any]:
+            for key, layer in layers:
+                value = getattr(layer, field)
+                if value is not None:
+                    return (*key, field), value
+            return layers[0][0], default
+
+        source_at, source = said("source")
+        if source is None:
+            return None
+        expression = self._expression(source_at, source, name)
+        threshold = said("threshold", 0.5)[1]
+        weight_at, weight = said("weight")
+        if isinstance(expression, OfClasses):
+            if weight not in (None, 0) and weight_at[0] != "defaults":
+                raise self.wrong(weight_at, f"a class made by {expression.how} has no evidence of its own: weight 0")
+            weight = 0.0
+        steps_at, chain = said("postprocess", [])
+        steps = tuple(self._step((*steps_at, i), entry, name) for i, entry in enumerate(chain))
+        if steps_at[0] == "defaults" and not taxonomy.is_instance(name):
+            steps = tuple(step for step in steps if step.method.stage is not Stage.LABEL)
+        self._check_chain(steps_at, steps, name, expression)
+        return Route(
+            source=expression,
+            threshold=threshold,
+            weight=1.0 if weight is None else weight,
+            resampling=said("resampling", "linear")[1],
+            steps=steps,
+            place=yamlfile.place(self.path, self.lines, source_at),
+        )
+
+    def _expression(self, key: yamlfile.Key, raw: Any, name: str) -> Expression:
+        if raw == EMPTY:
+            return Empty()
+        if isinstance(raw, str):
+            if raw not in self.raw.sources:
+                hint = suggestion(raw, [*self.raw.sources, EMPTY])
+                raise self.wrong(key, f"unknown source {raw!r}{hint}")
+            return Named(raw)
+        if not isinstance(raw, dict) or len(raw) != 1:
+            raise self.wrong(key, "expected a source's name, `empty`, or one of mean, max, …: {mean: {a: 3, b: 1}}")
+        how, members = next(iter(raw.items()))
+        if how in ("union", "intersection"):
+            return OfClasses(how, tuple(self._classes((*key, how), members, name)))
+        if how not in MIXES:
+            raise self.wrong((*key, how), f"unknown mix {how!r}{suggestion(how, [*MIXES, 'union', 'intersection'])}")
+        if isinstance(members, dict) and members:
+            pairs = [((*key, how, part), part, weight) for part, weight in members.items()]
+        elif isinstance(members, list) and members:
+            pairs = [((*key, how, i), part, 1) for i, part in enumerate(members)]
+        else:
+            raise self.wrong((*key, how), "lists nothing to mix; give {source: weight, …} or [source, …]")
+        for at, _, weight in pairs:
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or weight <= 0:
+                raise self.wrong(at, f"a weight must be a number above 0, not {weight!r}")
+        return Mix(how, tuple((self._expression(at, part, name), float(weight)) for at, part, weight in pairs))
+
+    def _classes(self, key: yamlfile.Key, members: Any, name: str) -> Iterator[str]:
+        if not isinstance(members, list) or not members:
+            raise self.wrong(key, "expected a list of classes")
+        for index, member in enumerate(members):
+            if member not in taxonomy.classes():
+                raise self.wrong((*key, index), f"unknown class {member!r}{suggestion(member, taxonomy.classes())}")
+            if member == name:
+                raise self.wrong((*key, index), f"{name} cannot be made of itself")
+            yield member
+
+    def _step(self, key: yamlfile.Key, raw: Any, name: str) -> Step:
+        method_name, said = (raw, {}) if isinstance(raw, str) else (None, None)
+        if isinstance(raw, dict) and len(raw) == 1:
+            method_name, said = next(iter(raw.items()))
+        if method_name is None:
+            raise self.wrong(key, "expected one method, such as {drop_small: {min_size_voxels: 50}}")
+        method = POSTPROCESS.by_name.get(method_name)
+        if method is None:
+            at = (*key, method_name)
+            raise self.wrong(at, f"unknown method {method_name!r}{suggestion(method_name, POSTPROCESS.by_name)}")
+        try:
+            parameters = method.parameters.model_validate(said if said is not None else {})
+        except ValidationError as invalid:
+            at = (*key, method_name)
+            raise RecipeError(
+                yamlfile.explain(invalid, self.path, self.lines, model=method.parameters, at=at)
+            ) from invalid
+        step = Step(method, parameters.model_dump())
+        seeds = step.parameters.get("seeds_from")
+        if seeds is not None and (seeds not in taxonomy.classes() or seeds == name):
+            at = (*key, method_name, "seeds_from")
+            raise self.wrong(at, f"{seeds!r} is not another class{suggestion(seeds, taxonomy.classes())}")
+        return step
+
+    def _check_chain(self, key: yamlfile.Key, steps: Sequence[Step], name: str, source: Expression) -> None:
+        labelled = filled = decided = False
+        for index, step in enumerate(steps):
+            at, stage, method = (*key, index), step.method.stage, step.method.name
+            if stage in (Stage.PROBABILITY, Stage.FILL) and decided:
+                raise self.wrong(at, f"{method} works on the probability; list it before the steps on objects")
+            if stage is Stage.PROBABILITY and filled:
+                raise self.wrong(at, f"{method} changes the mask that holes are filled in; list it before them")
+            if step.method.traits.get("needs_probability") and labelled:
+                raise self.wrong(at, f"{method} judges connected components; list it before the labelling step")
+            if stage is Stage.LABEL:
+                if labelled:
+                    raise self.wrong(at, "objects are labelled once; keep one of binary, components, watershed, …")
+                if not taxonomy.is_instance(name) and method != "binary":
+                    raise self.wrong(
+                        at, f"{name} is scored as a semantic class, so labels would be lost; drop {method}"
+                    )
+            if step.method.traits.get("needs_ids") and not self._has_ids(source):
+                raise self.wrong(at, f"{method} needs a source of labels; the source of {name} holds none")
+            labelled |= stage is Stage.LABEL
+            filled |= stage is Stage.FILL
+            decided |= stage in (Stage.LABEL, Stage.FILTER)
+
+    def _has_ids(self, source: Expression) -> bool:
+        return isinstance(source, Named) and self.raw.sources[source.name].labels is not None

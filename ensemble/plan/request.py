@@ -1,0 +1,104 @@
+"""What a build is asked for, and the plan that makes of it; nothing heavy is loaded and no voxel read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ensemble.core.manifest import load, select
+from ensemble.plan import lock
+from ensemble.plan import plan as planning
+from ensemble.plan.budget import Budget
+from ensemble.plan.plan import Plan, Precision
+from ensemble.plan.recipe_reader import find
+from ensemble.plan.recipe_reader import load as load_recipe
+from ensemble.storage.em_pyramids import EM
+from ensemble.support import machine as resources
+from ensemble.support.errors import EnsembleError
+from ensemble.support.files import read_json
+from registry.store import ModelVersion, Store
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a build is asked for."""
+
+    recipe: str | Path
+    out: Path
+    manifest: Path | None = None
+    data_root: str = "data"
+    crops: Sequence[str] | None = None
+    classes: Sequence[str] | None = None
+    device: str = "auto"
+    precision: Precision = "32"
+    budget: Budget = field(default_factory=lambda: Budget(resources.default_memory_bytes(), resources.cores()))
+    absent_is_zero: bool = False
+    update_lock: bool = False
+
+    def as_plain(self) -> dict[str, Any]:
+        """What ``again`` reads back: everything but machine and limits."""
+        return {
+            "recipe": str(Path(find(self.recipe)).resolve()),
+            "manifest": str(self.manifest.resolve()) if self.manifest else None,
+            "data_root": self.data_root if "://" in self.data_root else str(Path(self.data_root).resolve()),
+            "crops": list(self.crops) if self.crops else None,
+            "classes": list(self.classes) if self.classes else None,
+            "device": self.device,
+            "precision": self.precision,
+            "absent_is_zero": self.absent_is_zero,
+        }
+
+    @classmethod
+    def again(cls, out: Path) -> "Request":
+        """The request whose build lies in ``out``. Raises EnsembleError where there is none."""
+        said = read_json(out / "work" / "request.json")
+        if said is None:
+            raise EnsembleError(f"{out}: holds no build to go by; run ensemble build RECIPE --out {out} first")
+        manifest = Path(said["manifest"]) if said["manifest"] else None
+        return cls(**{**said, "out": out, "manifest": manifest})
+
+    @property
+    def lock(self) -> Path:
+        return self.out / "lock.yaml"
+
+    @property
+    def zip(self) -> Path:
+        return self.out / "submission.zip"
+
+    @property
+    def pages(self) -> tuple[Path, ...]:
+        """What a report leaves beside the zip."""
+        return tuple(self.out / name for name in ("report.html", "report.json", "scores.json"))
+
+    @property
+    def work(self) -> Path:
+        """What a build goes on from; may be removed at any time."""
+        return self.out / "work"
+
+    @property
+    def predictions(self) -> Path:
+        """What networks predicted, by content."""
+        return self.work / "predictions"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan and what it was made from."""
+
+    plan: Plan
+    models: Mapping[str, ModelVersion]
+    em: EM
+    moved: tuple[str, ...]
+    threads: int
+
+
+def prepare(request: Request, store: Store) -> Prepared:
+    """The plan of a build: reads the recipe, cards and metadata, touches no voxel."""
+    recipe = load_recipe(request.recipe)
+    targets = select(load(request.manifest), request.crops, request.classes)
+    used = set().union(*(planning.sources_of(recipe, target) for target in targets))
+    in_order = [name for name in recipe.sources if name in used]
+    resolved = lock.resolve(recipe, in_order, store, request.lock, update=request.update_lock)
+    em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
+    plan = planning.make(recipe, targets, resolved.models, em)
+    return Prepared(plan, resolved.models, em, resolved.moved, resolved.threads or resources.cores())

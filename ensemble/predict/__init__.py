@@ -1,0 +1,1 @@
+"""Probabilities: computed once and kept, or found where another tool left them."""

@@ -1,0 +1,213 @@
+"""Stored probabilities and labels, read as probabilities on any block of a target's grid."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ensemble.core.grid import Grid, Slices
+from ensemble.core.manifest import Target
+from ensemble.core.resampling import Method, resample, resample_labels, support
+from ensemble.plan.recipe import PredictionSource
+from ensemble.storage.volume import Volume, open_volume
+from ensemble.submission.writer import Submission
+from ensemble.support.errors import VolumeError
+
+
+class Readable(Protocol):
+    """An array with its grid: a volume, one inside a submission, or a part of one in memory."""
+
+    place: str
+
+    @property
+    def grid(self) -> Grid: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def read(self, block: Slices) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Held:
+    """A part of an array in memory."""
+
+    array: np.ndarray
+    grid: Grid
+    place: str
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    def read(self, block: Slices) -> np.ndarray:
+        return self.array[block]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of a volume."""
+
+    volume: Volume
+    index: int
+
+    @property
+    def place(self) -> str:
+        return self.volume.place
+
+    @property
+    def grid(self) -> Grid:
+        return self.volume.grid
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.volume.dtype
+
+    def read(self, block: Slices) -> np.ndarray:
+        return self.volume.read(block, self.index)
+
+
+def _held(volume: Readable, block: Grid) -> Held:
+    window = support(volume.grid, block)
+    return Held(volume.read(window), volume.grid.sub(window), volume.place)
+
+
+def _bytes(volume: Readable, block: Grid) -> int:
+    return math.prod(s.stop - s.start for s in support(volume.grid, block)) * volume.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """Stored probabilities of one class; unsigned integers are shares of their largest value."""
+
+    volume: Readable
+    identity: str = ""
+
+    def over(self, block: Grid) -> "Probabilities":
+        """The same over ``block``, in memory. Raises VolumeError where values are no probabilities."""
+        held = _held(self.volume, block)
+        if held.array.dtype.kind != "u" and not (np.min(held.array) >= 0 and np.max(held.array) <= 1):
+            raise VolumeError(f"{held.place}: {_not_probabilities(held.array)}; write probabilities from 0 to 1")
+        return Probabilities(held)
+
+    def bytes_over(self, block: Grid) -> int:
+        """What ``over`` holds."""
+        return _bytes(self.volume, block)
+
+    def probability(self, block: Grid, method: Method) -> np.ndarray:
+        data, source = self._around(block)
+        if data.dtype.kind == "u":
+            if not data.any():
+                return np.zeros(block.shape, np.float32)
+            data = data * _scale(data.dtype)
+        return resample(data, source, block, method)
+
+    def bounds(self, block: Grid) -> tuple[float, float]:
+        """The least and the highest value that the probabilities on ``block`` are made of."""
+        data, _ = self._around(block)
+        scale = _scale(data.dtype) if data.dtype.kind == "u" else 1
+        return float(data.min() * scale), float(data.max() * scale)
+
+    def _around(self, block: Grid) -> tuple[np.ndarray, Grid]:
+        window = support(self.volume.grid, block)
+        return self.volume.read(window), self.volume.grid.sub(window)
+
+    def ids(self, block: Grid) -> None:
+        return None
+
+
+def _scale(dtype: np.dtype) -> np.float32:
+    return np.float32(1 / np.iinfo(dtype).max)
+
+
+def _not_probabilities(data: np.ndarray) -> str:
+    bad = int(np.isnan(data).sum())
+    return f"{bad} voxels are NaN" if bad else f"values run from {data.min():g} to {data.max():g}"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A label volume: probability 1 where there is a label; resampled by the nearest voxel."""
+
+    volume: Readable
+    identity: str = ""
+
+    def over(self, block: Grid) -> "Labels":
+        return Labels(_held(self.volume, block))
+
+    def bytes_over(self, block: Grid) -> int:
+        """What ``over`` holds."""
+        return _bytes(self.volume, block)
+
+    def probability(self, block: Grid, method: Method) -> np.ndarray:
+        return (self.ids(block) > 0).astype(np.float32)
+
+    def bounds(self, block: Grid) -> tuple[float, float]:
+        ids = self.volume.read(support(self.volume.grid, block))
+        return float(ids.all()), float(ids.any())
+
+    def ids(self, block: Grid) -> np.ndarray:
+        window = support(self.volume.grid, block)
+        return resample_labels(self.volume.read(window), self.volume.grid.sub(window), block)
+
+
+def open_probabilities(source: PredictionSource, root: str, target: Target, name: str) -> Probabilities:
+    """Probabilities some other tool wrote. Raises VolumeError unless they cover the crop."""
+    volume = _open(source.template, root, target, name, channels=len(source.channels))
+    if volume.array.dtype.kind not in "uf":
+        raise VolumeError(
+            f"{volume.place}: its type {volume.array.dtype} does not hold probabilities; use uint8 or float"
+        )
+    if not source.channels:
+        return Probabilities(volume, volume.identity(_whole(volume.grid)))
+    if name not in source.channels:
+        known = ", ".join(channel for channel in source.channels if channel)
+        raise VolumeError(f"{volume.place}: the recipe's channels hold no {name}, only {known}; route it elsewhere")
+    index = source.channels.index(name)
+    return Probabilities(Channel(volume, index), f"{volume.identity(_whole(volume.grid), index)} {index}")
+
+
+def open_labels(template: str, root: str, target: Target, name: str) -> Labels:
+    """Labels of an earlier submission (a zip) or of a label volume."""
+    place = _filled(template, root, target, name)
+    if place.endswith(".zip"):
+        array = Submission.open(Path(place)).array(target.group, name)
+        _check_cover(array, target)
+        status = Path(place).stat()
+        return Labels(array, f"{place} {status.st_size} {status.st_mtime_ns}")
+    volume = _open(template, root, target, name)
+    if volume.array.dtype.kind not in "uib":
+        raise VolumeError(f"{volume.place}: its type {volume.array.dtype} does not hold labels; use whole numbers")
+    return Labels(volume, volume.identity(_whole(volume.grid)))
+
+
+def _whole(grid: Grid) -> Slices:
+    return tuple(slice(0, n) for n in grid.shape)
+
+
+def _filled(template: str, root: str, target: Target, name: str, crop: str | None = None) -> str:
+    fields = {"root": str(root).rstrip("/"), "dataset": target.dataset, "class": name}
+    return template.format(**fields, crop=crop or target.group)
+
+
+def _open(template: str, root: str, target: Target, name: str, channels: int = 0) -> Volume:
+    place = _filled(template, root, target, name)
+    if "://" not in place and not Path(place).exists():
+        bare = _filled(template, root, target, name, target.crop)
+        place = bare if Path(bare).exists() else place
+    volume = open_volume(place, channels=channels)
+    _check_cover(volume, target)
+    return volume
+
+
+def _check_cover(volume: Readable, target: Target) -> None:
+    grid = volume.grid
+    for axis, letter in enumerate("zyx"):
+        short = max(grid.corner_nm[axis] - target.grid.corner_nm[axis], target.grid.end_nm[axis] - grid.end_nm[axis])
+        if short > max(grid.voxel_size_nm[axis], target.grid.voxel_size_nm[axis]) * 1.001:
+            raise VolumeError(
+                f"{volume.place}: it ends {short:g} nm short of crop {target.crop} along {letter}; "
+                "predict the whole crop, or check voxel_size and translation"
+            )

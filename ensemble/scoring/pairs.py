@@ -1,0 +1,216 @@
+"""A submission's arrays beside their truth, opened, found to lie on the manifest's grid, and read by slabs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from ensemble.core import classes as taxonomy
+from ensemble.core.grid import Grid, Slices
+from ensemble.core.manifest import Target
+from ensemble.core.tiling import slabs
+from ensemble.storage.volume import Place, Volume, open_node, open_volume, truth_place
+from ensemble.submission.stored_array import StoredArray
+from ensemble.submission.writer import Submission
+from ensemble.support.errors import SubmissionError, VolumeError
+
+_SLAB_VOXELS = 2**24
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One class of one crop. Without ``prediction`` the submission lacks it; ``mask`` limits what counts."""
+
+    target: Target
+    name: str
+    truth: Volume
+    mask: Volume | None
+    prediction: StoredArray | None
+
+    @property
+    def place(self) -> str:
+        return f"{self.target.group}/{self.name}"
+
+    @property
+    def is_instance(self) -> bool:
+        return taxonomy.is_instance(self.name)
+
+    @property
+    def bytes_per_voxel(self) -> int:
+        """Of truth and prediction together."""
+        return self.truth.array.dtype.itemsize + (self.prediction.dtype.itemsize if self.prediction else 0)
+
+    @property
+    def slab_voxels(self) -> int:
+        """Voxels that are read at a time."""
+        _, y, x = self.target.grid.shape
+        return min(self._thickness * y * x, self.target.grid.size)
+
+    @property
+    def _thickness(self) -> int:
+        """Whole chunks of the prediction, which are costly to decode twice."""
+        _, y, x = self.target.grid.shape
+        chunk = self.prediction.chunks[0] if self.prediction else self.truth.chunks[0]
+        return chunk * max(1, _SLAB_VOXELS // (chunk * y * x))
+
+    def slabs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Truth and prediction, slab by slab along z. Raises VolumeError and SubmissionError."""
+        for block in self._blocks():
+            yield self._read_truth(block), self._read_prediction(block)
+
+    def whole_truth(self) -> np.ndarray:
+        """Where the mask is 0 it is background; a missing prediction is never masked. Raises VolumeError."""
+        return self._whole(self._read_truth, self.truth.array.dtype)
+
+    def whole_prediction(self) -> np.ndarray:
+        """All background where there is none. Raises SubmissionError."""
+        if self.prediction is None:
+            return np.zeros(self.target.grid.shape, np.uint8)
+        return self._whole(self._read_prediction, self.prediction.dtype)
+
+    def _whole(self, read: Callable[[Slices], np.ndarray], dtype: np.dtype) -> np.ndarray:
+        out = np.empty(self.target.grid.shape, dtype)
+        for block in self._blocks():
+            out[block] = read(block)
+        return out
+
+    def _blocks(self) -> list[Slices]:
+        z, y, x = self.target.grid.shape
+        return [(slice(*bounds), slice(0, y), slice(0, x)) for bounds in slabs(z, self._thickness)]
+
+    def _read_truth(self, block: Slices) -> np.ndarray:
+        values = self.truth.read(block)
+        return values if self.prediction is None else self._masked(values, block)
+
+    def _read_prediction(self, block: Slices) -> np.ndarray:
+        return self._masked(self.prediction.read(block), block)
+
+    def _masked(self, values: np.ndarray, block: Slices) -> np.ndarray:
+        if self.mask is None:
+            return values
+        return np.where(self.mask.read(block) > 0, values, np.zeros((), values.dtype))
+
+
+@dataclass(frozen=True)
+class Paired:
+    """``pairs`` can be scored; ``without_truth`` are the crops and classes that nothing is known of."""
+
+    pairs: tuple[Pair, ...]
+    without_truth: tuple[tuple[Target, str], ...]
+
+
+def pair_up(submission: Submission, truth: Place, targets: Sequence[Target]) -> Paired:
+    """Every array of the targets beside its truth.
+
+    Raises VolumeError when there is no truth at all, and VolumeError or SubmissionError, naming all of them
+    in one line, when arrays do not lie on the manifest's grid or cannot be decoded.
+    """
+    pairs, without_truth = [], []
+    truth_faults, faults = [], []
+    for target in targets:
+        for name in target.classes:
+            try:
+                volume = open_truth(truth, target, name)
+                mask = open_truth(truth, target, f"{name}_mask") if volume else None
+            except VolumeError as error:
+                truth_faults.append(str(error))
+                continue
+            if volume is None:
+                without_truth.append((target, name))
+                continue
+            try:
+                stored = _open_prediction(submission, target, name)
+            except SubmissionError as error:
+                faults.append(str(error).removeprefix(f"{submission.members.place}: "))
+                continue
+            pairs.append(Pair(target, name, volume, mask, stored))
+    if truth_faults:
+        raise VolumeError("; ".join(truth_faults))
+    if faults:
+        raise SubmissionError(f"{submission.members.place}: not scored: {'; '.join(faults)}")
+    if not pairs:
+        raise VolumeError(
+            f"{truth}: there is no truth for any crop of the manifest, such as {targets[0].group}; check the "
+            "path, and name the manifest of these crops with --manifest"
+        )
+    return Paired(tuple(pairs), tuple(without_truth))
+
+
+def open_truth(root: Place, target: Target, name: str) -> Volume | None:
+    """From TRUTH/{crop}/{class}, or from where training data keeps it; None when it is in neither."""
+    beside_em = truth_place(root, target.dataset, target.crop)
+    for place in (f"{str(root).rstrip('/')}/{target.group}/{name}", f"{beside_em}/{name}"):
+        if _is_there(place):
+            volume = _volume(place, target.grid)
+            what = _misplaced(volume.grid, target.grid)
+            if what:
+                raise VolumeError(f"{place}: {what}")
+            return volume
+    return None
+
+
+def whole_truth(root: Place, target: Target, name: str) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """A class's labels in one crop, 0 where its mask says that nothing counts, and that mask; None without truth."""
+    volume, mask = (open_truth(root, target, one) for one in (name, f"{name}_mask"))
+    if volume is None:
+        return None
+    whole = tuple(slice(0, n) for n in target.grid.shape)
+    values = volume.read(whole)
+    if mask is None:
+        return values, None
+    counts = mask.read(whole) > 0
+    return np.where(counts, values, np.zeros((), values.dtype)), counts
+
+
+def _is_there(place: str) -> bool:
+    if "://" not in place:
+        return Path(place).is_dir()
+    try:
+        open_node(place)
+    except VolumeError:
+        return False
+    return True
+
+
+def _volume(place: str, expected: Grid) -> Volume:
+    """A plain array that does not say where it lies is taken to lie where it is expected."""
+    node = open_node(place)
+    if isinstance(node, zarr.Array) and node.ndim == 3 and "translation" not in node.attrs:
+        voxel_size_nm = tuple(node.attrs.get("voxel_size", expected.voxel_size_nm))
+        return Volume(node, Grid(node.shape, voxel_size_nm, expected.origin_nm), place)
+    return open_volume(place)
+
+
+def _open_prediction(submission: Submission, target: Target, name: str) -> StoredArray | None:
+    """None when it is missing. Raises SubmissionError when it is not what the manifest asks for."""
+    if not submission.files(target.group, name):
+        return None
+    stored = submission.array(target.group, name)
+    place = f"{submission.members.place}: {stored.place}"
+    if len(stored.shape) != 3:
+        raise SubmissionError(f"{place} has {len(stored.shape)} axes where three are expected: z, y, x")
+    what = _misplaced(stored.grid, target.grid)
+    if what is None and taxonomy.is_instance(name) and stored.dtype.kind not in "bui":
+        what = f"has dtype {stored.dtype.str}; ids are whole numbers"
+    if what is None and stored.dtype.str.startswith(">"):
+        what = f"has dtype {stored.dtype.str}; numbers are little-endian"
+    if what:
+        raise SubmissionError(f"{place} {what}")
+    return stored
+
+
+def _misplaced(found: Grid, expected: Grid) -> str | None:
+    """In what a grid differs from the manifest's."""
+    if found.matches(expected):
+        return None
+    sides = (
+        ("shape", found.shape, expected.shape),
+        ("voxel_size", found.voxel_size_nm, expected.voxel_size_nm),
+        ("translation", found.origin_nm, expected.origin_nm),
+    )
+    differing = [
+        f"{key} {list(ours)} where the manifest has {list(theirs)}" for key, ours, theirs in sides if ours != theirs
+    ]
+    return f"has {' and '.join(differing)}"

@@ -1,0 +1,1 @@
+"""Arrays on disk or in a bucket, with their grids."""

@@ -1,0 +1,36 @@
+"""The EM of a build's datasets: opened once, asked by the plan for its geometry and by inference for tissue."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from ensemble.core.grid import Grid, Slices
+from ensemble.storage.volume import Place, Pyramid, Tissue, open_em, tissue
+
+
+class EM:
+    """The pyramids under one data root. ``absent_is_zero``: chunks never written are black, not missing."""
+
+    def __init__(self, root: Place, *, absent_is_zero: bool = False) -> None:
+        self._root = root
+        self._absent_is_zero = absent_is_zero
+
+    @cached_property
+    def _pyramids(self) -> dict[str, Pyramid]:
+        return {}
+
+    def pyramid(self, dataset: str) -> Pyramid:
+        """Raises VolumeError when the dataset's EM is not under the root."""
+        if dataset not in self._pyramids:
+            self._pyramids[dataset] = open_em(self._root, dataset)
+        return self._pyramids[dataset]
+
+    def levels(self, dataset: str) -> Sequence[Grid]:
+        return [level.grid for level in self.pyramid(dataset).levels]
+
+    def tissue_box(self, dataset: str, level: int, core: Slices, wanted: Slices) -> Slices:
+        volume = self.pyramid(dataset).levels[level]
+        return tissue(volume, core, wanted, absent_is_zero=self._absent_is_zero).box
+
+    def tissue(self, dataset: str, level: int, box: Slices) -> Tissue:
+        """The EM of a level as far as ``tissue_box`` said that it is there."""
+        return Tissue(self.pyramid(dataset).levels[level], box, self._absent_is_zero)

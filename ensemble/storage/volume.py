@@ -1,0 +1,363 @@
+"""Arrays on disk with their grids: EM pyramids, truth, and predictions some other tool wrote.
+
+OME-NGFF 0.4 (Zarr v2) and 0.5 (Zarr v3) groups, and plain Zarr arrays with ``voxel_size`` and
+``translation``. Axes z, y, x; translation is the centre of the first voxel.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from scipy import ndimage
+from zarr.core.sync import sync
+
+from ensemble.core.grid import Grid, Slices
+from ensemble.core.tiling import reflect
+from ensemble.support.errors import VolumeError
+
+Place = str | Path
+
+_NM_PER_UNIT = {"nanometer": 1.0, "nm": 1.0, "micrometer": 1000.0, "um": 1000.0, "angstrom": 0.1}
+
+
+def open_node(place: Place) -> zarr.Array | zarr.Group:
+    """The Zarr array or group at a path or URL, read only. Raises VolumeError."""
+    text = str(place)
+    options: dict[str, Any] = {"storage_options": {"anon": True}} if text.startswith("s3://") else {}
+    if "://" not in text and not Path(text).exists():
+        raise VolumeError(f"{text}: there is no such array; check the path and that the data was fetched")
+    try:
+        return zarr.open(text, mode="r", **options)
+    except FileNotFoundError as error:
+        raise VolumeError(f"{text}: there is no Zarr array or group here") from error
+    except ImportError as error:
+        raise VolumeError(f"{text}: reading a URL needs fsspec and s3fs: pip install s3fs") from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise VolumeError(f"{text}: not readable as Zarr: {one_line(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An array whose last three axes lie on ``grid``."""
+
+    array: zarr.Array
+    grid: Grid
+    place: str
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    @property
+    def chunks(self) -> tuple[int, int, int]:
+        return (self.array.shards or self.array.chunks)[-3:]
+
+    def read(self, block: Slices, channel: int | None = None) -> np.ndarray:
+        """The block, dtype kept; bounds inside the shape. Raises VolumeError naming a damaged chunk."""
+        index = block if channel is None else (channel, *block)
+        try:
+            return np.asarray(self.array[index])
+        except (RuntimeError, ValueError, TypeError, OSError, KeyError, IndexError) as error:
+            chunk = self._damaged_chunk(block, channel)
+            raise VolumeError(
+                f"{self.place}: chunk {chunk} cannot be read ({one_line(error)}); fetch or write it again"
+            ) from error
+
+    def _damaged_chunk(self, block: Slices, channel: int | None) -> str:
+        for chunk in self.chunks_of(block):
+            part = tuple(
+                slice(max(s.start, i * c), min(s.stop, (i + 1) * c))
+                for s, i, c in zip(block, chunk, self.chunks, strict=True)
+            )
+            try:
+                self.array[part if channel is None else (channel, *part)]
+            except (RuntimeError, ValueError, TypeError, OSError, KeyError, IndexError):
+                return self._key(chunk, channel)
+        return "?"
+
+    def chunks_of(self, block: Slices) -> Iterator[tuple[int, int, int]]:
+        """Indices of the chunks that a block touches."""
+        ranges = (range(s.start // c, -(-s.stop // c)) for s, c in zip(block, self.chunks, strict=True))
+        return product(*ranges)
+
+    def _key(self, chunk: Sequence[int], channel: int | None = None) -> str:
+        deep = (self.array.shards or self.array.chunks)[0]
+        full = tuple(chunk) if self.array.ndim == 3 else ((channel or 0) // deep, *chunk)
+        return self.array.metadata.encode_chunk_key(full)
+
+    def present(self, chunk: Sequence[int]) -> bool:
+        """Whether a chunk was ever written; one that was not reads as the fill value."""
+        path = self.array.store_path / self._key(chunk)
+        return sync(path.store.exists(path.path))
+
+    def identity(self, block: Slices, channel: int | None = None) -> str:
+        """A digest that changes when the metadata or a chunk file under the block does."""
+        digest = hashlib.sha256(f"{self.array.metadata} {self.grid}".encode())
+        local = Path(self.place)
+        for chunk in self.chunks_of(block) if local.exists() else ():
+            file = local / self._key(chunk, channel)
+            if file.exists():
+                status = file.stat()
+                digest.update(f"{chunk} {status.st_size} {status.st_mtime_ns}".encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """One dataset's EM at several voxel sizes, finest first."""
+
+    place: str
+    levels: tuple[Volume, ...]
+
+
+def em_place(root: Place, dataset: str) -> str:
+    return f"{str(root).rstrip('/')}/{dataset}/{dataset}.zarr/recon-1/em/fibsem-uint8"
+
+
+def truth_place(root: Place, dataset: str, crop: str) -> str:
+    return f"{str(root).rstrip('/')}/{dataset}/{dataset}.zarr/recon-1/labels/groundtruth/crop{crop}"
+
+
+def open_em(root: Place, dataset: str) -> Pyramid:
+    """The EM pyramid of a dataset. Raises VolumeError when it is missing or its grids are not known."""
+    return open_pyramid(em_place(root, dataset))
+
+
+def open_pyramid(place: Place, *, channels: int = 0) -> Pyramid:
+    """A multiscale group as volumes, finest level first; with ``channels``, of so many channels before z, y, x."""
+    group = open_node(place)
+    multiscale = _multiscale(group, place)
+    if multiscale is None:
+        raise VolumeError(f"{place}: no OME-NGFF multiscales in its attributes, so its voxel size is unknown")
+    levels = []
+    for entry in multiscale.get("datasets", ()):
+        level_place = f"{place}/{entry['path']}"
+        array = open_node(level_place)
+        if not isinstance(array, zarr.Array):
+            raise VolumeError(f"{level_place}: not an array")
+        _check_axes(array, channels, level_place)
+        levels.append(Volume(array, _ngff_grid(array, multiscale, entry, place), level_place))
+    if not levels:
+        raise VolumeError(f"{place}: its multiscales list no dataset")
+    return Pyramid(str(place), tuple(sorted(levels, key=lambda v: v.grid.voxel_volume_nm3)))
+
+
+def _multiscale(node: zarr.Array | zarr.Group, place: Place) -> dict[str, Any] | None:
+    attributes = dict(node.attrs)
+    listed = attributes.get("ome", attributes).get("multiscales")
+    if not isinstance(node, zarr.Group) or not listed:
+        return None
+    if not isinstance(listed, list) or not isinstance(listed[0], dict):
+        raise VolumeError(f"{place}: its multiscales attribute is not as OME-NGFF 0.4 says")
+    return listed[0]
+
+
+def _ngff_grid(array: zarr.Array, multiscale: dict[str, Any], entry: dict[str, Any], place: Place) -> Grid:
+    axes = [axis for axis in multiscale.get("axes", ()) if axis.get("type", "space") == "space"]
+    if [axis.get("name") for axis in axes] != ["z", "y", "x"]:
+        raise VolumeError(f"{place}: its axes are not z, y, x")
+    unit = axes[0].get("unit", "nanometer")
+    if unit not in _NM_PER_UNIT or any(axis.get("unit", unit) != unit for axis in axes):
+        raise VolumeError(f"{place}: its unit {unit!r} is not a length this tool knows; use nanometer")
+    scale, translation = np.ones(3), np.zeros(3)
+    for transform in (
+        *entry.get("coordinateTransformations", ()),
+        *multiscale.get("coordinateTransformations", ()),
+    ):
+        if transform.get("type") == "scale":
+            factor = np.asarray(transform["scale"][-3:], float)
+            scale, translation = scale * factor, translation * factor
+        elif transform.get("type") == "translation":
+            translation = translation + np.asarray(transform["translation"][-3:], float)
+    try:
+        return Grid(array.shape[-3:], tuple(scale * _NM_PER_UNIT[unit]), tuple(translation * _NM_PER_UNIT[unit]))
+    except ValueError as error:
+        raise VolumeError(f"{place}/{entry['path']}: {error}") from error
+
+
+def open_volume(place: Place, *, channels: int = 0) -> Volume:
+    """A stored array with its grid: a plain array with attributes, or level 0 of a multiscale group.
+
+    A plain array needs ``voxel_size`` and ``translation`` in nm. With ``channels``, the array has so many before
+    its axes z, y, x. Raises VolumeError for another shape, or when metadata are missing.
+    """
+    local = Path(place)
+    if (local / "s0").is_dir() and not any((local / name).exists() for name in (".zgroup", ".zarray", "zarr.json")):
+        return open_volume(local / "s0", channels=channels)  # a plain folder that holds the array
+    node = open_node(place)
+    if isinstance(node, zarr.Group):
+        if _multiscale(node, place) is not None:
+            return open_pyramid(place, channels=channels).levels[0]
+        if "s0" in node:
+            return open_volume(f"{place}/s0", channels=channels)
+        raise VolumeError(f"{place}: a group without OME-NGFF multiscales; expected an array of predictions")
+    _check_axes(node, channels, place)
+    attributes = dict(node.attrs)
+    missing = [key for key in ("voxel_size", "translation") if key not in attributes]
+    if missing:
+        raise VolumeError(
+            f"{place}: its attributes lack {' and '.join(missing)}, so it cannot be placed; "
+            "write voxel_size and translation (nm; z, y, x; centre of the first voxel)"
+        )
+    try:
+        grid = Grid(node.shape[-3:], tuple(attributes["voxel_size"][-3:]), tuple(attributes["translation"][-3:]))
+    except (ValueError, TypeError) as error:
+        raise VolumeError(f"{place}: voxel_size or translation: {error}") from error
+    return Volume(node, grid, str(place))
+
+
+def _check_axes(array: zarr.Array, channels: int, place: Place) -> None:
+    if channels and (array.ndim != 4 or array.shape[0] != channels):
+        raise VolumeError(
+            f"{place}: its shape is {list(array.shape)} where {channels} channels and z, y, x are expected; correct"
+            " the recipe's channels"
+        )
+    if not channels and array.ndim != 3:
+        more = "; name the class of each channel under channels" if array.ndim == 4 else ""
+        raise VolumeError(f"{place}: {array.ndim} axes where three are expected: z, y, x{more}")
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """A level of EM as far as it is really there.
+
+    ``box`` holds the tissue; beyond it, and in chunks inside it that were never written, the nearest tissue
+    is mirrored. With ``absent_is_zero`` the box is the whole array and unwritten chunks are black.
+    """
+
+    volume: Volume
+    box: Slices
+    absent_is_zero: bool = False
+
+    def absent_chunks(self) -> int:
+        """How many chunks of the box were never written."""
+        ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(self.box, self.volume.chunks, strict=True)]
+        return 0 if self.absent_is_zero else int((~_presence(self.volume, ranges)).sum())
+
+    def warnings(self, target: Grid) -> list[str]:
+        """What a person should know of the EM under a target, a line each."""
+        found = []
+        over = self.volume.grid.slices_over(target)
+        for s, box, letter in zip(over, self.box, "zyx", strict=True):
+            short = max(box.start - s.start, s.stop - box.stop)
+            if short > 0:
+                found.append(
+                    f"the EM that is there ends {short} voxels inside the crop along {letter}; it is mirrored there"
+                )
+        absent = self.absent_chunks()
+        if absent:
+            found.append(f"{absent} chunks of EM were never written; mirrored from their neighbours")
+        return found
+
+    def read(self, block: Slices) -> np.ndarray:
+        """The block, whose bounds may lie outside the box, dtype kept."""
+        inner, index = [], []
+        for s, box in zip(block, self.box, strict=True):
+            along = reflect(np.arange(s.start, s.stop) - box.start, box.stop - box.start) + box.start
+            inner.append(slice(int(along.min()), int(along.max()) + 1))
+            index.append(along - along.min())
+        data = self._inside(tuple(inner))
+        for axis, along in enumerate(index):
+            if len(along) != data.shape[axis] or (np.diff(along) != 1).any():
+                data = np.take(data, along, axis=axis)
+        return data
+
+    def _inside(self, block: Slices) -> np.ndarray:
+        data = self.volume.read(block)
+        if self.absent_is_zero:
+            return data
+        first = [s.start // c for s, c in zip(block, self.volume.chunks, strict=True)]
+        counts = [-(-s.stop // c) - f for s, c, f in zip(block, self.volume.chunks, first, strict=True)]
+        present = _presence(self.volume, [range(f, f + n) for f, n in zip(first, counts, strict=True)])
+        if present.all():
+            return data
+        data = data.copy()
+        for local in np.argwhere(~present):
+            self._fill(data, block, tuple(local + first))
+        return data
+
+    def _fill(self, data: np.ndarray, block: Slices, chunk: tuple[int, ...]) -> None:
+        """Mirror the nearest chunk that is there into the part of ``data`` under an absent chunk."""
+        source = _nearest_present(self.volume, self.box, chunk)
+        place, index = [], []
+        for axis, s in enumerate(block):
+            size, length = self.volume.chunks[axis], self.volume.grid.shape[axis]
+            start, stop = max(chunk[axis] * size, s.start), min((chunk[axis] + 1) * size, s.stop)
+            low, high = source[axis] * size, min((source[axis] + 1) * size, length)
+            place.append(slice(start - s.start, stop - s.start))
+            index.append(reflect(np.arange(start, stop) - low, high - low))
+        whole = tuple(
+            slice(i * c, min((i + 1) * c, n))
+            for i, c, n in zip(source, self.volume.chunks, self.volume.grid.shape, strict=True)
+        )
+        data[tuple(place)] = self.volume.read(whole)[np.ix_(*index)]
+
+
+def _presence(volume: Volume, ranges: Sequence[range]) -> np.ndarray:
+    out = np.zeros([len(r) for r in ranges], bool)
+    for place, chunk in zip(np.ndindex(out.shape), product(*ranges), strict=True):
+        out[place] = volume.present(chunk)
+    return out
+
+
+def _nearest_present(volume: Volume, box: Slices, chunk: tuple[int, ...]) -> tuple[int, ...]:
+    ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(box, volume.chunks, strict=True)]
+    present = _presence(volume, ranges)
+    nearest = ndimage.distance_transform_edt(~present, return_distances=False, return_indices=True)
+    local = tuple(np.clip(i - r.start, 0, len(r) - 1) for i, r in zip(chunk, ranges, strict=True))
+    return tuple(int(r.start + i) for r, i in zip(ranges, nearest[(slice(None), *local)], strict=True))
+
+
+def tissue(volume: Volume, core: Slices, wanted: Slices, *, absent_is_zero: bool = False) -> Tissue:
+    """The tissue around ``core``, no larger than ``wanted``; bounds may exceed the array.
+
+    The box grows from the core, a layer of chunks at a time, while the layer is there in whole.
+    Raises VolumeError when nothing of the core is there.
+    """
+    grid, chunks = volume.grid, volume.chunks
+    inside = grid.clip(core)
+    if any(s.stop <= s.start for s in inside):
+        raise VolumeError(f"{volume.place}: the crop lies outside the EM; check the manifest's translation")
+    if absent_is_zero:
+        return Tissue(volume, tuple(slice(0, n) for n in grid.shape), absent_is_zero=True)
+    ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(inside, chunks, strict=True)]
+    present = _presence(volume, ranges)
+    if not present.any():
+        raise VolumeError(
+            f"{volume.place}: none of the crop's EM is there (its chunks were never written); fetch the data, "
+            "or say --absent-is-zero where black is real"
+        )
+    occupied = [np.flatnonzero(present.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    ranges = [range(r.start + o[0], r.start + o[-1] + 1) for r, o in zip(ranges, occupied, strict=True)]
+    limits = grid.clip(wanted)
+    for axis in range(3):
+        ranges[axis] = _grown(volume, ranges, axis, limits[axis])
+    box = tuple(
+        slice(max(r.start * c, lim.start), min(r.stop * c, lim.stop, n))
+        for r, c, n, lim in zip(ranges, chunks, grid.shape, limits, strict=True)
+    )
+    return Tissue(volume, box)
+
+
+def _grown(volume: Volume, ranges: list[range], axis: int, limit: slice) -> range:
+    size = volume.chunks[axis]
+    start, stop = ranges[axis].start, ranges[axis].stop
+
+    def layer_is_there(index: int) -> bool:
+        layer = [range(index, index + 1) if a == axis else r for a, r in enumerate(ranges)]
+        return bool(_presence(volume, layer).all())
+
+    while start * size > limit.start and layer_is_there(start - 1):
+        start -= 1
+    while stop * size < limit.stop and layer_is_there(stop):
+        stop += 1
+    return range(start, stop)

@@ -1,0 +1,1 @@
+"""The zip: written by us, read without trusting anyone, checked."""

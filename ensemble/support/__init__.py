@@ -1,0 +1,1 @@
+"""What any program needs: errors, progress, files, YAML, the machine it runs on."""

@@ -1,0 +1,88 @@
+"""Files that are there in whole or not at all, and folders that one process works in at a time."""
+
+import errno
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ensemble.support.errors import EnsembleError
+
+PARTIAL = ".part"
+"""How the name of a file ends that is not finished; what lies about under such a name is a torn one."""
+
+_FULL = frozenset(
+    number for name in ("ENOSPC", "EDQUOT", "EFBIG") if (number := getattr(errno, name, None)) is not None
+)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether there was no room: on the disk, in a quota, or for so large a file."""
+    return error.errno in _FULL
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place beside ``path`` to write a file or folder at, which takes the place of ``path`` when all went well.
+
+    Where it did not, ``path`` is as it was and nothing is left behind. Two processes or threads do not meet.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}{PARTIAL}")
+    try:
+        yield partial
+        if partial.is_dir() and path.is_dir():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+    except BaseException:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, at once or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write plain values, at once or not at all."""
+    write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What a file of ours says; None where there is none or it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+@contextmanager
+def alone_with(lock: Path, message: str) -> Iterator[None]:
+    """While this lasts no other process holds ``lock``. Raises EnsembleError with ``message`` when one does."""
+    held = FileLock(lock, timeout=0)
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise EnsembleError(message) from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def one_line(reason: object, width: int = 200) -> str:
+    """What an error or a value says, on one line of at most ``width`` characters; its type where it says nothing."""
+    text = " ".join(str(reason).split()) or type(reason).__name__
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,60 @@
+"""A file of lines that only grows: what is finished, so that work that was interrupted goes on from there."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """Lines of a file, each a word and a value. ``Journal.open`` what is there; ``close`` at the end."""
+
+    def __init__(self, path: Path, entries: dict[str, list[Any]]) -> None:
+        self._entries = entries
+        self._file = path.open("a", encoding="utf-8")
+
+    @classmethod
+    def open(cls, path: Path) -> "Journal":
+        """The journal at ``path``, new or as it was left; a torn last line is cut off."""
+        lines = _whole_lines(path)
+        if path.exists():
+            os.truncate(path, sum(len(line) for line in lines))
+        return cls(path, _by_word(lines))
+
+    @staticmethod
+    def read(path: Path) -> dict[str, list[Any]]:
+        """What a journal says, by word; nothing is changed."""
+        return _by_word(_whole_lines(path))
+
+    def noted(self, word: str) -> list[Any]:
+        """The values noted under a word, in their order."""
+        return self._entries.get(word, [])
+
+    def note(self, word: str, value: Any) -> None:
+        """Add a line; it is with the operating system when this returns."""
+        self._file.write(json.dumps([word, value]) + "\n")
+        self._file.flush()
+        self._entries.setdefault(word, []).append(value)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """The lines of a journal before the first that is torn."""
+    whole = []
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        try:
+            json.loads(line if line.endswith(b"\n") else b"")
+        except ValueError:
+            break
+        whole.append(line)
+    return whole
+
+
+def _by_word(lines: Iterable[bytes]) -> dict[str, list[Any]]:
+    entries: dict[str, list[Any]] = {}
+    for word, value in map(json.loads, lines):
+        entries.setdefault(word, []).append(value)
+    return entries

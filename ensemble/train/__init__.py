@@ -1,0 +1,1 @@
+"""A specialist, from a spec to a registered model."""

@@ -1,0 +1,269 @@
+"""Training a specialist, from a spec to a registered model."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import ValidationError
+
+from ensemble.storage.volume import Place
+from ensemble.support.errors import RegistryError, TrainingError
+from ensemble.train.crops import CACHE_BYTES, AnnotatedCrop, Reader, open_crops
+from ensemble.train.object_sizes import truth_sizes
+from ensemble.train.sampling import PatchSampler, ValidationPatches, index_foreground
+from ensemble.train.spec import TrainingSpec
+from registry import card as cards
+from registry.card import Card
+from registry.store import ModelVersion, Store
+
+if TYPE_CHECKING:
+    from ensemble.train.lightning_module import Reporting
+    from ensemble.train.run_log import TrainingLog
+
+TRAINING_SHARE = 0.75
+"""Of the memory for blocks of crops, what training has; the rest is validation's."""
+
+STATE, CARD = "training.json", "card.yaml"
+
+
+Report = Callable[[float, str], None]
+"""Told of the steps that are done, and of what is at work."""
+
+
+def _silent(done: float, what: str) -> None:
+    """Nobody is watching."""
+
+
+def train(
+    spec: TrainingSpec, *, data_root: Place, store: Store, work: Path, progress: Report = _silent
+) -> ModelVersion:
+    """The network of ``spec``, trained and registered under its alias.
+
+    Checkpoints lie in ``work``/NAME; a training that was interrupted goes on from the last, and one that is
+    finished is only registered, as long as neither spec nor data have changed. Raises TrainingError,
+    VolumeError or CardError for what cannot be learned from, RegistryError if the store does not answer,
+    and KeyboardInterrupt, saying how to go on.
+    """
+    folder = Path(work) / spec.name
+    card = _card(spec)
+    root = spec.data or data_root
+    training = open_crops(root, spec.crops, spec, "crops")
+    validation = open_crops(root, spec.validation_crops, spec, "validation_crops")
+    _check_annotated(spec, training)
+    begun = _begun_from(spec, card, store)
+    digest = _digest(spec, (*training, *validation), begun)
+    task = _Task(spec, card, training, validation, begun, digest, folder)
+    try:
+        with _alone(folder, spec):
+            if _state(folder).get("digest") != digest:
+                _start_over(folder)
+            if not (folder / CARD).exists():
+                _write(folder / CARD, cards.dump(_learn(task, store, progress)))
+            return store.register(folder / "best.ckpt", cards.load(folder / CARD), alias=spec.alias)
+    except OSError as error:
+        reason = error.strerror or error
+        raise TrainingError(f"{folder}: cannot be written: {reason}; free space, or choose another --work") from error
+
+
+@dataclass(frozen=True)
+class _Task:
+    spec: TrainingSpec
+    card: Card
+    training: tuple[AnnotatedCrop, ...]
+    validation: tuple[AnnotatedCrop, ...]
+    begun: ModelVersion | None
+    digest: str
+    folder: Path
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """What the weights began as, for cards and checkpoints."""
+        parent = {"fine_tuned_from": self.begun.uri} if self.begun else {}
+        return {"origin": f"training {self.digest[:16]}", **parent}
+
+
+def _card(spec: TrainingSpec) -> Card:
+    try:
+        return spec.card()
+    except ValidationError as invalid:
+        fault = invalid.errors(include_url=False)[0]
+        raise TrainingError(f"{spec.where(*fault['loc'])}: {fault['msg']}") from invalid
+
+
+def _check_annotated(spec: TrainingSpec, crops: Sequence[AnnotatedCrop]) -> None:
+    for channel, name in enumerate(spec.classes):
+        if all(crop.truths[channel] is None for crop in crops):
+            raise TrainingError(
+                f"{spec.where('classes', channel)}: {name} is annotated in none of the training crops;"
+                " take it out, or add a crop that has it"
+            )
+
+
+def _begun_from(spec: TrainingSpec, card: Card, store: Store) -> ModelVersion | None:
+    """The model whose weights training begins with. Raises TrainingError unless it is the same network."""
+    if spec.begin_from is None:
+        return None
+    try:
+        version = store.resolve(spec.begin_from)
+    except RegistryError as error:
+        raise TrainingError(f"{spec.where('begin_from')}: {error}") from error
+    for key in ("architecture", "arguments", "classes"):
+        ours, theirs = getattr(card, key), getattr(version.card, key)
+        if ours != theirs:
+            raise TrainingError(
+                f"{spec.where('begin_from')}: the {key} of {version.uri} is {theirs}, not {ours}; begin from a model"
+                " of the same network"
+            )
+    return version
+
+
+def _digest(spec: TrainingSpec, crops: Sequence[AnnotatedCrop], begun: ModelVersion | None) -> str:
+    parts = [spec.digest(), *(crop.identity() for crop in crops), begun.sha256 if begun else ""]
+    return sha256(" ".join(parts).encode()).hexdigest()
+
+
+@contextmanager
+def _alone(folder: Path, spec: TrainingSpec) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise TrainingError(f"{folder}: {spec.name} is being trained there already; wait for it") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _state(folder: Path) -> dict[str, str]:
+    """What the last training in this folder was of, and its MLflow run; empty if there was none."""
+    try:
+        return json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise TrainingError(f"{folder / STATE}: cannot be read; delete the folder to train anew") from error
+
+
+def _start_over(folder: Path) -> None:
+    for file in (CARD, STATE, *(path.name for path in folder.glob("*.ckpt"))):
+        (folder / file).unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _learn(task: _Task, store: Store, progress: Report) -> Card:
+    """Train until there is a best.ckpt to be registered with the card returned."""
+    # Threads that wait for each other by spinning are several times slower where others use the cores too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    from ensemble.train import lightning_module as loop
+    from ensemble.train.run_log import TrainingLog
+    from registry import networks
+    from registry.weights import load_network
+
+    spec = task.spec
+    _check_precision(spec)
+    torch.manual_seed(spec.seed)
+    network = networks.for_card(task.card, spec.file)
+    if task.begun is not None:
+        network.load_state_dict(load_network(task.begun.card, store.weights(task.begun)).state_dict())
+    module = loop.Specialist(network, spec, task.lineage)
+    foreground = _foreground(task, progress)
+    train_bytes = int(CACHE_BYTES * TRAINING_SHARE)
+    sampler = PatchSampler(Reader(task.training, train_bytes), spec, foreground)
+    judged = ValidationPatches(Reader(task.validation, CACHE_BYTES - train_bytes), spec.patch_voxels)
+    log = TrainingLog(store.tracking_uri, spec, task.digest, _state(task.folder).get("run_id"))
+    _write(task.folder / STATE, json.dumps({"digest": task.digest, "run_id": log.run_id}))
+    with _recorded(log, spec, task.folder):
+        patches = loop.Patches(spec, sampler.patch, judged)
+        loop.fit(module, patches, task.folder, _reporting(spec, log, progress))
+    return _finished_card(task, log.run_id)
+
+
+def _foreground(task: _Task, progress: Report) -> list[list[tuple[int, np.ndarray]]]:
+    spec = task.spec
+
+    def at(done: int, total: int) -> None:
+        progress(0, f"read crop {done} of {total}")
+
+    foreground = index_foreground(task.training, len(spec.classes), spec.seed, at)
+    for channel, found in enumerate(foreground):
+        if not found:
+            raise TrainingError(
+                f"{spec.where('classes', channel)}: {spec.classes[channel]} has not one voxel in the training"
+                " crops; take it out, or add a crop that has it"
+            )
+    return foreground
+
+
+def _check_precision(spec: TrainingSpec) -> None:
+    import torch
+
+    if spec.precision == "16-mixed" and not torch.cuda.is_available():
+        raise TrainingError(
+            f"{spec.where('precision')}: 16-mixed needs a CUDA GPU, and there is none here; use bf16-mixed or '32'"
+        )
+
+
+def _reporting(spec: TrainingSpec, log: "TrainingLog", progress: Report) -> "Reporting":
+    """Loss and scores as they come, to the log and to whoever watches."""
+    from ensemble.train.lightning_module import Reporting, Scores, mean_dice
+
+    dice = ""
+
+    def on_loss(step: int, loss: float) -> None:
+        log.add(step, {"loss": loss})
+        progress(step, f"loss {loss:.3f}{dice}")
+
+    def on_scores(step: int, scores: Scores) -> None:
+        nonlocal dice
+        mean = mean_dice(scores)
+        dice = f", Dice {mean:.3f}"
+        each = {f"{kind}_{name}": value for name, score in scores.items() for kind, value in score.items()}
+        log.add(step, {"dice": mean, **each})
+        log.flush()
+        progress(step, f"validated{dice}")
+
+    return Reporting(on_loss, on_scores)
+
+
+@contextmanager
+def _recorded(log: "TrainingLog", spec: TrainingSpec, folder: Path) -> Iterator[None]:
+    """End the log's run as what happens inside it ends."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        with suppress(RegistryError):
+            log.end("KILLED")
+        kept = "goes on from its last validation" if (folder / "last.ckpt").exists() else "begins anew"
+        raise KeyboardInterrupt(f"training of {spec.name} stopped; the same command {kept}") from stopped
+    except BaseException:
+        with suppress(RegistryError):
+            log.end("FAILED")
+        raise
+    log.end("FINISHED")
+
+
+def _finished_card(task: _Task, run_id: str) -> Card:
+    import torch
+
+    best = torch.load(task.folder / "best.ckpt", map_location="cpu", weights_only=True)
+    scores = {name: round(score["iou"], 4) for name, score in best["scores"].items()}
+    notes = f"Trained for {best['global_step']} steps; MLflow run {run_id}."
+    sizes = truth_sizes(task.training, task.spec.classes)
+    return task.spec.card(validation=scores, truth_sizes_log2_nm3=sizes, notes=notes, **task.lineage)

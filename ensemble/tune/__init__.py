@@ -1,0 +1,1 @@
+"""Choosing by the official score: routes, and weights to average."""

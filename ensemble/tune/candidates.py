@@ -1,0 +1,151 @@
+"""The sources that may be tried: the recipe's, registered models beside them, each with and without augmentation."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ensemble.core.manifest import Target
+from ensemble.plan import plan as planning
+from ensemble.plan.recipe import LabelSource, Mix, ModelSource, Named, PredictionSource, Recipe, Source
+from ensemble.predict.probabilities import open_probabilities
+from ensemble.scoring.pairs import open_truth
+from ensemble.support import yaml_files as yamlfile
+from ensemble.support.errors import RecipeError, VolumeError, suggestion
+from ensemble.tune import space
+from ensemble.tune.space import Narrowed
+from registry.card import Card
+from registry.store import Store
+
+
+class Candidates:
+    """What may predict each class of some crops that have truth.
+
+    ``registered``: also models with an alias that the recipe does not name; ``augment``: also each model with mirror
+    augmentation, or without. ``extra`` are the sources that the recipe lacks. Raises RecipeError for a ``tune`` that
+    cannot be meant.
+    """
+
+    def __init__(
+        self, recipe: Recipe, targets: Sequence[Target], truth: Path, store: Store, *, registered: bool, augment: bool
+    ) -> None:
+        self._recipe, self._targets, self._truth, self._store = recipe, targets, truth, store
+        self._narrowed = narrowed(recipe)
+        self._twin_of: dict[str, str] = {}
+        self.extra: dict[str, ModelSource] = self._registered() if registered else {}
+        if augment:
+            wanted = [
+                name for name in self.sources if any(self.may(name, c) and self.told(c).tta for c in self._scored)
+            ]
+            for twin, (name, spec) in space.twins(self.sources, wanted).items():
+                self._twin_of[twin], self.extra[twin] = name, spec
+
+    @property
+    def _scored(self) -> set[str]:
+        return {name for target in self._targets for name in target.classes}
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        return {**self._recipe.sources, **self.extra}
+
+    @property
+    def augmented(self) -> frozenset[str]:
+        """The sources that are run with augmentation."""
+        return frozenset(n for n, s in self.sources.items() if isinstance(s, ModelSource) and s.tta != "none")
+
+    def told(self, name: str) -> Narrowed:
+        """What the recipe says of tuning a class."""
+        return self._narrowed.get(name, Narrowed())
+
+    def may(self, source: str, name: str) -> bool:
+        """Whether what the recipe says of a class leaves a source to be tried."""
+        told, plain = self.told(name), self._twin_of.get(source, source)
+        if told.fixed or (told.sources is not None and plain not in told.sources):
+            return False
+        return told.tta or source not in self.augmented
+
+    def _registered(self) -> dict[str, ModelSource]:
+        specs = [s for s in self._recipe.sources.values() if isinstance(s, ModelSource)]
+        named = {re.split("[@/]", spec.uri.removeprefix("models:/"))[0] for spec in specs}
+        aliases: dict[str, str] = {}
+        for version in self._store.versions():
+            if version.name in named or not version.aliases or not self._scored & set(version.card.classes):
+                continue
+            if "champion" in version.aliases or version.name not in aliases:
+                aliases[version.name] = "champion" if "champion" in version.aliases else version.aliases[0]
+        found: dict[str, ModelSource] = {}
+        for model, alias in aliases.items():
+            name = "m_" + re.sub(r"\W", "_", model)
+            while name in self._recipe.sources or name in found:
+                name += "_"
+            found[name] = ModelSource(f"models:/{model}@{alias}")
+        return found
+
+    @cached_property
+    def _cards(self) -> dict[str, Card]:
+        specs = {name: spec for name, spec in self.sources.items() if isinstance(spec, ModelSource)}
+        return {name: self._store.resolve(spec.uri).card for name, spec in specs.items()}
+
+    def of(self, name: str, target: Target, data_root: str) -> list[str]:
+        """The sources that hold a class in a crop with truth and may be tried for it, in the recipe's order."""
+        free = isinstance(self._recipe.route(name, target).source, Named | Mix)
+        if not free or open_truth(self._truth, target, name) is None:
+            return []
+        found = []
+        for source, spec in self.sources.items():
+            if self.may(source, name) and self._holds(source, spec, name, target, data_root):
+                found.append(source)
+        return found
+
+    def _holds(self, source: str, spec: Source, name: str, target: Target, data_root: str) -> bool:
+        if isinstance(spec, ModelSource):
+            return name in self._cards[source].classes
+        if not isinstance(spec, PredictionSource):
+            return False
+        try:
+            open_probabilities(spec, data_root, target, name)
+        except VolumeError:
+            return False
+        return True
+
+    def survey(self, raw: Mapping[str, Any], data_root: str) -> str:
+        """A recipe that needs every source that may be tried, so that the builder's own machinery predicts them."""
+        extra = {n: {"model": s.uri, **({} if s.tta == "none" else {"tta": s.tta})} for n, s in self.extra.items()}
+        classes: dict[str, Any] = {}
+        for name in dict.fromkeys(name for target in self._targets for name in target.classes):
+            when = []
+            for target in (target for target in self._targets if name in target.classes):
+                used = planning.sources_in(self._recipe.route(name, target).source)
+                names = dict.fromkeys([*used, *self.of(name, target, data_root)])
+                held = [n for n in names if not isinstance(self.sources[n], LabelSource)]
+                said = {"crop": escape(target.crop), "dataset": escape(target.dataset)}
+                when.append({**said, "source": {"mean": held} if held else "empty"})
+            classes[name] = {"source": "empty", "when": when}
+        return yamlfile.dump({"name": "survey", "sources": {**(raw.get("sources") or {}), **extra}, "classes": classes})
+
+
+def narrowed(recipe: Recipe) -> dict[str, Narrowed]:
+    """What the recipe's ``tune`` says, by class. Raises RecipeError with the line of what cannot be meant."""
+    found = {}
+    _, lines = yamlfile.load(recipe.path, RecipeError)
+    for name, said in recipe.tune.items():
+        if name == "consistency":
+            if said != "fixed":
+                place = yamlfile.place(recipe.path, lines, ("tune", name))
+                raise RecipeError(f"{place}: can only be 'fixed'; leave it out to have it chosen")
+            continue
+        try:
+            found[name] = Narrowed.model_validate({"fixed": True} if said == "fixed" else said)
+        except ValidationError as invalid:
+            raise RecipeError(
+                yamlfile.explain(invalid, recipe.path, lines, model=Narrowed, at=("tune", name))
+            ) from invalid
+        for index, source in enumerate(found[name].sources or ()):
+            if source not in recipe.sources:
+                place = yamlfile.place(recipe.path, lines, ("tune", name, "sources", index))
+                raise RecipeError(f"{place}: unknown source {source!r}{suggestion(source, recipe.sources)}")
+    return found

@@ -1,0 +1,383 @@
+"""The recipe that scores best on validation truth, class by class, by gains that held-out truth confirms.
+
+Everything lies under OUT/work as in a build: predictions are the builder's own, each network runs once; what was
+evaluated is remembered, so that an interrupted tuning goes on. The scores that are promised are those of the tuned
+recipe built and scored like any other.
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from ensemble.build.building import build
+from ensemble.build.workspace import Workspace
+from ensemble.core import classes as taxonomy
+from ensemble.core import manifest
+from ensemble.core.manifest import Target
+from ensemble.plan import describe
+from ensemble.plan import recipe_reader as recipes
+from ensemble.plan.recipe import Empty
+from ensemble.plan.request import Prepared, Request, prepare
+from ensemble.predict.predictor import Predicting
+from ensemble.scoring import pooling
+from ensemble.scoring.evaluation import score
+from ensemble.scoring.pairs import open_truth
+from ensemble.scoring.pooling import Tally
+from ensemble.scoring.scores import Scores, Status
+from ensemble.support import yaml_files as yamlfile
+from ensemble.support.digests import code_digest, digest, library_versions
+from ensemble.support.errors import EnsembleError, RecipeError
+from ensemble.support.files import write_text
+from ensemble.support.progress import Progress, Quiet
+from ensemble.tune import curves, space
+from ensemble.tune import output as written
+from ensemble.tune.candidates import Candidates
+from ensemble.tune.folds import FOLDS, Ground, Unit, score_of
+from ensemble.tune.output import Result
+from ensemble.tune.search import Coupled, Effort, tune_alone, tune_joint
+from ensemble.tune.selection import MARGIN, Chosen
+from ensemble.tune.space import Space
+from registry.store import TUNINGS, Store
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to tune, and by what. ``request`` is as for a build of the recipe; its ``out`` is where work lies."""
+
+    request: Request
+    truth: Path
+    to: Path
+    trials: int = 24
+    minutes: float | None = None
+    force: bool = False
+    augment: bool = True
+    registered: bool = True
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning came to: a result for each class, official scores before and after, and leaks that were forced."""
+
+    results: tuple[Result, ...]
+    before: Scores
+    after: Scores
+    recipe: Path
+    leaks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    run_id: str | None = None
+
+    @property
+    def overall_before(self) -> float:
+        return overall_of(self.before)
+
+    @property
+    def overall_after(self) -> float:
+        return overall_of(self.after)
+
+
+def tune(task: Task, store: Store, progress: Progress | None = None) -> Tuned:
+    """Write the tuned recipe, with ``.json`` and pictures of curves beside it, and record both in MLflow.
+
+    Raises an EnsembleError for whatever a person must mend, such as truth that a model was trained on.
+    """
+    return _Tuning(task, store, progress or Quiet()).run()
+
+
+class _Tuning:
+    def __init__(self, task: Task, store: Store, progress: Progress) -> None:
+        self.task, self.store, self.progress = task, store, progress
+        self.recipe = recipes.load(task.request.recipe)
+        self.raw, _ = yamlfile.load(self.recipe.path, RecipeError)
+        self.out = task.request.out
+        self.targets = manifest.select(manifest.load(task.request.manifest), task.request.crops, task.request.classes)
+        self.candidates = Candidates(
+            self.recipe, self.targets, task.truth, store, registered=task.registered, augment=task.augment
+        )
+        self.effort = Effort(task.trials)
+
+    def run(self) -> Tuned:
+        self._check_places()
+        request = self.task.request
+        base = prepare(request, self.store)
+        survey_recipe = self.out / "work" / "survey.yaml"
+        write_text(survey_recipe, self.candidates.survey(self.raw, request.data_root))
+        survey = prepare(replace(request, recipe=survey_recipe), self.store)
+        leaks = self._leaks(survey)
+        request.budget.check(survey.plan)
+        with Workspace(request.work).alone(), threadpool_limits(1, "blas"):
+            # the survey first: what it predicts holds all that the recipe itself needs
+            predicting = [Predicting(request, ready, self.store, self.progress) for ready in (survey, base)]
+            for one in predicting:
+                one.run()
+            if self.task.minutes is not None:
+                self.effort = Effort(self.task.trials, time.monotonic() + 60 * self.task.minutes)
+            ground = self._ground((survey, base), predicting)
+            units = self._units(ground)
+            chosen = self._choose(units, ground)
+            consistency = self._together(units, chosen, ground)
+        return self._finish(units, chosen, consistency, leaks)
+
+    def _check_places(self) -> None:
+        """Raise EnsembleError for what would fail only after hours of work."""
+        to = self.task.to
+        if to.suffix not in (".yaml", ".yml"):
+            raise EnsembleError(f"--out {to}: a recipe is written there; let its name end in .yaml")
+        if to.is_dir() or (to.exists() and to.resolve() == self.recipe.path.resolve()):
+            raise EnsembleError(
+                f"--out {to}: would replace {'a folder' if to.is_dir() else 'the recipe'}; name another"
+            )
+        for folder in (to.parent, self.out / "work"):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise EnsembleError(f"{folder}: cannot be made: {error.strerror}") from error
+        known = any(open_truth(self.task.truth, t, name) is not None for t in self.targets for name in t.classes)
+        if not known:
+            raise EnsembleError(f"{self.task.truth}: holds truth for no array of the manifest; correct --truth")
+
+    def _leaks(self, survey: Prepared) -> dict[str, list[str]]:
+        """The tuning crops that models were trained on. Raises EnsembleError unless that is forced."""
+        found: dict[str, list[str]] = {}
+        for target in self.targets:
+            seen = [n for n, model in survey.models.items() if target.crop in model.card.trained_on]
+            if seen:
+                found[target.group] = seen
+        if found and not self.task.force:
+            crop, names = next(iter(found.items()))
+            raise EnsembleError(
+                f"{crop}: {', '.join(names)} was trained on it, so it cannot judge; tune on other crops (--crops), or"
+                " say --force, which is noted in the result"
+            )
+        return found
+
+    # -- ground
+
+    def _ground(self, prepared: Sequence[Prepared], predicting: Sequence[Predicting]) -> Ground:
+        base = prepared[-1]
+        held: dict[str, dict[tuple[str, str], Any]] = {}
+
+        def fields(crop: str) -> dict[tuple[str, str], Any]:
+            if crop not in held:
+                held[crop] = {}
+                for ready, one in zip(prepared, predicting, strict=True):
+                    plan = next(p for p in ready.plan.crops if p.target.crop == crop)
+                    held[crop] = {**one.fields(plan), **held[crop]}
+            return held[crop]
+
+        given = [
+            (crop, *key, f.identity)
+            for one in predicting
+            for crop, found in one.given.items()
+            for key, f in found.items()
+        ]
+        known = digest(
+            {
+                "predictions": sorted(key for one in predicting for key in one.keys.values()),
+                "given": given,
+                "truth": [self._truth_identity(target) for target in self.targets],
+                "targets": [(t.crop, t.grid, t.classes) for t in self.targets],
+                "recipe": [(c.target.crop, n, describe.route(r)) for c in base.plan.crops for n, r in c.routes.items()],
+                "code": code_digest("ensemble.tune"),
+                "packages": library_versions(),
+            }
+        )
+        plans = {crop.target.crop: crop for crop in base.plan.crops}
+        return Ground(plans, fields, self.task.truth, known, self.out / "work", self.task.request.budget)
+
+    def _truth_identity(self, target: Target) -> list[str]:
+        found = []
+        for name in target.classes:
+            for one in (name, f"{name}_mask"):
+                volume = open_truth(self.task.truth, target, one)
+                if volume is not None:
+                    found.append(volume.identity(tuple(slice(0, n) for n in volume.grid.shape)))
+        return found
+
+    def _units(self, ground: Ground) -> dict[Unit, Space]:
+        """What is tuned: each class for each entry of the recipe that routes crops with truth."""
+        found: dict[Unit, Space] = {}
+        for name in dict.fromkeys(name for target in self.targets for name in target.classes):
+            by_entry: dict[int | None, list[Target]] = {}
+            for target in self.targets:
+                if name in target.classes and not isinstance(self.recipe.route(name, target).source, Empty):
+                    by_entry.setdefault(self.recipe.entry(name, target), []).append(target)
+            for entry, targets in by_entry.items():
+                crops = ground.with_truth(name, [target.crop for target in targets])
+                if crops:
+                    inside = [target for target in targets if target.crop in crops]
+                    found[Unit(name, entry, crops)] = self._space(name, inside)
+        if not found:
+            raise EnsembleError(f"{self.task.truth}: holds truth for no class that the recipe routes; take another")
+        return found
+
+    def _space(self, name: str, targets: Sequence[Target]) -> Space:
+        route = self.recipe.route(name, targets[0])
+        root, known = self.task.request.data_root, self.candidates
+        common = [set(known.of(name, target, root)) for target in targets]
+        held = [source for source in known.sources if all(source in one for one in common)]
+        voxel_nm = min(min(target.grid.voxel_size_nm) for target in targets)
+        return space.of_class(name, route, held, known.augmented, voxel_nm, known.told(name))
+
+    # -- choosing
+
+    def _choose(self, units: Mapping[Unit, Space], ground: Ground) -> dict[Unit, Chosen]:
+        self.progress.stage("tune", len(units))
+        chosen = {}
+        for index, (unit, one) in enumerate(units.items()):
+            told = lambda what, at=index: self.progress.at(at + 0.5, what)  # noqa: E731
+            chosen[unit] = tune_alone(unit, one, ground, self.candidates.augmented, self.effort, told)
+            self.progress.at(index + 1)
+        return chosen
+
+    def _together(self, units: Mapping[Unit, Space], chosen: dict[Unit, Chosen], ground: Ground) -> str:
+        """Tune what joint decoding couples, in rounds; returns the consistency that gains where it did not choose."""
+        if self.recipe.consistency != "joint":
+            return self.recipe.consistency
+        self.progress.stage("tune together", 1)
+        bases = {unit: one.base for unit, one in units.items()}
+        routes = {unit: one.route for unit, one in chosen.items()}
+        free = [unit for unit in units if not chosen[unit].kept_as_it_is]
+        allows = {unit: self.candidates.told(unit.name).allows for unit in units}
+        coupled = Coupled(bases, free, allows, ground, _overall)
+        taken = tune_joint(coupled, routes, self.effort, lambda what: self.progress.at(0.5, what))
+        for unit, route in taken.items():
+            if route != routes[unit]:
+                changed = route != bases[unit]
+                why = "gains beside the other classes" if changed else "the recipe's own is better beside the others"
+                after = score_of(unit.name, ground.alone(unit, route))
+                one = replace(chosen[unit], route=route, changed=changed, why=why, after=after)
+                chosen[unit] = replace(one, held_out=None, next_best=None)
+        joint, alone = (_least(coupled.worth(taken, together=together)) for together in (True, False))
+        if self.recipe.tune.get("consistency") == "fixed" or alone < joint + MARGIN:
+            return "joint"
+        return "none"
+
+    # -- the result
+
+    def _finish(
+        self,
+        units: Mapping[Unit, Space],
+        chosen: dict[Unit, Chosen],
+        consistency: str,
+        leaks: Mapping[str, Sequence[str]],
+    ) -> Tuned:
+        """Whole crops confirm what halves chose, by building and scoring; only then is the recipe written."""
+        before = self._official(self.task.request)
+        draft = self.out / "work" / "tuned.yaml"
+
+        def built() -> Scores:
+            results = [self._result(unit, one, before, None) for unit, one in chosen.items()]
+            self._write(draft, results, consistency)
+            return self._official(replace(self.task.request, recipe=draft))
+
+        after = built()
+        together = consistency == "joint"
+        worse = [] if together else [u for u in units if chosen[u].changed and _is_worse(u.name, before, after)]
+        if worse or overall_of(after) < overall_of(before):
+            for unit in worse or units:
+                chosen[unit] = chosen[unit].taken_back(units[unit].base)
+            consistency = consistency if worse else self.recipe.consistency
+            after = built()
+        results = [self._result(unit, one, before, after) for unit, one in chosen.items()]
+        self._write(self.task.to, results, consistency)
+        after = self._official(replace(self.task.request, recipe=self.task.to))
+        said = {"before": overall_of(before), "after": overall_of(after)}
+        write_text(self.task.to.with_suffix(".json"), written.as_json(results, said, leaks))
+        pictures = self._draw(units, chosen)
+        run_id = self._record(results, before, after, leaks, pictures)
+        return Tuned(tuple(results), before, after, self.task.to, leaks, run_id)
+
+    def _official(self, request: Request) -> Scores:
+        build(request, self.store, self.progress)
+        return score(request.zip, self.task.truth, self.targets, progress=self.progress)
+
+    def _write(self, to: Path, results: Sequence[Result], consistency: str) -> None:
+        write_text(to, written.recipe_text(self.recipe, self.raw, results, self.candidates.extra, consistency))
+
+    def _result(self, unit: Unit, chosen: Chosen, before: Scores, after: Scores | None) -> Result:
+        gain = None
+        if after is not None:
+            perfect = after.by_class | {unit.name: 1.0}
+            gain = _overall_of(perfect, after.instance_classes) - overall_of(after)
+        shown = (_shown(unit.name, before), None if after is None else _shown(unit.name, after))
+        return Result(unit, chosen, *shown, gain)
+
+    def _draw(self, units: Mapping[Unit, Space], chosen: Mapping[Unit, Chosen]) -> list[Path]:
+        folder = self.task.to.with_name(f"{self.task.to.stem}_curves")
+        shutil.rmtree(folder, ignore_errors=True)
+        found = []
+        for unit, one in chosen.items():
+            if one.curves:
+                folder.mkdir(parents=True, exist_ok=True)
+                path = folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', unit.label).strip('_')}.png"
+                curves.draw(unit.label, one.curves, units[unit].thresholds, one.route.threshold, path)
+                found.append(path)
+        return found
+
+    def _record(
+        self,
+        results: Sequence[Result],
+        before: Scores,
+        after: Scores,
+        leaks: Mapping[str, Any],
+        pictures: Sequence[Path],
+    ) -> str:
+        beside = [self.task.to, self.task.to.with_suffix(".json"), *({pictures[0].parent} if pictures else ())]
+        tags = {"trained_on": ", ".join(leaks)} if leaks else {}
+        metrics = {"overall_before": overall_of(before), "overall_after": overall_of(after)}
+        name = self.recipe.name
+        parent = self.store.log_run(TUNINGS, name, params={}, metrics=metrics, tags=tags, artifacts=beside)
+        for result in results:
+            chosen = result.chosen
+            told = {"folds_before": chosen.before, "folds_after": chosen.after, "held_out": chosen.held_out}
+            self.store.log_run(
+                TUNINGS,
+                result.unit.label,
+                params={"route": describe.in_words(chosen.route)[:500], "why": chosen.why},
+                metrics={key: value for key, value in told.items() if value is not None},
+                tags={},
+                parent=parent,
+            )
+        return parent
+
+
+def _left_out(name: str, scores: Scores) -> bool:
+    """Whether a crop of a class has too many objects: officially it is left out, and compares with none."""
+    return any(arrays[name].status == Status.TOO_MANY for arrays in scores.arrays.values() if name in arrays)
+
+
+def _shown(name: str, scores: Scores) -> float | None:
+    return None if _left_out(name, scores) else scores.by_class.get(name)
+
+
+def _is_worse(name: str, before: Scores, after: Scores) -> bool:
+    """Whether a class officially lost."""
+    return not _left_out(name, before) and after.by_class[name] < before.by_class[name] - 1e-9
+
+
+def overall_of(scores: Scores) -> float:
+    """The official overall score; where there is only one kind of classes, which it makes 0, their mean."""
+    return _overall_of(scores.by_class, scores.instance_classes)
+
+
+def _overall_of(by_class: Mapping[str, float], instances: frozenset[str]) -> float:
+    kinds = {name in instances for name in by_class}
+    if len(kinds) == 2:
+        return pooling.overall(by_class, instances).score
+    return sum(by_class.values()) / len(by_class) if by_class else 0.0
+
+
+def _least(found: Mapping[str, Sequence[Tally]]) -> float:
+    """Overall, in the fold where it is least."""
+    return min(_overall({name: [tallies[k]] for name, tallies in found.items()}) for k in range(FOLDS))
+
+
+def _overall(tallies: Mapping[str, Sequence[Tally]]) -> float:
+    """The overall score of these classes (see ``overall_of``)."""
+    scores = {name: score_of(name, found) for name, found in tallies.items()}
+    return _overall_of(scores, frozenset(name for name in scores if taxonomy.is_instance(name)))
