@@ -13,26 +13,28 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from ensemble.core.box import Slices
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from benchmarks import synthetic
 from ensemble.core import manifest
-from ensemble.core.codebook import FINEST_UNIT, _best, _steps, codebook
-from ensemble.core.grid import Grid, Slices
+from ensemble.core.codebook import codebook_of
+from ensemble.core.grid import Grid
 from ensemble.core.resampling import resample, support
 from ensemble.core.tiling import blocks
-from ensemble.decode.assembling import Crop, assemble
+from ensemble.decode.assembling import CropAssembly, assemble_group
+from ensemble.decode.decoder import FINEST_UNIT, _best, _steps
 from ensemble.decode.mixing import Probability
-from ensemble.decode.tile_decoding import decoder
+from ensemble.decode.tile_decoding import decoder_for
 from ensemble.plan.budget import Budget
 from ensemble.plan.plan import CropPlan
-from ensemble.plan.recipe import Named, Route
-from ensemble.predict.probabilities import Held, Probabilities
+from ensemble.plan.recipe import NamedSource, Route
+from ensemble.predict.probabilities import ArrayInMemory, StoredProbabilities
 from ensemble.support import machine as resources
 
 THREADS = resources.cores()
-NAMES = manifest.official()[0].classes
+NAMES = manifest.official_manifest()[0].classes
 COARSE = Grid((65, 65, 65), (8, 8, 8), (4, 4, 4))
 FINE = Grid((256, 256, 256), (2, 2, 2), (5, 5, 5))
 PIECE = 1 << 16
@@ -86,7 +88,7 @@ def interpolation() -> None:
 
 def evidence() -> None:
     """Log-odds in whole units; its floor is p / (1 - p), a logarithm and a product."""
-    one = decoder(codebook(NAMES), routes(), joint=True)
+    one = decoder_for(codebook_of(NAMES), routes(), joint=True)
     p = np.random.default_rng(0).uniform(0.01, 0.99, PIECE).astype(np.float32)
     count = 2000
 
@@ -103,7 +105,7 @@ def evidence() -> None:
 
 def decision() -> None:
     """The best of the codewords from 48 classes' evidence; its floor is the trie's additions and a maximum a word."""
-    book = codebook(NAMES)
+    book = codebook_of(NAMES)
     words = tuple(range(len(book.words)))
     rng = np.random.default_rng(0)
     given = {i: rng.integers(-5, 5, PIECE).astype(np.int32) * int(1 / FINEST_UNIT) for i in range(len(NAMES))}
@@ -123,7 +125,7 @@ def decision() -> None:
 
 
 def routes() -> dict[str, Route]:
-    return {name: Route(Named("s"), 0.5, 1.0, "linear", (), "") for name in NAMES}
+    return {name: Route(NamedSource("s"), 0.5, 1.0, "linear", (), "") for name in NAMES}
 
 
 class Masks:
@@ -141,10 +143,13 @@ class Masks:
 def end_to_end(what: str, tile: Callable[[str], np.ndarray]) -> None:
     """From stored probabilities to masks, without files."""
     cut: Slices = tuple(slice(0, n) for n in COARSE.shape)
-    fields = {(name, "s"): Probabilities(Held(np.ascontiguousarray(tile(name)[cut]), COARSE, name)) for name in NAMES}
+    fields = {
+        (name, "s"): StoredProbabilities(ArrayInMemory(np.ascontiguousarray(tile(name)[cut]), COARSE, name))
+        for name in NAMES
+    }
     plan = CropPlan(manifest.Target("1", "d", FINE, NAMES), routes(), NAMES, ())
-    crop = Crop(plan, Probability(plan, fields), Masks(), Masks(), Budget(8 << 30, THREADS))
-    took = timed(lambda: assemble(crop, NAMES, joint=True), 1)
+    crop = CropAssembly(plan, Probability(plan, fields), Masks(), Masks(), Budget(8 << 30, THREADS))
+    took = timed(lambda: assemble_group(crop, NAMES, joint=True), 1)
     print(f"{what:34}{FINE.size / took / 1e6:17.1f} Mvoxel/s   (promised 3)", flush=True)
 
 

@@ -16,7 +16,7 @@ from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.core.resampling import resample, support
 from ensemble.storage.volume import open_em, open_volume
-from ensemble.submission.writer import Submission
+from ensemble.submission.reader import Submission
 
 # Okabe and Ito's colours, told apart by the colour-blind; later classes are drawn over earlier ones
 COLOURS = {
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("picture", type=Path)
     arguments = parser.parse_args()
     mpl.use("Agg")
-    targets = manifest.load(arguments.demo / "manifest.csv")
+    targets = manifest.load_manifest(arguments.demo / "manifest.csv")
     figure, axes = pyplot.subplots(len(targets), 3, figsize=(9, 3 * len(targets)), dpi=100, layout="constrained")
     with Submission.open(arguments.demo / "submission.zip") as submission:
         for row, target in zip(axes, targets, strict=True):

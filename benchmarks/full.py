@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import synthetic
 from benchmarks.processes import ensemble
-from ensemble.core.manifest import Target, official
+from ensemble.core.manifest import Target, official_manifest
 
 
 def main() -> None:
@@ -25,11 +25,11 @@ def main() -> None:
     parser.add_argument("--memory", default="8", metavar="GIB")
     parser.add_argument("--crops", metavar="A,B", help="only these (default: all 16)")
     arguments = parser.parse_args()
-    targets = [t for t in official() if not arguments.crops or t.crop in arguments.crops.split(",")]
+    targets = [t for t in official_manifest() if not arguments.crops or t.crop in arguments.crops.split(",")]
     work = arguments.work
     if not (work / "probabilities/recipe.yaml").exists():
         began = time.perf_counter()
-        synthetic.write(work / "probabilities", official())
+        synthetic.write(work / "probabilities", official_manifest())
         print(f"synthesised probabilities in {time.perf_counter() - began:.0f} s", flush=True)
     shutil.rmtree(work / "out", ignore_errors=True)
     registry = f"sqlite:///{(work / 'mlflow.db').resolve()}"

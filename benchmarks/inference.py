@@ -23,7 +23,7 @@ from ensemble.core.manifest import Target
 from ensemble.plan.budget import Budget
 from ensemble.support import machine as resources
 
-CLASSES = manifest.official()[0].classes
+CLASSES = manifest.official_manifest()[0].classes
 GIB = 1 << 30
 
 
@@ -83,7 +83,9 @@ def prepared(case: Case, work: Path):
     write_pyramid(Path(em_place(work, "d")), em, Grid(em.shape, (8, 8, 8), (4, 4, 4)), levels=1, chunk_voxels=64)
     classes = CLASSES[: case.channels]
     origin = (4 + 8 * case.around,) * 3
-    manifest.write(work / "manifest.csv", [Target("1", "d", Grid((case.side,) * 3, (8, 8, 8), origin), classes)])
+    manifest.write_manifest(
+        work / "manifest.csv", [Target("1", "d", Grid((case.side,) * 3, (8, 8, 8), origin), classes)]
+    )
     (work / "recipe.yaml").write_text("name: r\nsources: {m: {model: 'models:/m@a'}}\ndefaults: {source: m}\n")
     torch.manual_seed(0)
     network = networks.build(case.architecture, {**case.arguments, "out_channels": len(classes)})
@@ -116,11 +118,13 @@ def measure(name: str, work: Path) -> dict[str, float]:
 
     from ensemble.predict import prediction_store as predictions
     from ensemble.predict import sliding_window as infer
+    from ensemble.predict.device import fix_threads
+    from ensemble.predict.runner import Runner
     from registry.weights import load_network
 
     network = load_network(job.model.card, store.weights(job.model))
-    run = infer.Runner.of(network, job, torch.device("cpu"), "32")
-    infer.fix_threads(ready.threads)
+    run = Runner.of(network, job, torch.device("cpu"), "32")
+    fix_threads(ready.threads)
     rows = job.patches // len(job.starts[2])
 
     def bare(count: int) -> float:
@@ -134,7 +138,7 @@ def measure(name: str, work: Path) -> dict[str, float]:
 
     bare_s = bare(1) if case.bare else 0
     bare_s = bare(rows // 2) if case.bare else 0
-    kept = predictions.keep(request.out / "predictions", "k", job)
+    kept = predictions.open_prediction(request.out / "predictions", "k", job)
     spill_to = request.out / "scratch" if request.budget.spills(job) else None
     done = 0
 
@@ -145,7 +149,7 @@ def measure(name: str, work: Path) -> dict[str, float]:
     forget_peak()
     began = time.perf_counter()
     read = infer.frame_reader(job, ready.em.tissue(job))
-    infer.predict(job, run, run.batch_size(), read, kept.array, progress=progress, spill_to=spill_to)
+    infer.predict_job(job, run, run.batch_size(), read, kept.array, progress=progress, spill_to=spill_to)
     wall, peak = time.perf_counter() - began, peak_gib()
     bare_s += bare(rows - rows // 2) if case.bare else 0
     return {

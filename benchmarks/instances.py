@@ -16,15 +16,16 @@ from dataclasses import dataclass
 
 import cc3d
 import numpy as np
+from ensemble.core.box import Slices
 from scipy import ndimage
 
 from benchmarks.processes import in_a_process
-from ensemble.core.grid import Grid, Slices
+from ensemble.core.grid import Grid
 from ensemble.core.tiling import CHUNK, slabs
-from ensemble.methods.components import Components, Kept
+from ensemble.methods.components import Components, KeptObjects
 from ensemble.methods.method_table import Step
 from ensemble.methods.splitting import Split
-from ensemble.methods.steps import POSTPROCESS, drop_small
+from ensemble.methods.steps import METHODS, drop_small
 
 VOXEL_NM = (8.0, 8.0, 8.0)
 MIN_DISTANCE_VOXELS = 10
@@ -85,12 +86,12 @@ SHORT = ("256³, 400 touching",)
 def ours(case: Case, read: Callable[[Slices], np.ndarray]) -> np.ndarray | int:
     """Labels of a small case; the number of objects of a large one, whose labels are kept nowhere."""
     grid = Grid((case.side,) * 3, VOXEL_NM, (0, 0, 0))
-    method = POSTPROCESS.by_name["watershed"]
+    method = METHODS.by_name["watershed"]
     said = method.parameters.model_validate({"min_distance_voxels": MIN_DISTANCE_VOXELS}).model_dump()
     scratch = _Scratch(grid.shape) if case.plain == "none" else np.zeros(grid.shape, np.uint32)
     components = Components(grid, read, workers=2)
     split = Split(components, grid, Step(method, said), read, scratch, workers=2, memory_bytes=4 << 30)
-    kept = Kept(split, drop_small(split.objects, min_size_voxels=MIN_SIZE_VOXELS))
+    kept = KeptObjects(split, drop_small(split.objects, min_size_voxels=MIN_SIZE_VOXELS))
     if case.plain == "none":
         return len(kept.objects)
     labels = np.zeros(grid.shape, np.uint32)

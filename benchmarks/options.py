@@ -19,7 +19,7 @@ from ensemble.core import manifest
 from ensemble.plan.request import Request
 from ensemble.scoring.evaluation import score
 from ensemble.storage.volume import open_volume
-from ensemble.submission.writer import Submission
+from ensemble.submission.reader import Submission
 from ensemble.support import yaml_files as yamlfile
 from registry.store import Store
 
@@ -65,7 +65,7 @@ def _measure(case: Case, option: str, store: Store) -> dict[str, str]:
     request = Request(recipe, folder, manifest=case.manifest, data_root=str(case.data_root))
     with terminal.progress() as progress:
         build(request, store, progress)
-        scores = score(request.zip, case.truth, manifest.load(case.manifest), progress=progress)
+        scores = score(request.zip, case.truth, manifest.load_manifest(case.manifest), progress=progress)
     ious, objects = _against_truth(case, request.zip)
     official = {"mito score": scores.by_class["mito"], "overall score": scores.overall.score}
     return {**ious, "mito objects matched": objects, **{key: f"{value:.3f}" for key, value in official.items()}}
@@ -75,7 +75,7 @@ def _recipe(case: Case, option: str) -> str:
     consistency, chain = case.options()[option]
     said = copy.deepcopy(case.recipe)
     said["classes"].setdefault("mito", {})["postprocess"] = chain
-    return yamlfile.dump({"name": "option", **said, "consistency": consistency})
+    return yamlfile.dump_yaml({"name": "option", **said, "consistency": consistency})
 
 
 def _against_truth(case: Case, zip_path: Path) -> tuple[dict[str, str], str]:
@@ -83,7 +83,7 @@ def _against_truth(case: Case, zip_path: Path) -> tuple[dict[str, str], str]:
     inter, union, matched, objects = Counter(), Counter(), 0, 0
     with Submission.open(zip_path) as submission:
         unclaimed = submission.attributes.get("unclaimed", {})
-        for target in manifest.load(case.manifest):
+        for target in manifest.load_manifest(case.manifest):
             whole = tuple(slice(0, n) for n in target.grid.shape)
             for name in set(target.classes) - set(unclaimed.get(target.group, ())):
                 truth = open_volume(case.truth / target.group / name).read(whole)
@@ -111,11 +111,11 @@ def _matched(truth: np.ndarray, found: np.ndarray) -> tuple[int, int]:
 
 
 def main() -> None:
-    from ensemble.plan.recipe_reader import find
+    from ensemble.plan.recipe_reader import find_recipe
     from ensemble.support.errors import RecipeError
 
     demo = Path("build/demo")
-    recipe, _ = yamlfile.load(find("demo.yaml"), RecipeError)
+    recipe, _ = yamlfile.load_yaml(find_recipe("demo.yaml"), RecipeError)
     kept = {key: recipe[key] for key in ("sources", "defaults", "classes", "empty")}
     case = Case(kept, demo / "manifest.csv", demo / "truth.zarr", demo / "data", Path("build/options"), 60, 100_000)
     compare(case, Store())

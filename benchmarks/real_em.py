@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     store, started = Store(), time.monotonic()
     for name in SPECS:
-        spec = training_spec.load(Path(str(files("recipes"))) / "train" / name)
+        spec = training_spec.load_spec(Path(str(files("recipes"))) / "train" / name)
         with terminal.progress() as progress:
             progress.stage(f"train {spec.name}", spec.steps)
             train(spec, data_root=arguments.root, store=store, work=arguments.out / "training", progress=progress.at)

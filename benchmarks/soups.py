@@ -13,7 +13,7 @@ from ensemble.cli import console as terminal
 from ensemble.core import manifest
 from ensemble.train import spec as training_spec
 from ensemble.train.training import train
-from ensemble.tune.soup import Validation, cook
+from ensemble.tune.soup import Validation, average_checkpoints
 from registry import soup
 from registry.card import Card
 from registry.store import ModelVersion, Store
@@ -31,11 +31,11 @@ def learned(spec: training_spec.TrainingSpec, root: Path, store: Store, work: Pa
 
 def compare(name: str, root: Path, store: Store, out: Path) -> None:
     """A line for the base, each member, and each soup."""
-    spec, work = training_spec.load(name), out / "training"
+    spec, work = training_spec.load_spec(name), out / "training"
     base = learned(spec, root, store, work)
     tuned = [
         learned(
-            training_spec.load(
+            training_spec.load_spec(
                 name,
                 {
                     "name": f"{spec.name}-{seed}",
@@ -58,11 +58,11 @@ def compare(name: str, root: Path, store: Store, out: Path) -> None:
     members = [soup.registered(store, version) for version in (base, *tuned)]
     scores: dict[str, float] = {}
     for how in ("uniform", "greedy"):
-        made = cook(members, f"{spec.name}-{how}", how, store, validation=judged)
+        made = average_checkpoints(members, f"{spec.name}-{how}", how, store, validation=judged)
         scores |= {**made.scores, how: made.scores["soup"], "mixed by greedy": len(made.members)}
     steps = sorted((work / tuned[0].name).glob("step-*.ckpt"))
     along = [soup.in_file(step, tuned[0].card) for step in steps]
-    made = cook(along, f"{spec.name}-ema", "ema", store, decay=0.5, validation=judged)
+    made = average_checkpoints(along, f"{spec.name}-ema", "ema", store, decay=0.5, validation=judged)
     scores |= {f"ema of {len(along)} checkpoints of {tuned[0].name}": made.scores["soup"]}
     del scores["soup"]
     terminal.line(f"{spec.name}: mean score of its classes on the validation crop")
@@ -71,8 +71,8 @@ def compare(name: str, root: Path, store: Store, out: Path) -> None:
 
 
 def _validation(root: Path, card: Card, out: Path) -> Validation:
-    targets = [t for t in manifest.load(root / "validation_manifest.csv") if t.dataset in card.datasets]
-    manifest.write(out / f"{card.name}.csv", targets)
+    targets = [t for t in manifest.load_manifest(root / "validation_manifest.csv") if t.dataset in card.datasets]
+    manifest.write_manifest(out / f"{card.name}.csv", targets)
     return Validation(root / "validation_truth.zarr", out / f"{card.name}.csv", str(root))
 
 

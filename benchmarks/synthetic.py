@@ -91,8 +91,8 @@ class Scene:
 
     def probability(self, name: str) -> np.ndarray:
         """A class as a network would have it: uint8 (256, 256, 256)."""
-        rng = np.random.default_rng([self._seed, taxonomy.classes()[name].id])
-        held = np.array([atom in taxonomy.leaf(name) for atom in self.names], np.float32)
+        rng = np.random.default_rng([self._seed, taxonomy.all_classes()[name].id])
+        held = np.array([atom in taxonomy.atoms_of(name) for atom in self.names], np.float32)
         p = 0.97 * ndimage.gaussian_filter(held[self.atoms], 0.5, mode="wrap")
         near = (p > 0.01).astype(np.float32)
         p += near * rng.normal(scale=0.04, size=p.shape).astype(np.float32)

@@ -17,10 +17,10 @@ from scipy import ndimage
 from ensemble.cli import console as terminal
 from ensemble.core import manifest
 from ensemble.core.manifest import Target
-from ensemble.plan.describe import in_words
+from ensemble.plan.describe import route_in_words
 from ensemble.plan.request import Request
 from ensemble.support import yaml_files as yamlfile
-from ensemble.tune.tuning import Task, tune
+from ensemble.tune.tuning import TuningTask, tune
 from registry.store import Store
 
 CLASSES = ("mito", "nuc", "er")
@@ -64,23 +64,23 @@ def main() -> None:
     arguments = parser.parse_args()
     out, demo = arguments.out, arguments.demo
     targets = []
-    for t in manifest.load(demo / "manifest.csv"):
+    for t in manifest.load_manifest(demo / "manifest.csv"):
         there = tuple(name for name in CLASSES if (demo / "truth.zarr" / t.group / name).exists())
         targets.append(Target(t.crop, t.dataset, t.grid, there))
     out.mkdir(parents=True, exist_ok=True)
-    manifest.write(out / "manifest.csv", targets)
+    manifest.write_manifest(out / "manifest.csv", targets)
     for target in targets:
         write(target, demo / "truth.zarr", out / "predictions")
     templates = {s: {"predictions": f"{(out / 'predictions').resolve()}/{s}/{{crop}}/{{class}}"} for s in SOURCES}
     recipe = {"name": "known", "sources": templates, "defaults": {"source": "of_mito"}, "consistency": "none"}
-    (out / "known.yaml").write_text(yamlfile.dump(recipe))
+    (out / "known.yaml").write_text(yamlfile.dump_yaml(recipe))
     request = Request(out / "known.yaml", out / "work", out / "manifest.csv", str(demo / "data"))
     began = time.monotonic()
     with terminal.progress() as progress:
-        made = tune(Task(request, demo / "truth.zarr", out / "tuned.yaml", registered=False), Store(), progress)
+        made = tune(TuningTask(request, demo / "truth.zarr", out / "tuned.yaml", registered=False), Store(), progress)
     for result in made.results:
         known = KNOWN[result.unit.name]
-        terminal.line(f"{result.unit.label:6} known best: {known:32} chosen: {in_words(result.chosen.route)}")
+        terminal.line(f"{result.unit.label:6} known best: {known:32} chosen: {route_in_words(result.chosen.route)}")
         terminal.line(f"       folds {result.chosen.before:.4f} -> {result.chosen.after:.4f}, {result.chosen.why}")
     terminal.line(f"overall {made.overall_before:.4f} -> {made.overall_after:.4f} in {time.monotonic() - began:.0f} s")
 

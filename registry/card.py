@@ -34,8 +34,8 @@ ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 
 
 def _known_class(name: str) -> str:
-    if name not in taxonomy.classes():
-        raise ValueError(f"unknown class {name!r}{suggestion(name, taxonomy.classes())}")
+    if name not in taxonomy.all_classes():
+        raise ValueError(f"unknown class {name!r}{suggestion(name, taxonomy.all_classes())}")
     return name
 
 
@@ -170,7 +170,7 @@ class Card(BaseModel):
         if len(classes) == 1:
             raise ValueError("the softmax of a single channel is 1 everywhere; use 'sigmoid'")
         for a, b in combinations([name for name in classes if name is not None], 2):
-            if taxonomy.leaf(a) & taxonomy.leaf(b):
+            if taxonomy.atoms_of(a) & taxonomy.atoms_of(b):
                 raise ValueError(
                     f"softmax makes channels exclude each other, but {a} and {b} overlap; use 'sigmoid' if"
                     " they were trained so, else name the class that each channel holds alone, or null"
@@ -190,11 +190,11 @@ class Card(BaseModel):
 def load(path: Path) -> Card:
     """The card in a YAML file; CardError names file, line and key of the first thing that is wrong."""
     path = Path(path)
-    data, lines = yamlfile.load(path, CardError)
+    data, lines = yamlfile.load_yaml(path, CardError)
     try:
         return Card.model_validate(data)
     except ValidationError as invalid:
-        raise CardError(yamlfile.explain(invalid, path, lines, model=Card)) from invalid
+        raise CardError(yamlfile.explain_invalid(invalid, path, lines, model=Card)) from invalid
 
 
 def dump(card: Card) -> str:
@@ -202,7 +202,7 @@ def dump(card: Card) -> str:
     data = card.model_dump(mode="json")
     if card.sha256 is None:
         del data["sha256"]
-    return yamlfile.dump(data)
+    return yamlfile.dump_yaml(data)
 
 
 def place(card: Card, path: Path | None) -> Callable[..., str]:
@@ -213,7 +213,7 @@ def place(card: Card, path: Path | None) -> Callable[..., str]:
 
     def where(*key: str | int) -> str:
         if path is None:
-            return f"card {card.name}: {yamlfile.dotted(key)}"
-        return yamlfile.place(path, yamlfile.load(path, CardError)[1], key)
+            return f"card {card.name}: {yamlfile.dotted_key(key)}"
+        return yamlfile.yaml_place(path, yamlfile.load_yaml(path, CardError)[1], key)
 
     return where

@@ -52,7 +52,7 @@ class Draft:
     def text(self) -> str:
         """The card as YAML, a comment on each line that needs a person."""
         lines = []
-        for line in yamlfile.dump({key: self.values.get(key) for key in KEYS}).splitlines():
+        for line in yamlfile.dump_yaml({key: self.values.get(key) for key in KEYS}).splitlines():
             key = line.partition(":")[0]
             if key in self.asks:
                 lines.append(f"# please check: {self.asks[key]}")

@@ -37,7 +37,7 @@ _MISFIT = (ArithmeticError, AssertionError, AttributeError, LookupError, Runtime
 
 
 def _dotted(*key: str | int) -> str:
-    return yamlfile.dotted(key)
+    return yamlfile.dotted_key(key)
 
 
 def build(architecture: str, arguments: Mapping[str, Any], where: Where = _dotted) -> nn.Module:

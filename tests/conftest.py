@@ -41,7 +41,7 @@ def furnish(tmp_path: Path) -> Path:
         Target("1", "d", Grid((70, 18, 20), (4, 4, 4), (22, 82, 82)), ALL),
         Target("2", "d", Grid((8, 6, 7), (16, 16, 16), (40, 40, 40)), ALL),
     ]
-    manifest.write(tmp_path / "manifest.csv", targets)
+    manifest.write_manifest(tmp_path / "manifest.csv", targets)
     for target in targets:
         grid = target.grid.covering((8, 8, 8))
         p = np.random.default_rng(0).random(grid.shape, dtype=np.float32)

@@ -16,7 +16,7 @@ from registry.card import Card
 from registry.store import Store
 
 ARGUMENTS = {"channels": [4, 8], "strides": [2]}
-ALL = manifest.official()[0].classes
+ALL = manifest.official_manifest()[0].classes
 EMPTY = [name for name in ALL if name not in ("mito", "mito_mem", "mito_lum", "nuc", "ecs")]
 RECIPE = f"""\
 name: small

@@ -10,7 +10,8 @@ import zarr
 
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
-from ensemble.submission.checking import Report, check
+from ensemble.submission.check_report import CheckReport
+from ensemble.submission.checking import check
 from ensemble.submission.writer import create_array, write_group_files
 
 SHAPE = (70, 20, 30)
@@ -51,7 +52,7 @@ def zipped(root: Path) -> Path:
     return place
 
 
-def checked(root: Path) -> Report:
+def checked(root: Path) -> CheckReport:
     return check(zipped(root), TARGETS)
 
 

@@ -14,18 +14,18 @@ from ensemble.core import manifest
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.core.tiling import blocks
-from ensemble.decode.assembling import Crop, Outcome, assemble, groups
+from ensemble.decode.assembling import CropAssembly, GroupOutcome, assemble_group, groups_of
 from ensemble.decode.mixing import Probability
-from ensemble.decode.tile_decoding import TILE
+from ensemble.decode.tile_decoding import TILE_SHAPE
 from ensemble.methods.method_table import Step
-from ensemble.methods.steps import POSTPROCESS
+from ensemble.methods.steps import METHODS
 from ensemble.plan.budget import Budget
 from ensemble.plan.plan import CropPlan
-from ensemble.plan.recipe import Empty, Expression, Named, OfClasses, Route
+from ensemble.plan.recipe import EmptySource, Expression, NamedSource, OfClasses, Route
 
 SHAPE = (70, 24, 26)  # two slabs
 GRID = Grid(SHAPE, (4, 8, 8), (2, 4, 4))
-SCORED = manifest.official()[0].classes
+SCORED = manifest.official_manifest()[0].classes
 
 
 class Given:
@@ -56,11 +56,11 @@ class Given:
 
 
 def step(name: str, **said) -> Step:
-    method = POSTPROCESS.by_name[name]
+    method = METHODS.by_name[name]
     return Step(method, method.parameters.model_validate(said).model_dump())
 
 
-S = Named("s")
+S = NamedSource("s")
 
 
 def route(source: Expression = S, threshold: float = 0.5, weight=1.0, steps: tuple = ()) -> Route:
@@ -69,7 +69,7 @@ def route(source: Expression = S, threshold: float = 0.5, weight=1.0, steps: tup
 
 def run(
     routes: Mapping[str, Route], fields: Mapping[str, Given], *, joint: bool, workers: int = 1
-) -> tuple[dict[str, np.ndarray], Outcome]:
+) -> tuple[dict[str, np.ndarray], GroupOutcome]:
     """The arrays as written, and the outcome."""
     written: dict[str, np.ndarray] = {}
 
@@ -86,14 +86,14 @@ def run(
             scratch[name] = np.zeros(SHAPE, dtype)
         return scratch[name]
 
-    target = Target("1", "d", GRID, tuple(sorted(routes, key=lambda n: taxonomy.classes()[n].id)))
-    claimed = tuple(n for n in target.classes if not isinstance(routes[n].source, Empty))
+    target = Target("1", "d", GRID, tuple(sorted(routes, key=lambda n: taxonomy.all_classes()[n].id)))
+    claimed = tuple(n for n in target.classes if not isinstance(routes[n].source, EmptySource))
     plan = CropPlan(target, dict(routes), claimed, ())
     probability = Probability(plan, {(name, "s"): field for name, field in fields.items()})
-    crop = Crop(plan, probability, temporary, create, Budget(workers=workers))
-    total = Outcome()
-    for group in groups(plan, joint=joint):
-        outcome = assemble(crop, group, joint=joint)
+    crop = CropAssembly(plan, probability, temporary, create, Budget(workers=workers))
+    total = GroupOutcome()
+    for group in groups_of(plan, joint=joint):
+        outcome = assemble_group(crop, group, joint=joint)
         total.decoding.add(outcome.decoding)
         total.objects.update(outcome.objects)
     return written, total
@@ -106,7 +106,7 @@ def cloud(rng: np.random.Generator) -> Given:
 
 def legal(claimed: list[str]) -> set[frozenset[str]]:
     """Codewords straight from the class table."""
-    rows = taxonomy.classes()
+    rows = taxonomy.all_classes()
     return {frozenset()} | {
         frozenset(c for c in claimed if atom in (rows[c].parts or (c,))) for atom in rows if not rows[atom].parts
     }
@@ -130,13 +130,13 @@ MIN_SIZE = {"min_size_voxels": 1, "min_size_nm3": 1 / GRID.voxel_volume_nm3}
 
 @st.composite
 def recipes(draw: st.DrawFn) -> tuple[dict[str, Route], int]:
-    subsets = [t.classes for t in manifest.official()] + [None]
+    subsets = [t.classes for t in manifest.official_manifest()] + [None]
     names = draw(st.sampled_from(subsets)) or tuple(draw(st.sets(st.sampled_from(SCORED), min_size=1, max_size=15)))
     routes = {}
     for name in draw(st.permutations(names)):
         chain = draw(st.sampled_from(CHAINS[taxonomy.is_instance(name)]))
         weight = draw(st.sampled_from([1.0, 1.0, 0.0, 2.5, "hard"]))
-        source = draw(st.sampled_from([Named("s")] * 5 + [Empty()]))
+        source = draw(st.sampled_from([NamedSource("s")] * 5 + [EmptySource()]))
         routes[name] = route(source, draw(st.floats(0.2, 0.8)), weight, chain)
     return routes, draw(st.integers(0, 2**32 - 1))
 
@@ -147,7 +147,7 @@ def test_in_joint_mode_every_voxel_written_is_a_codeword_and_every_object_keeps_
     routes, seed = recipe
     rng = np.random.default_rng(seed)
     written, outcome = run(routes, {name: cloud(rng) for name in routes}, joint=True)
-    claimed = [name for name in routes if not isinstance(routes[name].source, Empty)]
+    claimed = [name for name in routes if not isinstance(routes[name].source, EmptySource)]
     assert set(written) == set(routes)
     assert not any(written[name].any() for name in routes if name not in claimed)
     if claimed:
@@ -185,8 +185,8 @@ def test_without_filters_the_arrays_are_the_codewords_chosen_voxel_by_voxel() ->
             (alone & ~now).sum(),
             (now & ~alone).sum(),
         )
-        by_tile = [np.count_nonzero((alone != now)[tile]) for tile in blocks(SHAPE, TILE)]
-        most = tuple(slice(at, at + size) for at, size in zip(counted.most_at_voxels, TILE, strict=True))
+        by_tile = [np.count_nonzero((alone != now)[tile]) for tile in blocks(SHAPE, TILE_SHAPE)]
+        most = tuple(slice(at, at + size) for at, size in zip(counted.most_at_voxels, TILE_SHAPE, strict=True))
         assert counted.most_voxels == max(by_tile) == np.count_nonzero((alone != now)[most])
     above = np.stack([fields[name].values.ravel() > np.float32(0.4) for name in names], axis=1)
     sets = [frozenset(np.array(names)[row].tolist()) for row in above]

@@ -11,10 +11,10 @@ from ensemble.cli import main
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.methods.method_table import Step
-from ensemble.methods.steps import POSTPROCESS
+from ensemble.methods.steps import METHODS
 from ensemble.plan.budget import Budget
 from ensemble.plan.plan import CropPlan
-from ensemble.plan.recipe import Named, Route
+from ensemble.plan.recipe import NamedSource, Route
 
 GIB = 1 << 30
 
@@ -23,9 +23,9 @@ def crop(side: int, *methods: str) -> CropPlan:
     steps = []
     for name in methods:
         said = {"min_distance_voxels": 5} if name == "watershed" else {}
-        method = POSTPROCESS.by_name[name]
+        method = METHODS.by_name[name]
         steps.append(Step(method, method.parameters.model_validate(said).model_dump()))
-    route = Route(Named("s"), 0.5, 1.0, "linear", tuple(steps), "")
+    route = Route(NamedSource("s"), 0.5, 1.0, "linear", tuple(steps), "")
     target = Target("1", "d", Grid((side,) * 3, (8, 8, 8), (4, 4, 4)), ("mito",))
     return CropPlan(target, {"mito": route}, ("mito",), ())
 

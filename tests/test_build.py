@@ -28,7 +28,7 @@ from volumes import noise, write_array, write_em
 from ensemble.cli import main
 from ensemble.core import manifest
 from ensemble.core.grid import Grid
-from ensemble.submission.writer import Submission
+from ensemble.submission.reader import Submission
 from ensemble.support import yaml_files as yamlfile
 from ensemble.support.errors import RecipeError
 
@@ -46,7 +46,7 @@ def test_one_command_gives_a_submission_that_is_complete_consistent_and_recorded
         whole = tuple(slice(0, n) for n in mito.shape)
         assert submission.read("crop1", "mito", whole).any()
         assert set(submission.attributes["unclaimed"]["crop1"]) == set(EMPTY)
-    lock, _ = yamlfile.load(Path("build/small/lock.yaml"), RecipeError)
+    lock, _ = yamlfile.load_yaml(Path("build/small/lock.yaml"), RecipeError)
     assert {name: model["version"] for name, model in lock["models"].items()} == {"fine": 1, "coarse": 1}
     assert "EM upsampled" in lock["models"]["fine"]["em"]["d"]
     assert "EM downsampled" in lock["models"]["coarse"]["em"]["d"]
@@ -234,7 +234,7 @@ def test_scores_on_crops_that_a_model_was_trained_on_are_flagged(place, store, c
     recipe = "name: seen\nsources: {m: {model: 'models:/seen@champion'}}\ndefaults: {source: m}\n"
     (place / "seen.yaml").write_text(recipe)
     assert main(["build", "seen.yaml", "--manifest", "manifest.csv", "--classes", "nuc"]) == 0
-    for target in manifest.load(Path("manifest.csv")):
+    for target in manifest.load_manifest(Path("manifest.csv")):
         truth = np.ones(target.grid.shape, np.uint8)
         write_array(place / "truth.zarr" / target.group / "nuc", truth, target.grid)
     capsys.readouterr()

@@ -22,10 +22,11 @@ from small_submission import (
 )
 
 from ensemble.core.grid import Grid
-from ensemble.core.manifest import Target, official
+from ensemble.core.manifest import Target, official_manifest
 from ensemble.submission import checking as check_module
 from ensemble.submission import contents as census
-from ensemble.submission.checking import Decoded, Place, Relation, Report, check, truth_objects_needed
+from ensemble.submission.check_report import ArrayPlace, BrokenRelation, CheckReport, DecodedClass
+from ensemble.submission.checking import check, truth_objects_needed
 from ensemble.submission.writer import create_array, write_group_files
 
 
@@ -59,8 +60,8 @@ def test_voxels_of_impossible_sets_are_counted_and_shown(tmp_path):
     assert report.violations == {"crop557": 2, "crop984": 0}
     assert report.violations_before == {}  # nobody says
     assert report.relations == {
-        "ecs and mito at once": Relation(0, 1),
-        "mito_mem outside mito": Relation(0, 1),
+        "ecs and mito at once": BrokenRelation(0, 1),
+        "mito_mem outside mito": BrokenRelation(0, 1),
     }
     assert report.faults == (
         "crop557: 2 voxels have classes that contradict each other: "
@@ -94,10 +95,10 @@ def test_a_damaged_chunk_raises_no_contradictions_of_its_own(tmp_path):
     assert checked(root).violations["crop557"] == 1
 
 
-@pytest.mark.parametrize("crop", [target.crop for target in official()])
+@pytest.mark.parametrize("crop", [target.crop for target in official_manifest()])
 def test_contradictions_are_those_a_brute_force_finds(tmp_path, crop):
     """Every official crop's subset of classes, some unclaimed, sets half right and half random."""
-    scored = next(target.classes for target in official() if target.crop == crop)
+    scored = next(target.classes for target in official_manifest() if target.crop == crop)
     target = Target(crop, "x", Grid((3, 5, 7), (8, 8, 8), (0, 0, 0)), scored)
     rng = np.random.default_rng(int(crop))
     claimed = {name for name in scored if rng.random() < 0.8}
@@ -209,14 +210,14 @@ def test_what_joint_decoding_changed_is_added_up_and_told_above_5_percent(tmp_pa
     }
     attributes = {"decoding": decoding, "contradictions_before": before}
     report = checked(write(tmp_path / "s", attributes=attributes))
-    most = Place("crop984", 70, (32, 0, 0))
-    assert report.decoding["mito"] == Decoded(2000, 120, 10, most)
+    most = ArrayPlace("crop984", 70, (32, 0, 0))
+    assert report.decoding["mito"] == DecodedClass(2000, 120, 10, most)
     assert report.decoding["ecs"].most_changed is None
-    assert Report.from_json(report.to_json()) == report
+    assert CheckReport.from_json(report.to_json()) == report
     assert report.violations_before == {"crop557": 30, "crop984": 5}
     assert report.relations == {
-        "mito_mem outside mito": Relation(25, 0),
-        "ecs and mito at once": Relation(15, 0),
+        "mito_mem outside mito": BrokenRelation(25, 0),
+        "ecs and mito at once": BrokenRelation(15, 0),
     }
     assert report.faults == ()
     assert report.warnings == (
@@ -243,6 +244,6 @@ def test_sizes_of_ids_and_which_reach_the_border():
     labels[10:12, 10:12, 10:12] = 9  # 8 inside
     whole = (slice(0, 20),) * 3
     faces = [np.unique(face) for face in census._faces(labels, whole, labels.shape)]
-    total = census.Total(_ids=[census._distinct(labels)], _at_border=faces)
+    total = census.ArrayTotals(_ids=[census._distinct(labels)], _at_border=faces)
     assert total.sizes_voxels.tolist() == [27, 8]
     assert (total.distinct_ids, total.at_border) == (2, 1)

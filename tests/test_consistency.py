@@ -10,41 +10,42 @@ from hypothesis import strategies as st
 
 from ensemble.core import classes as taxonomy
 from ensemble.core import manifest
-from ensemble.core.codebook import Decoder, automaton, codebook
+from ensemble.core.codebook import automaton, codebook_of
+from ensemble.decode.decoder import Decoder
 
-SCORED = manifest.official()[0].classes
+SCORED = manifest.official_manifest()[0].classes
 
 
 def words_by_definition(claimed: tuple[str, ...]) -> set[frozenset[str]]:
     words = {frozenset()}
-    for atom, row in taxonomy.classes().items():
+    for atom, row in taxonomy.all_classes().items():
         if not row.parts:
-            words.add(frozenset(c for c in claimed if atom in (taxonomy.classes()[c].parts or (c,))))
+            words.add(frozenset(c for c in claimed if atom in (taxonomy.all_classes()[c].parts or (c,))))
     return words
 
 
-@pytest.mark.parametrize("target", manifest.official(), ids=lambda target: target.crop)
+@pytest.mark.parametrize("target", manifest.official_manifest(), ids=lambda target: target.crop)
 def test_codewords_of_every_official_crop(target: manifest.Target) -> None:
-    book = codebook(target.classes)
+    book = codebook_of(target.classes)
     assert set(book.words) == words_by_definition(target.classes)
     assert book.words[0] == frozenset()
     assert [len(word) for word in book.words] == sorted(len(word) for word in book.words)
 
 
 def test_a_crop_of_all_classes_has_35_codewords_and_52_additions() -> None:
-    from ensemble.core.codebook import _steps
+    from ensemble.decode.decoder import _steps
 
-    book = codebook(SCORED)
+    book = codebook_of(SCORED)
     assert len(book.words) == 35
     assert len(_steps(book, tuple(range(35)))) == 52
 
 
-@pytest.mark.parametrize("target", manifest.official(), ids=lambda target: target.crop)
+@pytest.mark.parametrize("target", manifest.official_manifest(), ids=lambda target: target.crop)
 def test_a_voxel_that_loses_a_class_always_has_somewhere_to_go(target: manifest.Target) -> None:
-    book = codebook(target.classes)
+    book = codebook_of(target.classes)
     for number, word in enumerate(book.words):
         for lost in word:
-            below = {c for c in book.classes if taxonomy.leaf(c) < taxonomy.leaf(lost)} | {lost}
+            below = {c for c in book.classes if taxonomy.atoms_of(c) < taxonomy.atoms_of(lost)} | {lost}
             kept = {c for c in word if taxonomy.is_instance(c)} - below
             allowed = book.without(number, lost)
             assert allowed
@@ -78,7 +79,7 @@ def best_by_definition(book, thresholds, weights, hard, ps) -> set[frozenset[str
 @st.composite
 def problems(draw: st.DrawFn):
     claimed = tuple(sorted(draw(st.sets(st.sampled_from(SCORED), min_size=1, max_size=12))))
-    book = codebook(claimed)
+    book = codebook_of(claimed)
     n = len(book.classes)
     thresholds = tuple(draw(st.lists(st.floats(0.05, 0.95), min_size=n, max_size=n)))
     weights = tuple(draw(st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=n, max_size=n)))
@@ -112,7 +113,7 @@ def test_words_that_cannot_win_within_bounds_are_left_out_and_nothing_else_chang
 
 
 def test_where_every_class_is_sure_one_word_survives() -> None:
-    book = codebook(SCORED)
+    book = codebook_of(SCORED)
     p = np.array([0.99 if name in ("cell", "mito", "mito_lum") else 0.0 for name in book.classes])
     decoder = Decoder(book, (0.5,) * len(p), (1.0,) * len(p))
     (word,) = decoder.survivors(p, p)
@@ -125,12 +126,12 @@ def test_a_class_alone_is_p_above_its_threshold(problem) -> None:
     _, thresholds, _, _, seed = problem
     p = np.random.default_rng(seed).random(500, dtype=np.float32)
     p[:3] = 0, 1, thresholds[0]
-    codes = Decoder(codebook(("mito",)), thresholds[:1], (1.0,)).decide([p])
+    codes = Decoder(codebook_of(("mito",)), thresholds[:1], (1.0,)).decide([p])
     assert np.array_equal(codes == 1, p > np.float32(thresholds[0]))
 
 
 def test_ties_go_to_the_shorter_word_then_to_the_first() -> None:
-    book = codebook(("mito", "mito_mem", "mito_lum"))
+    book = codebook_of(("mito", "mito_mem", "mito_lum"))
     even = [np.full(1, 0.5, np.float32)] * 3
     decoder = Decoder(book, (0.5,) * 3, (1.0,) * 3)
     assert book.words[decoder.decide(even)[0]] == frozenset()
@@ -138,14 +139,14 @@ def test_ties_go_to_the_shorter_word_then_to_the_first() -> None:
     names = dict(zip(book.classes, for_mito, strict=True))
     assert book.classes == ("mito_mem", "mito_lum", "mito")
     assert book.words[decoder.decide(list(names.values()))[0]] == {"mito"}  # parts add nothing: the shorter
-    without_other = codebook(("golgi", "golgi_mem", "golgi_lum"))
+    without_other = codebook_of(("golgi", "golgi_mem", "golgi_lum"))
     ps = [np.full(1, p, np.float32) for p in (0.5, 0.5, 0.9)]
     chosen = Decoder(without_other, (0.5,) * 3, (1.0,) * 3).decide(ps)[0]
     assert without_other.words[chosen] == {"golgi", "golgi_mem"}  # as long as golgi_lum's, and before it
 
 
 def test_evidence_against_and_for_cancels_exactly_whatever_the_order() -> None:
-    book = codebook(("cell", "nuc", "nucpl"))
+    book = codebook_of(("cell", "nuc", "nucpl"))
     p = {"cell": 0.7, "nuc": 0.3, "nucpl": 0.5}
     decoder = Decoder(book, (0.5,) * 3, (1.0,) * 3)
     code = decoder.decide([np.full(1, p[name], np.float32) for name in book.classes])[0]
@@ -153,7 +154,7 @@ def test_evidence_against_and_for_cancels_exactly_whatever_the_order() -> None:
 
 
 def test_the_first_hard_class_wins_a_conflict_and_hard_is_exact_without_one() -> None:
-    book = codebook(("mito", "nuc", "cell"))
+    book = codebook_of(("mito", "nuc", "cell"))
     index = book.classes.index
     ps = [np.array([0.9, 0.2, 0.5], np.float32)] * 3
     for first, second in itertools.permutations(("mito", "nuc")):
@@ -176,7 +177,7 @@ def test_redeciding_keeps_ancestors_and_drops_the_class_with_all_below_it(proble
     codes = decoder.decide(ps)
     for lost in book.classes:
         new = decoder.redecide(ps.__getitem__, codes, lost)
-        gone = {c for c in book.classes if taxonomy.leaf(c) < taxonomy.leaf(lost)} | {lost}
+        gone = {c for c in book.classes if taxonomy.atoms_of(c) < taxonomy.atoms_of(lost)} | {lost}
         for before, after in zip(codes, new, strict=True):
             old = book.words[before]
             if lost not in old:
@@ -187,7 +188,7 @@ def test_redeciding_keeps_ancestors_and_drops_the_class_with_all_below_it(proble
 
 
 def test_very_large_weights_do_not_wrap() -> None:
-    book = codebook(("mito", "nuc"))
+    book = codebook_of(("mito", "nuc"))
     decoder = Decoder(book, (0.5, 0.5), (1e6, 1e-3))
     ps = [np.array([0.6, 0.4], np.float32), np.array([0.99, 0.99], np.float32)]
     words = [book.words[code] for code in decoder.decide(ps)]
@@ -198,7 +199,7 @@ def test_very_large_weights_do_not_wrap() -> None:
 @settings(max_examples=40)
 @given(st.sets(st.sampled_from(SCORED), min_size=1, max_size=48), st.integers(0, 2**32 - 1))
 def test_the_automaton_ends_dead_on_the_sets_that_are_no_codewords(claimed: set[str], seed: int) -> None:
-    book = codebook(tuple(sorted(claimed)))
+    book = codebook_of(tuple(sorted(claimed)))
     rng = np.random.default_rng(seed)
     masks = book.table[rng.integers(0, len(book.words), 60)].T.copy()
     flips = rng.random(masks.shape) < 0.02

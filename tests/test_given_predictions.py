@@ -9,7 +9,7 @@ import zarr
 
 from ensemble.cli import main
 from ensemble.core.grid import Grid
-from ensemble.submission.writer import Submission
+from ensemble.submission.reader import Submission
 
 CHUNKS = (2, 16, 16, 16)
 ASKED = ["build", "mine.yaml", "--manifest", "manifest.csv", "--classes", "mito,ecs"]

@@ -18,8 +18,10 @@ from ensemble.core.manifest import Target
 from ensemble.core.resampling import resample
 from ensemble.plan import plan
 from ensemble.plan import recipe_reader as recipe_file
-from ensemble.predict import accumulator as sums
+from ensemble.plan.job import Job
 from ensemble.predict import sliding_window as infer
+from ensemble.predict.plane_writer import quantised
+from ensemble.predict.runner import Runner
 from ensemble.storage.em_pyramids import EM
 from ensemble.support.errors import EnsembleError, VolumeError
 from registry.card import Card
@@ -66,21 +68,21 @@ def card(**changes) -> Card:
     )
 
 
-def job(tmp_path: Path, target: Target, em: EM, of: Card, tta: str = "none") -> plan.Job:
+def job(tmp_path: Path, target: Target, em: EM, of: Card, tta: str = "none") -> Job:
     path = tmp_path / "r.yaml"
     path.write_text(f"name: r\nsources: {{m: {{model: 'models:/tiny@a', tta: {tta}}}}}\ndefaults: {{source: m}}\n")
-    return plan.make(recipe_file.load(path), [target], {"m": Known(of)}, em).jobs[0]
+    return plan.make_plan(recipe_file.load_recipe(path), [target], {"m": Known(of)}, em).jobs[0]
 
 
-def predicted(one: plan.Job, em: EM, network: torch.nn.Module, **more) -> np.ndarray:
+def predicted(one: Job, em: EM, network: torch.nn.Module, **more) -> np.ndarray:
     """Probabilities as floats, before they are stored."""
     out = np.zeros((len(one.classes), *one.stored.shape), np.float32)
-    run = infer.Runner.of(network, one, torch.device("cpu"), "32")
-    keep, sums.quantised = sums.quantised, lambda p: p
+    run = Runner.of(network, one, torch.device("cpu"), "32")
+    keep, quantised = quantised, lambda p: p
     try:
-        infer.predict(one, run, run.batch_size(), infer.frame_reader(one, em.tissue(one)), out, **more)
+        infer.predict_job(one, run, run.batch_size(), infer.frame_reader(one, em.tissue(one)), out, **more)
     finally:
-        sums.quantised = keep
+        quantised = keep
     return out
 
 
@@ -91,7 +93,7 @@ def monai(em: np.ndarray, network: torch.nn.Module, overlap: float = 0.5, patch:
         return window(inputs, lambda x: torch.sigmoid(network(x)))[0].numpy()
 
 
-def order(one: plan.Job) -> list[int]:
+def order(one: Job) -> list[int]:
     return [CLASSES.index(name) for name in one.classes]
 
 
@@ -113,9 +115,9 @@ def test_without_context_it_is_monais_sliding_window(tmp_path, network, shape, o
 def test_it_is_stored_within_1_in_510(tmp_path, network) -> None:
     array, grid, em = a_volume(tmp_path, (30, 40, 50))
     one = job(tmp_path, Target("1", "d", grid, CLASSES), em, card())
-    run = infer.Runner.of(network, one, torch.device("cpu"), "32")
+    run = Runner.of(network, one, torch.device("cpu"), "32")
     stored = np.zeros((3, *one.stored.shape), np.uint8)
-    infer.predict(one, run, run.batch_size(), infer.frame_reader(one, em.tissue(one)), stored)
+    infer.predict_job(one, run, run.batch_size(), infer.frame_reader(one, em.tissue(one)), stored)
     assert np.abs(stored / 255 - monai(array, network)[order(one)]).max() <= 1 / 510 + 1e-5
 
 
@@ -124,12 +126,14 @@ def test_partial_sums_on_disk_give_the_same_bytes(tmp_path, network, shape, voxe
     _, grid, em = a_volume(tmp_path, shape)
     target = Target("1", "d", Grid(tuple(n * 8 // voxel_nm for n in shape), (voxel_nm,) * 3, grid.origin_nm), CLASSES)
     one = job(tmp_path, target, em, card())
-    run = infer.Runner.of(network, one, torch.device("cpu"), "32")
+    run = Runner.of(network, one, torch.device("cpu"), "32")
     outs = []
     scratch = tmp_path / "scratch"
     for spill_to in (None, scratch):
         stored = np.zeros((3, *one.stored.shape), np.uint8)
-        infer.predict(one, run, run.batch_size(), infer.frame_reader(one, em.tissue(one)), stored, spill_to=spill_to)
+        infer.predict_job(
+            one, run, run.batch_size(), infer.frame_reader(one, em.tissue(one)), stored, spill_to=spill_to
+        )
         outs.append(stored)
     assert outs[0].any()
     assert np.array_equal(*outs)
@@ -139,7 +143,7 @@ def test_partial_sums_on_disk_give_the_same_bytes(tmp_path, network, shape, voxe
 def test_a_disk_without_room_for_partial_sums_is_told(tmp_path, network, monkeypatch) -> None:
     _, grid, em = a_volume(tmp_path, (30, 40, 50))
     one = job(tmp_path, Target("1", "d", grid, CLASSES), em, card())
-    run = infer.Runner.of(network, one, torch.device("cpu"), "32")
+    run = Runner.of(network, one, torch.device("cpu"), "32")
 
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, "no space")
@@ -148,14 +152,14 @@ def test_a_disk_without_room_for_partial_sums_is_told(tmp_path, network, monkeyp
     stored = np.zeros((3, *one.stored.shape), np.uint8)
     read = infer.frame_reader(one, em.tissue(one))
     with pytest.raises(EnsembleError, match="the disk is full: partial sums need"):
-        infer.predict(one, run, 1, read, stored, spill_to=tmp_path / "scratch")
+        infer.predict_job(one, run, 1, read, stored, spill_to=tmp_path / "scratch")
 
 
 @pytest.mark.parametrize("where", ["read", "write"])
 def test_what_fails_while_the_network_computes_is_told_as_it_is(tmp_path, network, where: str) -> None:
     _, grid, em = a_volume(tmp_path, (60, 40, 50))
     one = job(tmp_path, Target("1", "d", grid, CLASSES), em, card())
-    run = infer.Runner.of(network, one, torch.device("cpu"), "32")
+    run = Runner.of(network, one, torch.device("cpu"), "32")
     read = infer.frame_reader(one, em.tissue(one))
 
     class Full:
@@ -169,7 +173,7 @@ def test_what_fails_while_the_network_computes_is_told_as_it_is(tmp_path, networ
 
     stored = Full() if where == "write" else np.zeros((3, *one.stored.shape), np.uint8)
     with pytest.raises(OSError if where == "write" else VolumeError):
-        infer.predict(one, run, 1, damaged if where == "read" else read, stored)
+        infer.predict_job(one, run, 1, damaged if where == "read" else read, stored)
 
 
 class Mean(torch.nn.Module):
@@ -300,7 +304,7 @@ def test_augmented_predictions_turn_back_to_where_they_were(tta: str, count: int
             seen.append(x[0, 0].clone())
             return super().forward(x)
 
-    run = infer.Runner(Watching(), of, (0,), tta, torch.device("cpu"))
+    run = Runner(Watching(), of, (0,), tta, torch.device("cpu"))
     patch = torch.from_numpy(noise((16, 16, 16))) / 255
     assert torch.allclose(run(patch[None])[0, 0], patch, atol=1e-6)
     assert len(seen) == count
@@ -315,5 +319,5 @@ def test_octahedral_needs_cubes(tmp_path) -> None:
 
 def test_softmax_leaves_out_channels_nobody_wants(tmp_path) -> None:
     of = card(classes=(None, "mito", "nuc"), activation="softmax")
-    run = infer.Runner(Centre(), of, (1,), "none", torch.device("cpu"))
+    run = Runner(Centre(), of, (1,), "none", torch.device("cpu"))
     assert np.allclose(run(torch.rand(1, *PATCH)).numpy(), 1 / 3)

@@ -17,7 +17,7 @@ crop_name,dataset,class_label,voxel_size,translation,shape
 
 
 def test_the_official_table_has_413_arrays_and_88_gvoxel() -> None:
-    targets = manifest.official()
+    targets = manifest.official_manifest()
     assert len(targets) == 16
     assert sum(len(t.classes) for t in targets) == 413
     assert len({name for t in targets for name in t.classes}) == 48
@@ -28,12 +28,12 @@ def test_a_file_reads_verbatim_with_classes_in_the_order_of_their_ids(tmp_path: 
     path = tmp_path / "m.csv"
     path.write_text(GOOD)
     grid = Grid((60, 70, 80), (1.74, 2.0, 2.0), (23837.13, 7599.0, 35999.0))
-    assert manifest.load(path) == (Target("7", "d", grid, ("ecs", "mito")),)
+    assert manifest.load_manifest(path) == (Target("7", "d", grid, ("ecs", "mito")),)
 
 
 def test_written_and_read_back_is_the_same(tmp_path: Path) -> None:
-    manifest.write(tmp_path / "m.csv", manifest.official())
-    assert sorted(manifest.load(tmp_path / "m.csv"), key=str) == sorted(manifest.official(), key=str)
+    manifest.write_manifest(tmp_path / "m.csv", manifest.official_manifest())
+    assert sorted(manifest.load_manifest(tmp_path / "m.csv"), key=str) == sorted(manifest.official_manifest(), key=str)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_wrong_manifest_is_told_by_line(tmp_path: Path, old: str, new: str, li
     path = tmp_path / "m.csv"
     path.write_text(GOOD.replace(old, new, 1))
     with pytest.raises(ManifestError) as caught:
-        manifest.load(path)
+        manifest.load_manifest(path)
     assert f"m.csv:{line}: " in str(caught.value)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -63,8 +63,8 @@ def test_a_wrong_manifest_is_told_by_line(tmp_path: Path, old: str, new: str, li
 
 def test_choosing_crops_and_classes_that_are_not_there_is_told() -> None:
     with pytest.raises(ManifestError, match="no crop '55'"):
-        manifest.select(manifest.official(), ["55"], None)
+        manifest.select_targets(manifest.official_manifest(), ["55"], None)
     with pytest.raises(ManifestError, match="did you mean 'mito'"):
-        manifest.select(manifest.official(), None, ["mitos"])
-    chosen = manifest.select(manifest.official(), ["crop988", "557", "984"], ["ld", "nuc"])
+        manifest.select_targets(manifest.official_manifest(), None, ["mitos"])
+    chosen = manifest.select_targets(manifest.official_manifest(), ["crop988", "557", "984"], ["ld", "nuc"])
     assert {t.crop: t.classes for t in chosen} == {"557": ("nuc", "ld"), "988": ("nuc", "ld"), "984": ("nuc",)}

@@ -20,7 +20,7 @@ from ensemble.demo.scene import Scene
 from ensemble.demo.tissue import Seed
 from ensemble.support.errors import VolumeError
 
-SCORED = next(target.classes for target in manifest.official() if target.crop == "557")
+SCORED = next(target.classes for target in manifest.official_manifest() if target.crop == "557")
 
 # Written out from the challenge's table, for the atoms that the phantom draws.
 UNIONS = {
@@ -236,7 +236,7 @@ def test_the_em_shows_its_truth_where_the_truth_says_it_is(small):
 
 
 def test_both_manifests_name_what_was_written(small):
-    (test,) = manifest.load(small / "manifest.csv")
+    (test,) = manifest.load_manifest(small / "manifest.csv")
     assert test.classes == SCORED
     for name in test.classes:
         array = zarr.open_array(small / "truth.zarr" / "crop703" / name, mode="r")
@@ -248,7 +248,7 @@ def test_both_manifests_name_what_was_written(small):
         }
         assert array.dtype == np.uint8
         assert taxonomy.is_instance(name) or set(np.unique(array[...])) <= {0, 1}
-    (train,) = manifest.load(small / "train_manifest.csv")
+    (train,) = manifest.load_manifest(small / "train_manifest.csv")
     labels = em_path(small).parents[1] / "labels" / "groundtruth" / "crop603"
     assert {path.name for path in labels.iterdir()} == set(train.classes) == ATOMS | {"cell", *UNIONS}
     assert zarr.open_array(labels / "nuc" / "s0", mode="r").shape == train.grid.shape == (56, 65, 48)

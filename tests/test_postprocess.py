@@ -12,12 +12,12 @@ from skimage.segmentation import watershed as skimage_watershed
 
 from ensemble.core.grid import Grid
 from ensemble.core.tiling import CHUNK, blocks, slabs
-from ensemble.methods.components import Components, Kept
+from ensemble.methods.components import Components, KeptObjects
 from ensemble.methods.method_table import Stage, Step
+from ensemble.methods.objects import ObjectTable
 from ensemble.methods.splitting import Split
 from ensemble.methods.steps import (
-    POSTPROCESS,
-    Objects,
+    METHODS,
     closing,
     drop_at_border,
     drop_small,
@@ -46,10 +46,10 @@ def blobs(seed: int, shape: tuple = (150, 40, 44)) -> np.ndarray:
     return noise > np.quantile(noise, 0.72)
 
 
-def table(sizes: list[int], peaks: list[float] | None = None, border: list[bool] | None = None) -> Objects:
+def table(sizes: list[int], peaks: list[float] | None = None, border: list[bool] | None = None) -> ObjectTable:
     n = len(sizes)
     box = np.zeros((n, 3), np.int64)
-    return Objects(
+    return ObjectTable(
         np.array(sizes),
         box,
         box + 1,
@@ -112,9 +112,9 @@ def test_closing_bridges_a_gap_and_opening_cuts_a_bridge() -> None:
     assert opening(p, ISOTROPIC, radius_nm=16.0)[4, 4, 10] == 0
 
 
-@pytest.mark.parametrize("name", [m.name for m in POSTPROCESS.by_name.values() if m.stage is Stage.PROBABILITY])
+@pytest.mark.parametrize("name", [m.name for m in METHODS.by_name.values() if m.stage is Stage.PROBABILITY])
 def test_probability_steps_are_exact_with_their_stated_reach(name: str) -> None:
-    method = POSTPROCESS.by_name[name]
+    method = METHODS.by_name[name]
     step = Step(method, {"sigma_nm": 9.0} if name == "smooth" else {"radius_nm": 17.0})
     p = np.random.default_rng(3).random((40, 36, 60), dtype=np.float32)
     voxel = (4.0, 8.0, 6.0)
@@ -317,7 +317,7 @@ def test_a_component_too_large_for_the_memory_is_cut_on_larger_voxels_and_told(w
     mask[2:5, 2:5, 2:5] = True  # a small one elsewhere
     mask[100:104, 3:8, 60:90] = True
     grid = Grid(mask.shape, ISOTROPIC, (0, 0, 0))
-    method = POSTPROCESS.by_name["watershed"]
+    method = METHODS.by_name["watershed"]
     for said, seeds in (
         ({"min_distance_nm": 100.0}, None),
         ({"min_distance_voxels": 12}, None),
@@ -362,7 +362,7 @@ def test_touching_objects_stay_apart_after_the_size_filter() -> None:
     mask = balls((30, 30, 60), [(120, 120, 110), (120, 120, 230), (120, 120, 420)], [75, 75, 20], ISOTROPIC)
     grid = Grid(mask.shape, ISOTROPIC, (0, 0, 0))
     objects = split_objects(mask, grid, {"min_distance_nm": 60.0})
-    kept = Kept(objects, drop_small(objects.objects, min_size_voxels=500))
+    kept = KeptObjects(objects, drop_small(objects.objects, min_size_voxels=500))
     labels = whole(kept, grid)
     assert sorted(np.unique(labels)) == [0, 1, 2]
     assert labels[15, 15, 14] != labels[15, 15, 28]
@@ -370,7 +370,7 @@ def test_touching_objects_stay_apart_after_the_size_filter() -> None:
 
 
 def split_objects(mask: np.ndarray, grid: Grid, parameters: dict) -> Split:
-    method = POSTPROCESS.by_name["watershed"]
+    method = METHODS.by_name["watershed"]
     step = Step(method, method.parameters.model_validate(parameters).model_dump())
     components = Components(grid, lambda block: mask[block])
     return Split(components, grid, step, lambda block: mask[block], np.zeros(mask.shape, np.uint32))

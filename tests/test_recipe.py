@@ -9,7 +9,7 @@ from ensemble.core import manifest
 from ensemble.core.manifest import Target
 from ensemble.methods.method_table import Stage
 from ensemble.plan import recipe_reader as recipe_file
-from ensemble.plan.recipe import Empty, Mix, Named, OfClasses, Recipe
+from ensemble.plan.recipe import EmptySource, MixedSource, NamedSource, OfClasses, Recipe
 from ensemble.support.errors import RecipeError
 
 FINAL = """\
@@ -40,23 +40,23 @@ def load(tmp_path: Path):
     def load(text: str) -> Recipe:
         path = tmp_path / "final.yaml"
         path.write_text(text)
-        return recipe_file.load(path)
+        return recipe_file.load_recipe(path)
 
     return load
 
 
 def target(crop: str) -> Target:
-    return next(t for t in manifest.official() if t.crop == crop)
+    return next(t for t in manifest.official_manifest() if t.crop == crop)
 
 
 def test_a_route_is_the_class_over_the_defaults(load) -> None:
     final = load(FINAL)
     mito = final.route("mito", target("557"))
-    assert mito.source == Mix("mean", ((Named("mito_l"), 3.0), (Named("multi_m"), 1.0)))
+    assert mito.source == MixedSource("mean", ((NamedSource("mito_l"), 3.0), (NamedSource("multi_m"), 1.0)))
     assert mito.threshold == 0.46
     assert [step.method.name for step in mito.steps] == ["watershed", "drop_small"]
-    assert final.route("ecs", target("557")).source == Named("multi_m")
-    assert final.route("golgi", target("557")).source == Empty()
+    assert final.route("ecs", target("557")).source == NamedSource("multi_m")
+    assert final.route("golgi", target("557")).source == EmptySource()
     assert final.route("nuc", target("557")).weight == "hard"
 
 
@@ -135,13 +135,13 @@ def test_a_class_without_a_route_is_named(load) -> None:
 
 def test_a_recipe_that_is_not_there_is_told_with_those_that_are() -> None:
     with pytest.raises(RecipeError, match=r"did you mean 'watershed\.yaml'"):
-        recipe_file.load("watershd.yaml")
+        recipe_file.load_recipe("watershd.yaml")
 
 
 @pytest.mark.parametrize("name", ["baseline", "components", "watershed", "final", "demo"])
 def test_shipped_recipes_route_every_scored_class_everywhere(name: str) -> None:
-    shipped = recipe_file.load(f"{name}.yaml")
-    for one in manifest.official():
+    shipped = recipe_file.load_recipe(f"{name}.yaml")
+    for one in manifest.official_manifest():
         for scored in one.classes:
             assert shipped.route(scored, one).source is not None
 
@@ -153,7 +153,7 @@ GUIDE = {"nuc": (400, 512000), "mito": (20, 3200), "ves": (64, 10240), "ld": (80
 
 
 def test_watershed_restates_the_guides_parameters() -> None:
-    shipped = recipe_file.load("watershed.yaml")
+    shipped = recipe_file.load_recipe("watershed.yaml")
     for name, (distance_nm, size_nm3) in GUIDE.items():
         steps = {s.method.name: s.parameters for s in shipped.route(name, target("557")).steps}
         assert steps["watershed"]["min_distance_nm"] == distance_nm

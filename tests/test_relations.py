@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 
 from ensemble.core import classes as taxonomy
 from ensemble.core import manifest
-from ensemble.core.codebook import codebook
-from ensemble.core.contradictions import OTHERWISE, broken, pack_bits, relations, violating
+from ensemble.core.codebook import codebook_of
+from ensemble.core.contradictions import BROKEN_OTHERWISE, count_violations, pack_bits, relations_of, violating_voxels
 
-OFFICIAL = sorted({target.classes for target in manifest.official()}, key=len)
+OFFICIAL = sorted({target.classes for target in manifest.official_manifest()}, key=len)
 SCORED = max(OFFICIAL, key=len)
 
 
 def atoms_of(name: str) -> set[str]:
-    return set(taxonomy.classes()[name].parts or (name,))
+    return set(taxonomy.all_classes()[name].parts or (name,))
 
 
 def legal(classes: tuple[str, ...]) -> set[frozenset[str]]:
-    every = set().union(*(atoms_of(name) for name in taxonomy.classes()))
+    every = set().union(*(atoms_of(name) for name in taxonomy.all_classes()))
     return {frozenset()} | {frozenset(name for name in classes if atom in atoms_of(name)) for atom in every}
 
 
@@ -38,20 +38,20 @@ def voxels(draw: st.DrawFn) -> tuple[tuple[str, ...], list[frozenset[str]]]:
 @given(voxels())
 def test_every_voxel_that_is_no_codeword_is_counted_where_it_breaks_the_class_table(case) -> None:
     classes, held = case
-    book = codebook(frozenset(classes))
+    book = codebook_of(frozenset(classes))
     masks = [np.array([name in one for one in held]) for name in book.classes]
     planes = [pack_bits(mask) if mask.any() else None for mask in masks]
     if all(plane is None for plane in planes):
         return
-    found = broken(book, planes, violating(book, planes))
+    found = count_violations(book, planes, violating_voxels(book, planes))
     wrong = [one for one in held if one not in legal(classes)]
     assert found.voxels == len(wrong)
     for words, count in found.relations.items():
-        if words != OTHERWISE:
+        if words != BROKEN_OTHERWISE:
             assert count == sum(_breaks(words, one, classes) for one in wrong) > 0
-    explained = {relation.broken_words for relation in relations(book)}
+    explained = {relation.broken_words for relation in relations_of(book)}
     otherwise = sum(not any(_breaks(words, one, classes) for words in explained) for one in wrong)
-    assert found.relations.get(OTHERWISE, 0) == otherwise
+    assert found.relations.get(BROKEN_OTHERWISE, 0) == otherwise
     if not _overlapping(classes):
         assert not otherwise
 
@@ -76,6 +76,8 @@ def _overlapping(classes: tuple[str, ...]) -> bool:
 
 
 def test_only_the_nearest_relations_are_named() -> None:
-    said = {relation.broken_words for relation in relations(codebook(frozenset(["cell", "mito", "mito_mem", "ecs"])))}
+    said = {
+        relation.broken_words for relation in relations_of(codebook_of(frozenset(["cell", "mito", "mito_mem", "ecs"])))
+    }
     assert said == {"mito_mem outside mito", "mito outside cell", "ecs and cell at once"}
-    assert "mito without its parts" in {r.broken_words for r in relations(codebook(frozenset(SCORED)))}
+    assert "mito without its parts" in {r.broken_words for r in relations_of(codebook_of(frozenset(SCORED)))}

@@ -22,15 +22,15 @@ from volumes import write_array
 from ensemble.cli import main
 from ensemble.core import manifest
 from ensemble.decode.mixing import Probability
-from ensemble.decode.tile_decoding import TILE
+from ensemble.decode.tile_decoding import TILE_SHAPE
 from ensemble.plan.request import Request, prepare
-from ensemble.predict.predictor import Predicting
+from ensemble.predict.predictor import Predictor
 from ensemble.report import closeups, facts
 from ensemble.report.difference import diff
 from ensemble.report.viewer import open_viewer
-from ensemble.submission.writer import Submission
+from ensemble.submission.reader import Submission
 from ensemble.support.errors import EnsembleError
-from ensemble.support.progress import Quiet
+from ensemble.support.progress import QuietProgress
 from registry.store import Store
 
 CHROMIUM = next(
@@ -49,7 +49,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Path:
         patched.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
         patched.chdir(folder)
         assert main(BUILD) == 0
-    for target in manifest.load(folder / "manifest.csv"):
+    for target in manifest.load_manifest(folder / "manifest.csv"):
         write_array(folder / "truth.zarr" / target.group / "mito", np.ones(target.grid.shape, np.uint8), target.grid)
     return folder
 
@@ -143,18 +143,18 @@ def test_what_deciding_together_changed_is_told_before_and_after_and_pictured_wh
 
 
 def test_the_picture_of_a_change_is_of_the_plane_that_changed_most(built):
-    build, check = facts.Build.of(OUT), json.loads((OUT / "check.json").read_text())
+    build, check = facts.FinishedBuild.of(OUT), json.loads((OUT / "check.json").read_text())
     said = json.loads((OUT / "report.json").read_text())
     request = Request.again(OUT)
     prepared = prepare(request, Store())
     crops = {crop.target.crop: crop for crop in prepared.plan.crops}
-    predicting = Predicting(request, prepared, Store(), Quiet())
+    predicting = Predictor(request, prepared, Store(), QuietProgress())
     fields = {name: predicting.fields(crop) for name, crop in crops.items()}
     with Submission.open(OUT / "submission.zip") as submission:
         for shown in closeups.changes(build, said, submission, crops, fields):
             (group, name), most = shown["place"].split("/"), check["decoding"][shown["name"]]["most_changed"]
             target = crops[group.removeprefix("crop")].target
-            tile = target.grid.clip(tuple(slice(a, a + n) for a, n in zip(most["at_voxels"], TILE, strict=True)))
+            tile = target.grid.clip(tuple(slice(a, a + n) for a, n in zip(most["at_voxels"], TILE_SHAPE, strict=True)))
             p = Probability(crops[target.crop], fields[target.crop]).of(name, tile)
             differs = (p > shown["threshold"]) != (submission.read(group, name, tile) > 0)
             assert np.count_nonzero(differs) == pytest.approx(most["voxels"], rel=0.02)  # a filter gives some back

@@ -18,7 +18,7 @@ from ensemble.core.manifest import Target
 from ensemble.scoring import evaluation as score
 from ensemble.scoring.scores import Scores, Status
 from ensemble.support.errors import SubmissionError, VolumeError
-from ensemble.support.progress import Quiet
+from ensemble.support.progress import QuietProgress
 
 GRID = small.GRID
 SIZE = GRID.size
@@ -236,13 +236,13 @@ def test_threads_and_memory_do_not_change_the_scores(submission, truth):
     masks = small.good()
     masks["mito"] = np.roll(masks["mito"], 2, axis=2)
     small.write(submission, masks)
-    alone = scored(submission, truth, resources=score.Resources(workers=1, memory_bytes=2**30))
-    cramped = scored(submission, truth, resources=score.Resources(workers=4, memory_bytes=1))
+    alone = scored(submission, truth, resources=score.ScoringLimits(workers=1, memory_bytes=2**30))
+    cramped = scored(submission, truth, resources=score.ScoringLimits(workers=4, memory_bytes=1))
     assert alone.to_json("all") == cramped.to_json("all")
 
 
 def test_progress_ends_when_every_voxel_is_done(submission, truth):
-    class Seen(Quiet):
+    class Seen(QuietProgress):
         total, done = 0.0, 0.0
 
         def stage(self, name, total):

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from ensemble.scoring import evaluation as score
 from ensemble.scoring import hausdorff
 from ensemble.scoring.matching import match
-from ensemble.scoring.objects import Overlaps, split_objects
+from ensemble.scoring.objects import ObjectOverlaps, split_objects
 
 VOXEL_SIZES = st.sampled_from([(4.0, 4.0, 4.0), (1.74, 2.0, 2.0), (13.92, 16.0, 16.0), (3.3, 7.1, 19.7)])
 SHAPES = st.tuples(*[st.integers(1, 5)] * 3)
@@ -103,7 +103,7 @@ def test_matching_is_the_solvers_own_even_among_equal_costs(seed):
     table = counts * random.choice([1, 10_000_019]) + (counts > 0) * random.integers(0, 3, (9, 12))
     table[0, 0] = 1
     table[4] = 0  # an id that does not occur takes part all the same
-    assert match(Overlaps(csr_array(table))).tolist() == _arc_by_arc(table)
+    assert match(ObjectOverlaps(csr_array(table))).tolist() == _arc_by_arc(table)
 
 
 def _arc_by_arc(table: np.ndarray) -> list[int]:

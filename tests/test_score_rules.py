@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from ensemble.scoring import evaluation as score
 from ensemble.scoring.matching import Limits
-from ensemble.scoring.objects import MAX_TRUTH_ID, Overlaps
+from ensemble.scoring.objects import MAX_TRUTH_ID, ObjectOverlaps
 from ensemble.support.errors import EnsembleError
 
 VOXEL = (4.0, 4.0, 4.0)
@@ -185,8 +185,8 @@ def test_objects_are_never_too_many_without_truth():
 
 def test_too_many_overlaps_leave_the_crop_out():
     limits = Limits(final_ratio=10, extra_ratio=50, decay=5, overlaps=3)
-    assert limits.exceeded(Overlaps(csr_array([[9, 0, 0], [0, 1, 1], [0, 1, 0]]))) is None
-    assert "4 overlapping pairs" in limits.exceeded(Overlaps(csr_array([[9, 0, 0], [0, 1, 1], [0, 1, 1]])))
+    assert limits.exceeded(ObjectOverlaps(csr_array([[9, 0, 0], [0, 1, 1], [0, 1, 0]]))) is None
+    assert "4 overlapping pairs" in limits.exceeded(ObjectOverlaps(csr_array([[9, 0, 0], [0, 1, 1], [0, 1, 1]])))
 
 
 def test_semantic_foreground_is_everything_above_zero():

@@ -11,7 +11,8 @@ import pytest
 import zarr
 from small_store import COARSE, FINE, TARGETS, build, labels
 
-from ensemble.submission.writer import Submission, pack, write_group_files
+from ensemble.submission.reader import Submission
+from ensemble.submission.writer import pack, write_group_files
 from ensemble.support.errors import SubmissionError
 
 

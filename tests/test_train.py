@@ -57,7 +57,7 @@ def spec_of(folder: Path, *changes: tuple[str, str]) -> training_spec.TrainingSp
         text = text.replace(old, new)
     path = folder / "spec.yaml"
     path.write_text(text)
-    return training_spec.load(path)
+    return training_spec.load_spec(path)
 
 
 def store_in(folder: Path) -> Store:
@@ -257,7 +257,7 @@ def test_a_disk_that_is_full_is_told_in_one_line_and_nothing_is_registered(tmp_p
 def test_voxels_that_are_not_annotated_teach_nothing():
     import torch
 
-    from ensemble.train.lightning_module import masked_loss
+    from ensemble.train.losses import masked_loss
 
     logits = torch.zeros((1, 2, 1, 1, 3), requires_grad=True)
     target = torch.tensor([[[[[1.0, 0.0, math.nan]]], [[[math.nan] * 3]]]])
@@ -273,7 +273,7 @@ def test_voxels_that_are_not_annotated_teach_nothing():
 def test_answers_at_several_depths_are_averaged_with_halving_weights():
     import torch
 
-    from ensemble.train.lightning_module import supervised_loss
+    from ensemble.train.losses import supervised_loss
 
     target = torch.ones((1, 1, 4, 4, 4))
     full, half = torch.zeros((1, 1, 4, 4, 4)), torch.full((1, 1, 2, 2, 2), 50.0)
@@ -287,7 +287,7 @@ def test_scores_count_annotated_voxels_at_one_half():
     import torch
 
     from ensemble.train.crops import SURE, UNKNOWN
-    from ensemble.train.lightning_module import overlaps, scores_of
+    from ensemble.train.losses import overlaps, scores_of
 
     logits = torch.tensor([3.0, 3.0, 3.0, -3.0, -3.0, 3.0]).reshape(1, 1, 1, 1, 6)
     codes = torch.tensor([SURE, SURE, 0, SURE, 0, UNKNOWN], dtype=torch.uint8).reshape(1, 1, 1, 1, 6)
@@ -340,7 +340,7 @@ def test_training_begins_with_the_weights_of_a_registered_model(tmp_path, data):
 def test_a_key_of_a_spec_can_be_set_on_the_command_line(tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text(SPEC)
-    spec = training_spec.load(path, {"steps": "3", "patch_voxels": "[8, 16, 16]", "precision": "bf16-mixed"})
+    spec = training_spec.load_spec(path, {"steps": "3", "patch_voxels": "[8, 16, 16]", "precision": "bf16-mixed"})
     assert (spec.steps, spec.patch_voxels, spec.precision) == (3, (8, 16, 16), "bf16-mixed")
     for key, value, message in (
         ("steps", "0", "--set steps=0: must be greater than or equal to 1, not 0"),
@@ -349,7 +349,7 @@ def test_a_key_of_a_spec_can_be_set_on_the_command_line(tmp_path):
         ("normalisation", "{subtract: mean}", "training sees patches, never a whole image"),
     ):
         with pytest.raises(TrainingError) as caught:
-            training_spec.load(path, {key: value})
+            training_spec.load_spec(path, {key: value})
         assert message in str(caught.value)
 
 
@@ -357,7 +357,7 @@ def test_a_key_of_a_spec_can_be_set_on_the_command_line(tmp_path):
 def test_the_guides_networks_are_shipped_as_specs(name, millions):
     from registry import networks
 
-    spec = training_spec.load(name)
+    spec = training_spec.load_spec(name)
     blank = networks.blank_for_card(spec.card())
     kernel = spec.arguments["kernel_size"]
     plain = networks.blank(
@@ -367,7 +367,7 @@ def test_the_guides_networks_are_shipped_as_specs(name, millions):
     assert blank.enc_block_0[0].conv1.kernel_size == (kernel,) * 3
     assert (spec.weight_decay, spec.gradient_clip, spec.accumulate, spec.patience) == (1e-5, 1.0, 4, 50)
     with pytest.raises(TrainingError, match="there is no such training spec; did you mean 'mednext_mito'"):
-        training_spec.load("mednext_mitto")
+        training_spec.load_spec("mednext_mitto")
 
 
 @pytest.mark.parametrize(("name", "classes"), [("mednext_mito", "[mito]"), ("mednext_cos7", "[mito, er]")])
@@ -380,6 +380,6 @@ def test_the_guides_specs_train(tmp_path, data, name, classes):
     }
     changes |= {"crops": "{fly: [1]}", "validation_crops": "{fly: [2]}", "voxel_size_nm": "8", "patch_voxels": "32"}
     changes |= {"precision": "'32'", "steps": "2", "accumulate": "1", "validate_every": "1", "learning_rate": "5e-3"}
-    version = run(training_spec.load(name, changes), data, tmp_path)
+    version = run(training_spec.load_spec(name, changes), data, tmp_path)
     assert version.card.architecture == "MedNeXtV1"
     assert version.card.validation.keys() == {"mito"}

@@ -7,8 +7,9 @@ import pytest
 from annotated import noise, write_em, write_truth
 
 from ensemble.support.errors import TrainingError, VolumeError
-from ensemble.train.crops import SURE, UNKNOWN, AnnotatedCrop, BlockCache, Patch, Reader, open_crop, open_crops
+from ensemble.train.crops import SURE, UNKNOWN, AnnotatedCrop, Patch, PatchReader, open_crop, open_crops
 from ensemble.train.object_sizes import truth_sizes
+from ensemble.train.patch_cache import BlockCache
 from ensemble.train.sampling import PatchSampler, ValidationPatches, augment, index_foreground, positions
 from ensemble.train.spec import TrainingSpec
 
@@ -52,7 +53,7 @@ def test_at_the_voxel_size_of_the_em_a_patch_is_the_em_and_the_truth_voxel_by_vo
     write_em(tmp_path, em)
     write_truth(tmp_path, "mito", truth.astype(np.uint8) * 7, origin_nm=(5 * 8, 6 * 8, 7 * 8))
     crop = opened(tmp_path, spec_of())
-    patch = Reader([crop]).patch(0, box((1, 5), (2, 6), (3, 7)))
+    patch = PatchReader([crop]).patch(0, box((1, 5), (2, 6), (3, 7)))
     assert crop.grid.shape == (8, 9, 10)
     np.testing.assert_array_equal(patch.grey, em[6:10, 8:12, 10:14])
     np.testing.assert_array_equal(patch.codes[0], truth[1:5, 2:6, 3:7] * SURE)
@@ -64,7 +65,7 @@ def test_truth_half_a_voxel_off_the_em_shares_its_border_voxels(tmp_path):
     labels[:, :, 4:] = 1
     write_truth(tmp_path, "mito", labels, origin_nm=(32, 32, 36))
     crop = opened(tmp_path, spec_of())
-    row = Reader([crop]).patch(0, box((2, 3), (2, 3), (0, 9))).codes[0, 0, 0]
+    row = PatchReader([crop]).patch(0, box((2, 3), (2, 3), (0, 9))).codes[0, 0, 0]
     # voxel centres at 32, 40 ... 96 nm; the truth begins at 32 nm, the class at 64 nm, the truth ends at 96 nm
     assert list(row) == [0, 0, 0, 0, SURE // 2, SURE, SURE, SURE, SURE]
 
@@ -76,7 +77,7 @@ def test_a_network_of_another_voxel_size_sees_the_em_where_it_physically_is(tmp_
     crop = opened(tmp_path, spec_of(voxel_size_nm=10))
     assert not crop.reads_level
     assert crop.grid.origin_nm == (41, 41, 41)  # the truth begins at 36 nm
-    grey = Reader([crop]).patch(0, box((0, 4), (0, 4), (1, 5))).grey
+    grey = PatchReader([crop]).patch(0, box((0, 4), (0, 4), (1, 5))).grey
     nm = [41 + 10 * np.arange(4), 41 + 10 * np.arange(4), 51 + 10 * np.arange(4)]
     expected = (2 * nm[0][:, None, None] + 3 * nm[1][:, None] + nm[2]) / 4
     np.testing.assert_allclose(grey, expected, atol=1e-3)
@@ -90,7 +91,7 @@ def test_a_class_that_is_not_annotated_is_unknown_and_a_composite_is_the_union_o
     for i, name in enumerate(["mito_mem", "mito_lum", "mito_ribo"]):
         write_truth(tmp_path, name, labels[i])
     spec = spec_of(classes=["mito", "er", "mito_lum"])
-    codes = Reader([opened(tmp_path, spec)]).patch(0, box((0, 8), (0, 8), (0, 8))).codes
+    codes = PatchReader([opened(tmp_path, spec)]).patch(0, box((0, 8), (0, 8), (0, 8))).codes
     assert list(codes[0, 3, 3]) == [SURE] * 6 + [0] * 2
     assert (codes[1] == UNKNOWN).all()
     assert list(codes[2, 3, 3]) == [0, 0, SURE, SURE, 0, 0, 0, 0]
@@ -100,7 +101,7 @@ def test_a_composite_with_a_part_missing_is_unknown(tmp_path):
     write_em(tmp_path, noise(8, 8, 8))
     write_truth(tmp_path, "mito_mem", np.ones((8, 8, 8), np.uint8))
     spec = spec_of(classes=["mito", "mito_mem"])
-    codes = Reader([opened(tmp_path, spec)]).patch(0, box((0, 4), (0, 4), (0, 4))).codes
+    codes = PatchReader([opened(tmp_path, spec)]).patch(0, box((0, 4), (0, 4), (0, 4))).codes
     assert (codes[0] == UNKNOWN).all()
     assert (codes[1] == SURE).all()
 
@@ -112,7 +113,7 @@ def test_around_a_slab_thinner_than_a_patch_em_is_mirrored_and_truth_unknown(tmp
     spec = spec_of(patch_voxels=[8, 4, 4])
     crop = opened(tmp_path, spec)
     assert crop.starts(spec.patch_voxels) == [(-5, 0), (0, 8), (0, 8)]
-    patch = Reader([crop]).patch(0, box((-2, 6), (0, 4), (0, 4)))
+    patch = PatchReader([crop]).patch(0, box((-2, 6), (0, 4), (0, 4)))
     np.testing.assert_array_equal(patch.grey[:, 0, 0], em[[2, 1, 0, 1, 2, 1, 0, 1], 0, 0])
     assert [set(plane.ravel()) for plane in patch.codes[0]] == [{UNKNOWN}] * 2 + [{SURE}] * 3 + [{UNKNOWN}] * 3
 
@@ -122,7 +123,7 @@ def test_context_beyond_a_small_crop_is_the_em_that_is_there(tmp_path):
     write_em(tmp_path, em)
     write_truth(tmp_path, "mito", np.ones((4, 4, 4), np.uint8), origin_nm=(80, 80, 80))
     spec = spec_of(patch_voxels=8)
-    patch = Reader([opened(tmp_path, spec)]).patch(0, box((-4, 4), (-2, 6), (-1, 7)))
+    patch = PatchReader([opened(tmp_path, spec)]).patch(0, box((-4, 4), (-2, 6), (-1, 7)))
     np.testing.assert_array_equal(patch.grey, em[6:14, 8:16, 9:17])
     assert (patch.codes != UNKNOWN).sum() == 4 * 4 * 4
 
@@ -131,7 +132,7 @@ def test_a_patch_is_the_same_whether_blocks_are_kept_or_not(tmp_path):
     write_em(tmp_path, noise(80, 24, 24), voxel_nm=6)
     write_truth(tmp_path, "mito", noise(70, 20, 20, seed=2) // 128, voxel_nm=6, origin_nm=(7, 9, 11))
     crop = opened(tmp_path, spec_of(voxel_size_nm=5))
-    keeping, forgetting = Reader([crop]), Reader([crop], budget_bytes=0)
+    keeping, forgetting = PatchReader([crop]), PatchReader([crop], budget_bytes=0)
     for start in ((0, 0, 0), (50, 3, 9), (61, 8, 2), (50, 3, 9)):
         where = tuple(slice(a, a + 12) for a in start)
         one, other = keeping.patch(0, where), forgetting.patch(0, where)
@@ -174,7 +175,7 @@ def test_foreground_positions_are_voxels_of_the_class_and_no_more_than_asked_for
 def sampler(root: Path, spec: TrainingSpec) -> PatchSampler:
     crops = open_crops(root, spec.crops, spec, "crops")
     foreground = index_foreground(crops, len(spec.classes), spec.seed, lambda done, total: None)
-    return PatchSampler(Reader(crops), spec, foreground)
+    return PatchSampler(PatchReader(crops), spec, foreground)
 
 
 def test_a_rare_class_is_in_as_many_foreground_patches_as_a_common_one(tmp_path):
@@ -245,7 +246,7 @@ def test_validation_judges_every_voxel_of_a_crop_once(tmp_path, shape):
     write_em(tmp_path, noise(16, 16, 16))
     labels = np.ones(shape, np.uint8)
     write_truth(tmp_path, "mito", labels, origin_nm=(16, 16, 16))
-    judged = ValidationPatches(Reader([opened(tmp_path, spec_of())]), (4, 4, 4))
+    judged = ValidationPatches(PatchReader([opened(tmp_path, spec_of())]), (4, 4, 4))
     shown = [judged.patch(n) for n in range(len(judged))]
     assert sum((patch.codes == SURE).sum() for patch in shown) == labels.size
     assert all(patch.grey.shape == (4, 4, 4) for patch in shown)
@@ -281,4 +282,4 @@ def test_damaged_truth_is_told_by_chunk(tmp_path):
     chunk.write_bytes(chunk.read_bytes()[:20])
     crop = opened(tmp_path, spec_of())
     with pytest.raises(VolumeError, match=r"crop1/mito/s0: chunk 0\.0\.0 cannot be read"):
-        Reader([crop]).patch(0, box((0, 4), (0, 4), (0, 4)))
+        PatchReader([crop]).patch(0, box((0, 4), (0, 4), (0, 4)))

@@ -16,15 +16,15 @@ from ensemble.core import manifest
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.plan import recipe_reader as recipe_file
-from ensemble.plan.describe import route, source_in_words
+from ensemble.plan.describe import describe_route, source_in_words
 from ensemble.plan.request import Request
-from ensemble.scoring.curve import counts
 from ensemble.scoring.evaluation import score
 from ensemble.scoring.pooling import Tally
+from ensemble.scoring.semantic import threshold_counts
 from ensemble.tune import folds as ground
 from ensemble.tune import selection as select
 from ensemble.tune import space
-from ensemble.tune.folds import Unit, blocks_of
+from ensemble.tune.folds import TuningUnit, blocks_of
 from registry.store import Store
 
 GRID = Grid((32, 48, 160), (8, 8, 8), (4, 4, 4))
@@ -66,7 +66,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     write_em(tmp_path / "data", "d", [(np.full(GRID.shape, 100, np.uint8), GRID)], chunk=64)
-    manifest.write(tmp_path / "manifest.csv", [Target("5", "d", GRID, CLASSES)])
+    manifest.write_manifest(tmp_path / "manifest.csv", [Target("5", "d", GRID, CLASSES)])
     truth = {"mito": balls(1, 5, 14), "nuc": balls(2, 6, 10), "er": (balls(3, 4, 20) > 0).astype(np.uint8)}
     for name, labels in truth.items():
         write_array(tmp_path / "truth.zarr" / "crop5" / name, labels, GRID, chunk=64)
@@ -129,7 +129,7 @@ def test_building_the_tuned_recipe_gives_exactly_what_was_promised(place):
     promised = tuned()
     request = Request("tuned.yaml", place / "again", place / "manifest.csv", str(place / "data"))
     build(request, Store())
-    again = score(request.zip, place / "truth.zarr", manifest.load(place / "manifest.csv"))
+    again = score(request.zip, place / "truth.zarr", manifest.load_manifest(place / "manifest.csv"))
     assert again.overall.score == promised["overall"]["after"]
     for name, one in promised["classes"].items():
         assert again.by_class[name] == one["official_after"]
@@ -140,7 +140,7 @@ def test_what_was_evaluated_is_not_evaluated_again(place, monkeypatch):
     kept = Path("build", "mine-tune", "work", "evaluated")
     lines = kept.read_text().splitlines()
     kept.write_text("\n".join(lines[: len(lines) // 2]) + '\n["torn')  # killed half-way, in the middle of a line
-    monkeypatch.setattr(ground.Ground, "_alone", _counted(ground.Ground._alone))
+    monkeypatch.setattr(ground.FoldEvaluator, "_alone", _counted(ground.FoldEvaluator._alone))
     assert tuned() == first
     assert 0 < _counted.calls <= len(lines) - len(lines) // 2
     _counted.calls = 0
@@ -175,12 +175,12 @@ def test_a_recipe_can_fix_and_narrow_what_is_searched(place, capsys):
         capsys.readouterr()
         assert main(TUNE) == 2
         assert message in capsys.readouterr().err
-    assert recipe_file.load("tuned.yaml").name == "mine-tuned"
+    assert recipe_file.load_recipe("tuned.yaml").name == "mine-tuned"
 
 
 def _routes(path: str) -> dict:
-    loaded, (target,) = recipe_file.load(path), manifest.load(Path("manifest.csv"))
-    return {name: route(loaded.route(name, target)) for name in target.classes}
+    loaded, (target,) = recipe_file.load_recipe(path), manifest.load_manifest(Path("manifest.csv"))
+    return {name: describe_route(loaded.route(name, target)) for name in target.classes}
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_classes_decided_together_are_tuned_together(place):
     Path("mine.yaml").write_text(RECIPE.replace("consistency: none", "consistency: joint"))
     found = tuned()
     assert found["overall"]["after"] > found["overall"]["before"] + 0.1
-    assert recipe_file.load("tuned.yaml").consistency in ("joint", "none")
+    assert recipe_file.load_recipe("tuned.yaml").consistency in ("joint", "none")
 
 
 def test_time_that_is_up_ends_the_search_with_what_was_found(place):
@@ -267,7 +267,7 @@ def test_the_curve_counts_what_thresholding_counts():
     p, truth = chance.random((5, 6, 7), dtype=np.float32), chance.random((5, 6, 7)) < 0.4
     thresholds = np.float32([0.1, 0.25, 0.5, float(p[0, 0, 0]), 0.9])
     thresholds.sort()
-    for row, t in zip(counts(p, truth, thresholds), thresholds, strict=True):
+    for row, t in zip(threshold_counts(p, truth, thresholds), thresholds, strict=True):
         found = p > t
         assert row.tolist() == [(found & truth).sum(), (found & ~truth).sum(), (~found & truth).sum()]
 
@@ -282,9 +282,9 @@ def test_folds_do_not_touch():
 
 
 def _route(source: str, threshold: float = 0.5):
-    from ensemble.plan.recipe import Named, Route
+    from ensemble.plan.recipe import NamedSource, Route
 
-    return Route(Named(source), threshold, 1.0, "linear", (), "test")
+    return Route(NamedSource(source), threshold, 1.0, "linear", (), "test")
 
 
 def _tried(scores: dict) -> select.Tried:
@@ -315,10 +315,10 @@ def test_what_gains_everywhere_is_kept_and_the_runner_up_is_told():
 def test_of_two_that_are_as_good_the_simpler_is_kept():
     from dataclasses import replace
 
-    from ensemble.plan.recipe import Mix, Named
+    from ensemble.plan.recipe import MixedSource, NamedSource
 
     single = _route("b")
-    mixed = replace(single, source=Mix("mean", ((Named("a"), 1.0), (Named("b"), 1.0))))
+    mixed = replace(single, source=MixedSource("mean", ((NamedSource("a"), 1.0), (NamedSource("b"), 1.0))))
     kept = _choose(mixed, {single: (70, 70), mixed: (70, 70)})
     assert kept.route == single
     assert kept.why == "as good, and simpler"
@@ -326,5 +326,5 @@ def test_of_two_that_are_as_good_the_simpler_is_kept():
 
 
 def test_a_class_in_one_crop_is_a_unit():
-    assert Unit("mito", None, ("5",)).label == "mito"
-    assert Unit("mito", 0, ("5",)).label == "mito (when 1)"
+    assert TuningUnit("mito", None, ("5",)).label == "mito"
+    assert TuningUnit("mito", 0, ("5",)).label == "mito (when 1)"

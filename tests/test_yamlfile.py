@@ -24,7 +24,7 @@ def write(tmp_path):
 
 def fault(path: Path) -> str:
     with pytest.raises(RecipeError) as caught:
-        yamlfile.load(path, RecipeError)
+        yamlfile.load_yaml(path, RecipeError)
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(str(path))
@@ -33,7 +33,7 @@ def fault(path: Path) -> str:
 
 def test_every_key_and_list_entry_has_its_line(write):
     path = write("name: final\n\nclasses:\n  mito:\n    - {a: 1}\n    - two\n")
-    data, lines = yamlfile.load(path, RecipeError)
+    data, lines = yamlfile.load_yaml(path, RecipeError)
     assert data == {"name": "final", "classes": {"mito": [{"a": 1}, "two"]}}
     assert lines == {
         (): 1,
@@ -62,13 +62,13 @@ def test_every_key_and_list_entry_has_its_line(write):
     ],
 )
 def test_plain_words_mean_what_yaml_1_2_says(write, text, value):
-    data, _ = yamlfile.load(write(f"a: {text}\n"), RecipeError)
+    data, _ = yamlfile.load_yaml(write(f"a: {text}\n"), RecipeError)
     assert data == {"a": value}
     assert type(data["a"]) is type(value)
 
 
 def test_anchors_repeat_values_and_keep_their_own_place(write):
-    data, lines = yamlfile.load(write("a: &x [1, 2]\nb: *x\n"), RecipeError)
+    data, lines = yamlfile.load_yaml(write("a: &x [1, 2]\nb: *x\n"), RecipeError)
     assert data == {"a": [1, 2], "b": [1, 2]}
     assert lines[("b",)] == 2
 
@@ -132,12 +132,12 @@ plain = st.recursive(
 @given(st.dictionaries(st.text(), plain, max_size=4))
 def test_what_is_dumped_is_loaded_equal(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "round.yaml"
-    path.write_text(yamlfile.dump(data), encoding="utf-8")
-    assert yamlfile.load(path, RecipeError)[0] == data
+    path.write_text(yamlfile.dump_yaml(data), encoding="utf-8")
+    assert yamlfile.load_yaml(path, RecipeError)[0] == data
 
 
 def test_dumped_keys_stay_in_order_and_ambiguous_text_is_quoted():
-    text = yamlfile.dump({"b": "no", "a": "1e3", "c": [1, 2], "d": "0601"})
+    text = yamlfile.dump_yaml({"b": "no", "a": "1e3", "c": [1, 2], "d": "0601"})
     assert text == "b: 'no'\na: '1e3'\nc: [1, 2]\nd: '0601'\n"
 
 
@@ -187,10 +187,10 @@ classes:
 
 
 def explained(path: Path, model=Recipe) -> str:
-    data, lines = yamlfile.load(path, RecipeError)
+    data, lines = yamlfile.load_yaml(path, RecipeError)
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(model).validate_python(data)
-    message = yamlfile.explain(caught.value, path, lines, model=model)
+    message = yamlfile.explain_invalid(caught.value, path, lines, model=model)
     assert "\n" not in message
     return message.removeprefix(str(path))
 
@@ -218,14 +218,14 @@ def test_a_document_of_the_wrong_kind(write):
 
 def test_a_part_validated_alone_is_placed_in_the_whole(write):
     path = write("steps:\n  - drop:\n      size: -1\n")
-    data, lines = yamlfile.load(path, RecipeError)
+    data, lines = yamlfile.load_yaml(path, RecipeError)
 
     class Drop(Strict):
         size: Annotated[int, Field(ge=1)]
 
     with pytest.raises(ValidationError) as caught:
         Drop(**data["steps"][0]["drop"])
-    message = yamlfile.explain(caught.value, path, lines, model=Drop, at=("steps", 0, "drop"))
+    message = yamlfile.explain_invalid(caught.value, path, lines, model=Drop, at=("steps", 0, "drop"))
     assert message == f"{path}:3: steps[0].drop.size: must be greater than or equal to 1, not -1"
 
 
@@ -234,10 +234,10 @@ def test_a_functions_own_parameters_are_suggested(write):
         return min_size_voxels
 
     path = write("drop_small:\n  min_size_voxel: 3\n")
-    data, lines = yamlfile.load(path, RecipeError)
+    data, lines = yamlfile.load_yaml(path, RecipeError)
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(drop_small).validator.validate_python(_arguments(data["drop_small"]))
-    message = yamlfile.explain(caught.value, path, lines, model=drop_small, at=("drop_small",))
+    message = yamlfile.explain_invalid(caught.value, path, lines, model=drop_small, at=("drop_small",))
     assert message == f"{path}:2: drop_small.min_size_voxel: unknown key; did you mean 'min_size_voxels'?"
 
 
@@ -249,6 +249,6 @@ def _arguments(parameters):
 
 def test_place_names_the_longest_part_of_a_path_that_is_there(write):
     path = write("a: 1\nb:\n  c: 2\n")
-    _, lines = yamlfile.load(path, RecipeError)
-    assert yamlfile.place(path, lines, ("b", "c")) == f"{path}:3: b.c"
-    assert yamlfile.place(path, lines, ("b", "d")) == f"{path}:2: b.d"
+    _, lines = yamlfile.load_yaml(path, RecipeError)
+    assert yamlfile.yaml_place(path, lines, ("b", "c")) == f"{path}:3: b.c"
+    assert yamlfile.yaml_place(path, lines, ("b", "d")) == f"{path}:2: b.d"

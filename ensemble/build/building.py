@@ -13,25 +13,24 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ensemble.build.workspace import Workspace
-from ensemble.core.changes import Changes
+from ensemble.core.contradictions import DecodingChanges
 from ensemble.core.manifest import Target
-from ensemble.decode.assembling import Crop, assemble, groups
+from ensemble.decode.assembling import CropAssembly, assemble_group, groups_of
 from ensemble.decode.mixing import Probability
 from ensemble.plan import describe, lock
 from ensemble.plan import plan as planning
 from ensemble.plan.plan import CropPlan
-from ensemble.plan.recipe import Empty
+from ensemble.plan.recipe import EmptySource
 from ensemble.plan.request import Prepared, Request, prepare
 from ensemble.predict import prediction_store as predictions
-from ensemble.predict.predictor import Predicting
+from ensemble.predict.predictor import Predictor
 from ensemble.submission import checking
 from ensemble.submission import writer as submission
-from ensemble.submission.checking import Report
-from ensemble.support.costs import Costs
+from ensemble.submission.check_report import CheckReport
 from ensemble.support.digests import code_digest, digest, library_versions
 from ensemble.support.errors import RegistryError, VolumeError
 from ensemble.support.files import read_json, write_json, write_text
-from ensemble.support.progress import Progress, Quiet
+from ensemble.support.progress import Costs, Progress, QuietProgress
 from registry.store import BUILDS, Store
 
 _RESULTS = ("plan.json", "check.json", "costs.json")
@@ -41,7 +40,7 @@ _RESULTS = ("plan.json", "check.json", "costs.json")
 class Built:
     """A finished build; ``run_id`` is None when everything was already done."""
 
-    report: Report
+    report: CheckReport
     run_id: str | None
 
 
@@ -50,7 +49,7 @@ def build(request: Request, store: Store, progress: Progress | None = None) -> B
 
     Raises an EnsembleError for whatever a person must mend; nothing half-written is left in place of a result.
     """
-    progress = progress or Quiet()
+    progress = progress or QuietProgress()
     prepared = prepare(request, store)
     request.budget.check(prepared.plan)
     request.work.mkdir(parents=True, exist_ok=True)
@@ -64,20 +63,20 @@ class _Build:
         self.progress = progress = Costs(progress)
         self.plan, self.recipe, self.work = prepared.plan, prepared.plan.recipe, Workspace(request.work)
         self.joint = self.recipe.consistency == "joint"
-        self.predicting = Predicting(request, prepared, store, progress)
+        self.predicting = Predictor(request, prepared, store, progress)
         self._assembled = 0
 
     def run(self) -> Built:
         request = self.request
         for line in self.prepared.moved:
             self.progress.say(line)
-        locked = lock.contents(
+        locked = lock.lock_contents(
             self.plan, self.prepared.models, request.manifest, request.data_root, self.prepared.threads
         )
         key = digest({"groups": list(self._groups.values()), "models": locked["models"], "recipe": self.recipe.name})
         known = read_json(self._state) or {}
         if known.get("key") != key or known.get("zip") != _stamp(request.zip) or not request.lock.exists():
-            lock.write(request.lock, locked)
+            lock.write_lock(request.lock, locked)
             write_json(request.work / "request.json", request.as_plain())
             for page in request.pages:
                 page.unlink(missing_ok=True)  # they were another submission's
@@ -91,7 +90,7 @@ class _Build:
             self.progress.say(f"{request.zip}: everything is done already")
             return Built(checked, None)
         report = self._check()
-        write_json(request.out / "plan.json", describe.plan(self.plan, request.budget))
+        write_json(request.out / "plan.json", describe.describe_plan(self.plan, request.budget))
         self._note_costs()
         run_id = self._record(report)
         write_json(self._state, {**known, "run_id": run_id})
@@ -113,22 +112,22 @@ class _Build:
         return {
             (crop.target.crop, group): self._group_key(crop, group)
             for crop in self.plan.crops
-            for group in groups(crop, joint=self.joint)
+            for group in groups_of(crop, joint=self.joint)
         }
 
     def _group_key(self, crop: CropPlan, group: Sequence[str]) -> str:
         names, budget = planning.made_from(crop.routes, group), self.request.budget
         code = {"code": code_digest("ensemble.build"), "libraries": library_versions()}
-        if all(isinstance(crop.routes[name].source, Empty) for name in group):
+        if all(isinstance(crop.routes[name].source, EmptySource) for name in group):
             return digest({"grid": crop.target.grid, "empty": group, **code})
         return digest(
             {
                 "grid": crop.target.grid,
                 "group": group,
-                "routes": {name: describe.route(crop.routes[name]) for name in names},
+                "routes": {name: describe.describe_route(crop.routes[name]) for name in names},
                 "order": [name for name in crop.routes if name in group],
                 "jobs": [
-                    (job.source, predictions.shared(self.predicting.keys[id(job)]))
+                    (job.source, predictions.shared_key(self.predicting.keys[id(job)]))
                     for job in crop.jobs
                     if set(job.classes) & set(names)
                 ],
@@ -152,7 +151,7 @@ class _Build:
         done = 0
         for crop in self.plan.crops:
             target = crop.target
-            for group in groups(crop, joint=self.joint):
+            for group in groups_of(crop, joint=self.joint):
                 key = self._groups[target.crop, group]
                 outcome = self.work.finished(target, group, key)
                 if outcome is None:
@@ -166,7 +165,7 @@ class _Build:
     def _assemble_one(self, crop: CropPlan, group: tuple[str, ...], key: str, done: int) -> dict[str, Any]:
         target, share_of = crop.target, crop.target.grid.size * len(group)
         journal = self.work.begin(target, group, key)
-        one = Crop(
+        one = CropAssembly(
             crop,
             Probability(crop, self.predicting.fields(crop)),
             lambda name, dtype, *, keep=False: self.work.temporary(target, name, dtype, keep=keep),
@@ -178,7 +177,7 @@ class _Build:
             self.progress.say,
         )
         try:
-            outcome = asdict(assemble(one, group, joint=self.joint, journal=journal))
+            outcome = asdict(assemble_group(one, group, joint=self.joint, journal=journal))
         except VolumeError as error:
             raise self._without_damaged(crop, error) from error
         self.work.finish(target, group, key, outcome, journal)
@@ -196,10 +195,10 @@ class _Build:
 
     def _pack(self, outcomes: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         targets = [crop.target for crop in self.plan.crops]
-        changes = {group: Changes() for group in outcomes}
+        changes = {group: DecodingChanges() for group in outcomes}
         for group, found in outcomes.items():
             for outcome in found:
-                changes[group].add(Changes.of(outcome["decoding"]))
+                changes[group].add(DecodingChanges.of(outcome["decoding"]))
         decided = {group: asdict(one) for group, one in changes.items() if one.by_class}
         attributes = {
             "consistency": self.recipe.consistency,
@@ -220,7 +219,7 @@ class _Build:
         used = planning.sources_of(self.recipe, target) & self.prepared.models.keys()
         return sorted(name for name in used if target.crop in self.prepared.models[name].card.trained_on)
 
-    def _check(self) -> Report:
+    def _check(self) -> CheckReport:
         self.progress.stage("check", 1)
         targets = [crop.target for crop in self.plan.crops]
         report = checking.check(self.request.zip, targets, self._at)
@@ -244,7 +243,7 @@ class _Build:
         }
         write_json(self.request.out / "costs.json", costs)
 
-    def _record(self, report: Report) -> str:
+    def _record(self, report: CheckReport) -> str:
         models = {f"model.{name}": f"{m.name} version {m.version}" for name, m in self.prepared.models.items()}
         try:
             return self.store.log_run(
@@ -265,10 +264,10 @@ class _Build:
             ) from error
 
 
-def _checked(path: Path) -> Report | None:
+def _checked(path: Path) -> CheckReport | None:
     """What an earlier check said; None where that is not there, or damaged."""
     try:
-        return Report.from_json(path.read_text())
+        return CheckReport.from_json(path.read_text())
     except (OSError, ValueError):
         return None
 

@@ -12,19 +12,18 @@ from pathlib import Path
 import numcodecs
 import numpy as np
 
-from ensemble.build.workspace import scratch_array
 from ensemble.core import classes as taxonomy
 from ensemble.core.manifest import Target
-from ensemble.decode.assembling import Crop, assemble
+from ensemble.decode.assembling import CropAssembly, assemble_group
 from ensemble.decode.mixing import Probability
 from ensemble.methods.method_table import Stage, Step
-from ensemble.methods.steps import POSTPROCESS
+from ensemble.methods.steps import METHODS
 from ensemble.plan.budget import Budget
 from ensemble.plan.plan import CropPlan
-from ensemble.plan.recipe import Named, Route
-from ensemble.plan.recipe_reader import load as load_recipe
-from ensemble.predict.probabilities import Probabilities
-from ensemble.storage.chunked_array import Chunked
+from ensemble.plan.recipe import NamedSource, Route
+from ensemble.plan.recipe_reader import load_recipe
+from ensemble.predict.probabilities import StoredProbabilities
+from ensemble.storage.chunked_array import ChunkedArray, scratch_array
 from ensemble.storage.volume import Volume, open_volume
 from ensemble.support.errors import VolumeError
 from ensemble.support.progress import Progress
@@ -78,33 +77,33 @@ def _alone(route: Route, name: str, method: str) -> Route:
         at = sum(step.method.stage in (Stage.PROBABILITY, Stage.FILL) for step in others)
         at += sum(bool(step.method.traits.get("needs_probability")) for step in others)
         steps = (*others[:at], label, *others[at:])
-    return Route(Named("tree"), route.threshold, "hard", route.resampling, steps, route.place)
+    return Route(NamedSource("tree"), route.threshold, "hard", route.resampling, steps, route.place)
 
 
 def _default(method: str) -> Step:
     said = {"min_distance_voxels": 10} if method == "watershed" else {}
-    entry = POSTPROCESS.by_name[method]
+    entry = METHODS.by_name[method]
     return Step(entry, entry.parameters.model_validate(said).model_dump())
 
 
 def _one(entry: Entry, target: Target, route: Route, out: Path, budget: Budget, say: Callable[[str], None]) -> None:
     place, part = out / entry.relative, out / f".{os.getpid()}.part"
     plan = CropPlan(target, {entry.name: route}, (entry.name,), ())
-    field = Probabilities(entry.volume)
+    field = StoredProbabilities(entry.volume)
     shutil.rmtree(part, ignore_errors=True)
     try:
         attributes = dict(entry.volume.array.attrs)
 
-        def create(name: str, dtype: np.dtype, *, keep: bool = False) -> Chunked:
+        def create(name: str, dtype: np.dtype, *, keep: bool = False) -> ChunkedArray:
             shape = target.grid.shape
-            return Chunked.create(part / "result", shape, dtype, _CODEC, _CODEC.get_config(), attributes)
+            return ChunkedArray.create(part / "result", shape, dtype, _CODEC, _CODEC.get_config(), attributes)
 
-        def scratch(name: str, dtype: np.dtype, *, keep: bool = False) -> Chunked:
+        def scratch(name: str, dtype: np.dtype, *, keep: bool = False) -> ChunkedArray:
             return scratch_array(part, target, name, dtype, keep=keep)
 
         probability = Probability(plan, {(entry.name, "tree"): field})
-        crop = Crop(plan, probability, scratch, create, budget, say=say)
-        assemble(crop, (entry.name,), joint=False)
+        crop = CropAssembly(plan, probability, scratch, create, budget, say=say)
+        assemble_group(crop, (entry.name,), joint=False)
         place.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part / "result", place)
         _copy_group_files(entry, out)
@@ -119,7 +118,7 @@ def _entries(root: Path) -> Iterator[Entry]:
     for dataset in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for crop in sorted(path for path in dataset.iterdir() if path.is_dir()):
             for place in sorted(path for path in crop.iterdir() if path.is_dir()):
-                if place.name in taxonomy.classes():
+                if place.name in taxonomy.all_classes():
                     array = place / "s0" if (place / "s0").is_dir() else place
                     names = dataset.name.removesuffix(".zarr"), crop.name.removeprefix("crop"), place.name
                     yield Entry(array.relative_to(root), *names, open_volume(place))

@@ -16,16 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numcodecs
 import numpy as np
 
 from ensemble.core.manifest import Target
-from ensemble.storage.chunked_array import Chunked
+from ensemble.storage.chunked_array import ChunkedArray, scratch_array
 from ensemble.submission import writer as submission
 from ensemble.support.files import alone_with, read_json, write_json
 from ensemble.support.journal import Journal
-
-_SCRATCH = numcodecs.Blosc(cname="lz4", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE)
 
 
 @dataclass(frozen=True)
@@ -148,20 +145,12 @@ class Workspace:
 
     # -- arrays
 
-    def array(self, target: Target, name: str, dtype: np.dtype, *, keep: bool = False) -> Chunked:
+    def array(self, target: Target, name: str, dtype: np.dtype, *, keep: bool = False) -> ChunkedArray:
         """The final array of a class, all background; with ``keep`` as it was left."""
         if keep:
             return submission.reopen_array(self.store, target, name)
         return submission.create_array(self.store, target, name, dtype)
 
-    def temporary(self, target: Target, name: str, dtype: np.dtype, *, keep: bool = False) -> Chunked:
+    def temporary(self, target: Target, name: str, dtype: np.dtype, *, keep: bool = False) -> ChunkedArray:
         """A scratch array of zeros on the target's grid; with ``keep`` as it was left, if it is there."""
         return scratch_array(self.scratch(target), target, name, dtype, keep=keep)
-
-
-def scratch_array(folder: Path, target: Target, name: str, dtype: np.dtype, *, keep: bool = False) -> Chunked:
-    """An array of zeros on the target's grid under ``folder``; with ``keep`` as it was left, if it is there."""
-    place = folder / name.replace(" ", "-")
-    if keep and (place / ".zarray").exists():
-        return Chunked.open(place, _SCRATCH)
-    return Chunked.create(place, target.grid.shape, dtype, _SCRATCH, _SCRATCH.get_config())

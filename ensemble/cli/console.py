@@ -12,8 +12,9 @@ from rich.table import Table
 
 from ensemble.plan import describe
 from ensemble.plan.budget import Budget
-from ensemble.plan.plan import CropPlan, Job, Plan
-from ensemble.support.progress import Quiet
+from ensemble.plan.job import Job
+from ensemble.plan.plan import CropPlan, Plan
+from ensemble.support.progress import QuietProgress
 
 _PIPE_COLUMNS = 240
 _RELATIONS = 10
@@ -55,10 +56,10 @@ class _Shown:
 
 
 @contextmanager
-def progress(show: bool = True) -> Iterator[_Shown | Quiet]:
+def progress(show: bool = True) -> Iterator[_Shown | QuietProgress]:
     """Shows progress while the work in the block goes on."""
     if not show:
-        yield Quiet()
+        yield QuietProgress()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[what]}"))
@@ -199,7 +200,7 @@ def tuned(made: Any) -> None:
     for one in sorted(made.results, key=lambda result: -(result.could_gain or 0)):
         scores = (one.official_before, one.official_after, one.chosen.held_out, one.could_gain)
         shown = ["-" if score is None else f"{score:.4f}" for score in scores]
-        chosen = describe.in_words(one.chosen.route) if one.chosen.changed else "as it was"
+        chosen = describe.route_in_words(one.chosen.route) if one.chosen.changed else "as it was"
         table.add_row(one.unit.label, *shown, chosen, one.chosen.why)
     _OUT.print(table)
     for crop, names in made.leaks.items():
@@ -249,7 +250,7 @@ def plan(value: Plan, budget: Budget) -> None:
     for job in value.jobs:
         jobs.add_row(*_job(job, budget))
     _OUT.print(jobs)
-    cost = describe.plan(value, budget)["cost"]
+    cost = describe.describe_plan(value, budget)["cost"]
     line(
         f"{cost['arrays']} arrays, {cost['voxels'] / 1e9:.2f} Gvoxel; {cost['forward_passes']:,} forward passes, "
         f"{_bytes(cost['stored_bytes'])} of probabilities before compression, "
@@ -275,7 +276,7 @@ def _routes(value: Plan) -> dict[tuple[str, ...], list[str]]:
 
 
 def _route(crop: CropPlan, name: str) -> tuple[str, ...]:
-    route, row = crop.routes[name], describe.class_of(crop, name)
+    route, row = crop.routes[name], describe.describe_class(crop, name)
     if name not in crop.claimed:
         return (name, "empty", "", "zeros", "")
     used = row["models"]
@@ -303,8 +304,8 @@ def _step(said: Mapping[str, Any]) -> str:
 
 
 def _job(job: Job, budget: Budget) -> tuple[str, ...]:
-    row = describe.job(job, budget)
-    em = f"{describe.voxels(job.level_grid)} nm, {row['em']}"
+    row = describe.describe_job(job, budget)
+    em = f"{describe.voxel_size_in_words(job.level_grid)} nm, {row['em']}"
     return (
         job.source,
         row["model"].removeprefix("models:/"),

@@ -115,14 +115,14 @@ def _add_verify(verbs) -> None:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from ensemble.cli import console as terminal
-    from ensemble.predict import sliding_window as infer
+    from ensemble.predict.device import find_device
     from registry.store import Store
     from registry.verify import verify
 
     store = Store()
     bare = re.fullmatch(r"[\w.-]+", arguments.reference)
     versions = store.versions(arguments.reference) if bare else [_resolve(store, arguments.reference)]
-    device = infer.device(arguments.device)
+    device = find_device(arguments.device)
     found = [verify(store, version, device) for version in versions]
     terminal.verified(found)
     return 0 if all(one.holds for one in found) else EXIT_FAULTS_FOUND
@@ -249,7 +249,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _soup(arguments: argparse.Namespace) -> int:
     from ensemble.cli import console as terminal
-    from ensemble.tune.soup import Validation, cook
+    from ensemble.tune.soup import Validation, average_checkpoints
     from registry import card as cards
     from registry import soup
     from registry.store import Store
@@ -268,7 +268,7 @@ def _soup(arguments: argparse.Namespace) -> int:
         raise EnsembleError("--truth and --manifest belong together; give both, or neither")
     judged = arguments.truth and Validation(arguments.truth, arguments.manifest, arguments.data, leaky=arguments.leaky)
     with terminal.progress() as progress:
-        made = cook(
+        made = average_checkpoints(
             members,
             arguments.name,
             arguments.how,

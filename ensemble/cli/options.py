@@ -60,7 +60,7 @@ def request_of(arguments: argparse.Namespace, out: Path):
     """What ``add_request`` was told, its work under ``out``."""
     from ensemble.plan.request import Request
 
-    on_cpu = not resources.accelerated() if arguments.device == "auto" else arguments.device == "cpu"
+    on_cpu = not resources.has_gpu() if arguments.device == "auto" else arguments.device == "cpu"
     return Request(
         recipe=arguments.recipe,
         out=out,

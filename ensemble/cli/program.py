@@ -69,15 +69,15 @@ def _build(arguments: argparse.Namespace) -> int:
     from ensemble.build.building import build
     from ensemble.cli import console as terminal
     from ensemble.plan import recipe_reader as recipe_file
-    from ensemble.report.report import again
+    from ensemble.report.report import make_report
     from registry.store import Store
 
-    out = arguments.out or Path("build") / recipe_file.load(arguments.recipe).name
+    out = arguments.out or Path("build") / recipe_file.load_recipe(arguments.recipe).name
     request, store = request_of(arguments, out), Store()
     with terminal.progress() as progress:
         built = build(request, store, progress)
         if built.run_id is not None or not all(page.exists() for page in request.pages[:2]):
-            again(out, store, progress=progress)
+            make_report(out, store, progress=progress)
     terminal.report(built.report)
     terminal.line(f"submission: {request.zip}   report: {out / 'report.html'}   lock: {request.lock}")
     if built.run_id is not None:
@@ -98,10 +98,10 @@ def _plan(arguments: argparse.Namespace) -> int:
     from ensemble.plan.request import prepare
     from registry.store import Store
 
-    request = request_of(arguments, Path("build") / recipe_file.load(arguments.recipe).name)
+    request = request_of(arguments, Path("build") / recipe_file.load_recipe(arguments.recipe).name)
     plan = prepare(request, Store()).plan
     if arguments.json:
-        print(json.dumps(describe.plan(plan, request.budget), indent=1))
+        print(json.dumps(describe.describe_plan(plan, request.budget), indent=1))
     else:
         terminal.plan(plan, request.budget)
     request.budget.check(plan)
@@ -127,13 +127,13 @@ def _add_tune(commands) -> None:
 def _tune(arguments: argparse.Namespace) -> int:
     from ensemble.cli import console as terminal
     from ensemble.plan import recipe_reader as recipe_file
-    from ensemble.tune.tuning import Task, tune
+    from ensemble.tune.tuning import TuningTask, tune
     from registry.store import Store
 
-    work = arguments.work or Path("build") / f"{recipe_file.load(arguments.recipe).name}-tune"
+    work = arguments.work or Path("build") / f"{recipe_file.load_recipe(arguments.recipe).name}-tune"
     if arguments.trials < 1:
         raise EnsembleError(f"--trials {arguments.trials}: at least one is needed")
-    task = Task(
+    task = TuningTask(
         request=request_of(arguments, work),
         truth=arguments.truth,
         to=arguments.out,
@@ -171,7 +171,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from ensemble.cli import console as terminal
     from ensemble.train import spec as training_spec
 
-    spec = training_spec.load(arguments.spec, dict(arguments.set))
+    spec = training_spec.load_spec(arguments.spec, dict(arguments.set))
     from ensemble.train.training import train
     from registry.store import Store
 
@@ -242,7 +242,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     from ensemble.demo import demo
 
     with terminal.progress() as progress:
-        finished = demo.run(arguments.out, progress, prepare_only=arguments.prepare)
+        finished = demo.run_demo(arguments.out, progress, prepare_only=arguments.prepare)
     if finished is None:
         return 0
     built, scores = finished

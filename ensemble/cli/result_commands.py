@@ -26,13 +26,15 @@ def _add_check(commands) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     from ensemble.cli import console as terminal
-    from ensemble.core.manifest import load
+    from ensemble.core.manifest import load_manifest
     from ensemble.submission.checking import check
 
     with terminal.progress(show=not arguments.json) as progress:
         progress.stage("check", 1)
         report = check(
-            arguments.submission, load(arguments.manifest), lambda done, total: progress.at(done / max(total, 1))
+            arguments.submission,
+            load_manifest(arguments.manifest),
+            lambda done, total: progress.at(done / max(total, 1)),
         )
     if arguments.json:
         print(report.to_json())
@@ -60,13 +62,13 @@ def _add_score(commands) -> None:
 def _score(arguments: argparse.Namespace) -> int:
     from ensemble.cli import console as terminal
     from ensemble.cli.score_tables import report
-    from ensemble.core.manifest import load
-    from ensemble.scoring.evaluation import LATEST_RULES, Resources, score
+    from ensemble.core.manifest import load_manifest
+    from ensemble.scoring.evaluation import LATEST_RULES, ScoringLimits, score
     from registry.store import Store
 
     limits = budget_of(arguments)
-    lent = Resources(limits.workers, limits.memory_bytes)
-    targets, rules = load(arguments.manifest), arguments.rules or LATEST_RULES
+    lent = ScoringLimits(limits.workers, limits.memory_bytes)
+    targets, rules = load_manifest(arguments.manifest), arguments.rules or LATEST_RULES
     with terminal.progress() as progress:
         scored = [
             score(path, arguments.truth, targets, rules_name=rules, resources=lent, progress=progress)
@@ -94,7 +96,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from registry.store import Store
 
     with terminal.progress() as progress:
-        report.again(arguments.out, Store(), truth=arguments.truth, progress=progress)
+        report.make_report(arguments.out, Store(), truth=arguments.truth, progress=progress)
     terminal.line(f"report: {arguments.out / report.PAGE}   facts: {arguments.out / report.FACTS}")
     return 0
 

@@ -19,7 +19,7 @@ class OrganelleClass:
 
 
 @cache
-def classes() -> dict[str, OrganelleClass]:
+def all_classes() -> dict[str, OrganelleClass]:
     """All classes by name, in the order of their ids."""
     table = yaml.safe_load(files("ensemble.core").joinpath("classes.yaml").read_text())
     rows = [
@@ -31,27 +31,27 @@ def classes() -> dict[str, OrganelleClass]:
 
 def is_instance(name: str) -> bool:
     """Whether the class is scored object by object."""
-    return classes()[name].instance
+    return all_classes()[name].instance
 
 
 @cache
-def leaf(name: str) -> frozenset[str]:
+def atoms_of(name: str) -> frozenset[str]:
     """The atoms of a class; an atom is its own."""
-    parts = classes()[name].parts
+    parts = all_classes()[name].parts
     return frozenset(parts) if parts else frozenset([name])
 
 
 @cache
-def atoms() -> tuple[str, ...]:
+def all_atoms() -> tuple[str, ...]:
     """All classes without parts, in the order of their ids."""
-    return tuple(name for name, row in classes().items() if not row.parts)
+    return tuple(name for name, row in all_classes().items() if not row.parts)
 
 
 def descendants(name: str, among: Iterable[str]) -> frozenset[str]:
     """The classes ``among`` the given whose atoms are a proper subset of ``name``'s."""
-    return frozenset(other for other in among if leaf(other) < leaf(name))
+    return frozenset(other for other in among if atoms_of(other) < atoms_of(name))
 
 
 def ancestors_first(names: Iterable[str]) -> list[str]:
     """Classes ordered so that none comes after a class it contains; equals in the order of their ids."""
-    return sorted(names, key=lambda name: (-len(leaf(name)), classes()[name].id))
+    return sorted(names, key=lambda name: (-len(atoms_of(name)), all_classes()[name].id))

@@ -1,18 +1,19 @@
 """How classes bind each other, and the voxels that break it; masks are bits, 64 voxels to a word."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from ensemble.core import classes as taxonomy
-from ensemble.core.classes import leaf
+from ensemble.core.classes import atoms_of
 from ensemble.core.codebook import Codebook, automaton
 
-OTHERWISE = "in another way"
+BROKEN_OTHERWISE = "in another way"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Relation:
 
 
 @cache
-def relations(book: Codebook) -> tuple[Relation, ...]:
+def relations_of(book: Codebook) -> tuple[Relation, ...]:
     """What binds the classes of a codebook: parts to wholes, wholes to parts, strangers to each other.
 
     Only the nearest: that a part of a part lies in the whole follows. A codeword breaks none; what breaks none is
@@ -33,15 +34,15 @@ def relations(book: Codebook) -> tuple[Relation, ...]:
     """
     names = book.classes
     place = {name: index for index, name in enumerate(names)}
-    wholes = {name: [other for other in names if leaf(name) < leaf(other)] for name in names}
+    wholes = {name: [other for other in names if atoms_of(name) < atoms_of(other)] for name in names}
     found = []
     for part in names:
         for whole in wholes[part]:
-            if not any(leaf(between) < leaf(whole) for between in wholes[part]):
+            if not any(atoms_of(between) < atoms_of(whole) for between in wholes[part]):
                 found.append(Relation(f"{part} outside {whole}", (place[part],), (place[whole],)))
     for whole in names:
         parts = [name for name in names if whole in wholes[name]]
-        if parts and frozenset().union(*map(leaf, parts)) == leaf(whole):
+        if parts and frozenset().union(*map(atoms_of, parts)) == atoms_of(whole):
             found.append(Relation(f"{whole} without its parts", (place[whole],), tuple(place[part] for part in parts)))
     for one, other in combinations(names, 2):
         follows = [(a, other) for a in wholes[one]] + [(one, b) for b in wholes[other]]
@@ -52,37 +53,37 @@ def relations(book: Codebook) -> tuple[Relation, ...]:
 
 def is_relation(words: str) -> bool:
     """Whether these are the words of a relation between classes there are."""
-    names = "|".join(map(re.escape, taxonomy.classes()))
+    names = "|".join(map(re.escape, taxonomy.all_classes()))
     return bool(re.fullmatch(rf"({names}) (outside ({names})|and ({names}) at once|without its parts)", words))
 
 
 def _meet(one: str, other: str) -> bool:
-    return not leaf(one).isdisjoint(leaf(other))
+    return not atoms_of(one).isdisjoint(atoms_of(other))
 
 
 @dataclass
-class Broken:
+class Violations:
     """Voxels whose set of classes contradicts itself, and of them those that break each relation.
 
     A voxel may break several relations. Relations by their words, such as "mito_mem outside mito".
     """
 
     voxels: int = 0
-    relations: dict[str, int] = field(default_factory=dict)
+    relations_of: dict[str, int] = field(default_factory=dict)
 
-    def add(self, other: "Broken") -> None:
+    def add(self, other: "Violations") -> None:
         self.voxels += other.voxels
         for words, voxels in other.relations.items():
             self.relations[words] = self.relations.get(words, 0) + voxels
 
 
-def broken(book: Codebook, planes: Sequence[np.ndarray | None], wrong: np.ndarray) -> Broken:
+def count_violations(book: Codebook, planes: Sequence[np.ndarray | None], wrong: np.ndarray) -> Violations:
     """How the voxels that are ``violating`` contradict themselves; ``planes`` as there, ``wrong`` its result."""
-    found = Broken(int(np.bitwise_count(wrong).sum()))
+    found = Violations(int(np.bitwise_count(wrong).sum()))
     if not found.voxels:
         return found
     left = wrong.copy()
-    for relation in relations(book):
+    for relation in relations_of(book):
         has = [planes[index] for index in relation.has]
         if any(plane is None for plane in has):
             continue
@@ -98,7 +99,7 @@ def broken(book: Codebook, planes: Sequence[np.ndarray | None], wrong: np.ndarra
             left &= ~breaking
     voxels = int(np.bitwise_count(left).sum())
     if voxels:
-        found.relations[OTHERWISE] = voxels
+        found.relations[BROKEN_OTHERWISE] = voxels
     return found
 
 
@@ -108,7 +109,7 @@ def pack_bits(values: np.ndarray) -> np.ndarray:
     return np.pad(packed, (0, -packed.size % 8)).view(np.uint64)
 
 
-def violating(book: Codebook, planes: Sequence[np.ndarray | None]) -> np.ndarray:
+def violating_voxels(book: Codebook, planes: Sequence[np.ndarray | None]) -> np.ndarray:
     """Bits of the voxels whose set of classes is not a codeword.
 
     ``planes`` follow ``book.classes``: nonzero voxels as bits (``pack_bits``), None where there are none;
@@ -140,3 +141,43 @@ def _split(voxels: np.ndarray, plane: np.ndarray | None) -> tuple[np.ndarray | N
         return None, voxels
     outside = voxels ^ inside
     return inside, outside if outside.any() else None
+
+
+@dataclass
+class ClassChange:
+    """What joint decoding did to one class: voxels above its threshold alone, taken from it and given to it.
+
+    ``most_voxels`` of these changes lie in the tile that begins at ``most_at_voxels``: where it changed most.
+    """
+
+    alone: int = 0
+    removed: int = 0
+    added: int = 0
+    most_voxels: int = 0
+    most_at_voxels: tuple[int, ...] = (0, 0, 0)
+
+    def add(self, other: "ClassChange") -> None:
+        self.alone += other.alone
+        self.removed += other.removed
+        self.added += other.added
+        mine, theirs = ((one.most_voxels, [-at for at in one.most_at_voxels]) for one in (self, other))
+        if theirs > mine:  # the same whatever the order
+            self.most_voxels, self.most_at_voxels = other.most_voxels, tuple(other.most_at_voxels)
+
+
+@dataclass
+class DecodingChanges:
+    """What deciding classes together changed, by class, and the voxels that contradicted themselves before."""
+
+    by_class: dict[str, ClassChange] = field(default_factory=dict)
+    before: Violations = field(default_factory=Violations)
+
+    def add(self, other: "DecodingChanges") -> None:
+        for name, changed in other.by_class.items():
+            self.by_class.setdefault(name, ClassChange()).add(changed)
+        self.before.add(other.before)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "DecodingChanges":
+        """The changes that ``asdict`` made plain."""
+        return cls({n: ClassChange(**one) for n, one in plain["by_class"].items()}, Violations(**plain["before"]))

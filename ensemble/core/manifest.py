@@ -32,7 +32,7 @@ class Target:
 
 
 @cache
-def official() -> tuple[Target, ...]:
+def official_manifest() -> tuple[Target, ...]:
     """The challenge's own test crops: 16 crops, 413 arrays."""
     table = yaml.safe_load(files("ensemble.core").joinpath("official_manifest.yaml").read_text())
     return tuple(
@@ -46,14 +46,14 @@ def official() -> tuple[Target, ...]:
     )
 
 
-def load(path: str | Path | None) -> tuple[Target, ...]:
+def load_manifest(path: str | Path | None) -> tuple[Target, ...]:
     """The targets of a manifest file, or the official ones for None.
 
     Raises ManifestError naming the line for a wrong column, number or class, a repeated row, or a crop
     whose classes do not share one grid.
     """
     if path is None:
-        return official()
+        return official_manifest()
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -76,7 +76,7 @@ def load(path: str | Path | None) -> tuple[Target, ...]:
         _add(crops, dict(zip(header, (cell.strip() for cell in cells), strict=True)), f"{path}:{number}")
     if not crops:
         raise ManifestError(f"{path}: the manifest lists no crop")
-    order = {name: row.id for name, row in taxonomy.classes().items()}
+    order = {name: row.id for name, row in taxonomy.all_classes().items()}
     return tuple(
         Target(t.crop, t.dataset, t.grid, tuple(sorted(t.classes, key=order.__getitem__))) for t in crops.values()
     )
@@ -84,8 +84,8 @@ def load(path: str | Path | None) -> tuple[Target, ...]:
 
 def _add(crops: dict[str, Target], row: dict[str, str], place: str) -> None:
     name = row["class_label"]
-    if name not in taxonomy.classes():
-        raise ManifestError(f"{place}: unknown class {name!r}{suggestion(name, taxonomy.classes())}")
+    if name not in taxonomy.all_classes():
+        raise ManifestError(f"{place}: unknown class {name!r}{suggestion(name, taxonomy.all_classes())}")
     crop = row["crop_name"].removeprefix("crop")
     if not crop or not all(c.isalnum() or c in "-_." for c in crop) or crop.startswith("."):
         raise ManifestError(f"{place}: crop_name {row['crop_name']!r} is not a name of letters and digits")
@@ -119,7 +119,7 @@ def _triple(cell: str, place: str) -> tuple[float, float, float]:
     return z, y, x
 
 
-def write(path: Path, targets: Iterable[Target]) -> None:
+def write_manifest(path: Path, targets: Iterable[Target]) -> None:
     """Write ``targets`` as a manifest with the official columns."""
     with path.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
@@ -134,7 +134,9 @@ def _cell(values: Sequence[float]) -> str:
     return "[" + ";".join(str(value) for value in values) + "]"
 
 
-def select(targets: Sequence[Target], crops: Sequence[str] | None, names: Sequence[str] | None) -> tuple[Target, ...]:
+def select_targets(
+    targets: Sequence[Target], crops: Sequence[str] | None, names: Sequence[str] | None
+) -> tuple[Target, ...]:
     """The targets left when only some crops or classes are asked for.
 
     Raises ManifestError for a crop or class that the manifest does not have.

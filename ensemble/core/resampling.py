@@ -8,18 +8,20 @@ size the mean of the voxels covered. Beyond the outermost centres the source con
 
 import math
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core.grid import Grid, Slices
+from ensemble.core.box import Box, zyx
+from ensemble.core.grid import Grid
 
-Method = Literal["linear", "nearest"]
+Interpolation = Literal["linear", "nearest"]
 
 
-def support(source: Grid, target: Grid) -> Slices:
+def support(source: Grid, target: Grid) -> Box:
     """The block of ``source`` that ``target`` is computed from, inside the source's shape and never empty."""
-    bounds = []
+    begins, ends = [], []
     for axis in range(3):
         half = _width_voxels(source, target, axis) / 2
         low = source.position_voxels(axis, target.origin_nm[axis]) - half
@@ -27,11 +29,14 @@ def support(source: Grid, target: Grid) -> Slices:
         last = source.shape[axis] - 1
         # rounded, so that parts of one grid agree on what a position touches
         start = min(max(math.floor(round(low, 6)), 0), last)
-        bounds.append(slice(start, min(max(math.ceil(round(high, 6)), start), last) + 1))
-    return tuple(bounds)
+        begins.append(start)
+        ends.append(min(max(math.ceil(round(high, 6)), start), last) + 1)
+    return Box(zyx(begins), zyx(ends))
 
 
-def resample(array: np.ndarray, source: Grid, target: Grid, method: Method = "linear") -> np.ndarray:
+def resample(
+    array: NDArray[Any], source: Grid, target: Grid, method: Interpolation = "linear"
+) -> NDArray[np.float32]:
     """``array`` on ``source`` (axes ..., z, y, x) as float32 on ``target``."""
     out = np.asarray(array, dtype=np.float32)
     axes = [axis for axis in range(3) if not _same_axis(source, target, axis)]
@@ -41,7 +46,7 @@ def resample(array: np.ndarray, source: Grid, target: Grid, method: Method = "li
     return out
 
 
-def resample_labels(array: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+def resample_labels(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
     """The label of the nearest source voxel, dtype kept."""
     for axis in range(3):
         position = source.position_voxels(axis, target.centres_nm(axis))
@@ -77,7 +82,7 @@ def _key(source: Grid, target: Grid, axis: int) -> tuple[int, int, float, float,
 
 
 @lru_cache(maxsize=256)
-def _matrix(n_source: int, n_target: int, first: float, step: float, width: float, method: Method) -> np.ndarray:
+def _matrix(n_source: int, n_target: int, first: float, step: float, width: float, method: Interpolation) -> np.ndarray:
     """Weights of the source voxels (columns) in the target voxels (rows) along one axis; rows sum to 1."""
     centre = first + step * np.arange(n_target)
     last = n_source - 1

@@ -1,28 +1,31 @@
 """Cutting a crop into what is computed at a time: slabs for whole-crop steps, patches for networks."""
 
 from collections.abc import Sequence
-from itertools import pairwise, product
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.core.box import Box, VoxelsZYX, zyx
 
 CHUNK = (64, 128, 128)
 """Chunk of every array this project writes; a slab is one chunk thick."""
 
 
-def chunk_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+def chunk_shape(shape: Sequence[int]) -> VoxelsZYX:
     """CHUNK, no larger than the array."""
-    return tuple(min(c, n) for c, n in zip(CHUNK, shape, strict=True))
+    return zyx(min(c, n) for c, n in zip(CHUNK, shape, strict=True))
 
 
-def slabs(depth: int, thickness: int = CHUNK[0]) -> list[tuple[int, int]]:
-    """Bounds (start, stop) along z that cover ``depth`` planes."""
-    return list(pairwise([*range(0, depth, thickness), depth]))
+def slabs(shape: Sequence[int], thickness: int = CHUNK[0]) -> list[Box]:
+    """Boxes of ``thickness`` planes, whole along y and x, that cover ``shape`` once."""
+    whole = Box.of_shape(shape)
+    return list(whole.tiles((thickness, *whole.shape[1:])))
 
 
-def blocks(shape: Sequence[int], block: Sequence[int] = CHUNK) -> list[tuple[slice, slice, slice]]:
-    """Blocks that cover ``shape`` once, in C order."""
-    axes = [[slice(a, b) for a, b in pairwise([*range(0, n, s), n])] for n, s in zip(shape, block, strict=True)]
-    return list(product(*axes))
+def blocks(shape: Sequence[int], block_shape: Sequence[int] = CHUNK) -> list[Box]:
+    """Boxes that cover ``shape`` once, in C order."""
+    return list(Box.of_shape(shape).tiles(block_shape))
 
 
 def patch_starts(length: int, patch: int, overlap: float) -> list[int]:
@@ -37,7 +40,7 @@ def patch_starts(length: int, patch: int, overlap: float) -> list[int]:
     return [min(index * step, length - patch) for index in range(count)]
 
 
-def reflect(index: np.ndarray, length: int) -> np.ndarray:
+def reflect(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     """Indices beyond 0 ... length - 1 mirrored at the border voxels (which are not repeated), however far."""
     if length == 1:
         return np.zeros_like(index)

@@ -12,23 +12,24 @@ from typing import Any, Protocol
 import numpy as np
 
 from ensemble.core import classes as taxonomy
-from ensemble.core.changes import Changes
-from ensemble.core.codebook import Codebook, codebook
-from ensemble.core.grid import Grid, Slices
+from ensemble.core.box import Slices
+from ensemble.core.codebook import Codebook, codebook_of
+from ensemble.core.contradictions import DecodingChanges
+from ensemble.core.grid import Grid
 from ensemble.core.tiling import CHUNK, blocks, slabs
-from ensemble.decode.codeword_volume import Array, Words, member
+from ensemble.decode.codeword_volume import ArrayLike, CodewordVolume, member
 from ensemble.decode.mixing import Probability
-from ensemble.decode.tile_decoding import Deciding, decoder
-from ensemble.methods.components import Components, Kept, Labelled
+from ensemble.decode.tile_decoding import TileDecoder, decoder_for
+from ensemble.methods.components import Components, KeptObjects, LabelledObjects
 from ensemble.methods.method_table import Stage, Step
 from ensemble.methods.splitting import Split
 from ensemble.plan.budget import Budget
 from ensemble.plan.plan import CropPlan
-from ensemble.plan.recipe import Empty, Route
-from ensemble.support.parallel import in_threads
+from ensemble.plan.recipe import EmptySource, Route
+from ensemble.support.machine import in_threads
 
 
-class Journal(Protocol):
+class JournalLike(Protocol):
     """What of a group was finished before, and where to note what is finished now."""
 
     def noted(self, what: str) -> list[Any]:
@@ -38,7 +39,7 @@ class Journal(Protocol):
     def note(self, what: str, value: Any) -> None: ...
 
 
-class Forgetful:
+class NullJournal:
     """A journal for work that is not resumed."""
 
     def noted(self, what: str) -> list[Any]:
@@ -49,15 +50,15 @@ class Forgetful:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GroupOutcome:
     """What became of a group: what joint decoding changed, and objects written by instance class."""
 
-    decoding: Changes = field(default_factory=Changes)
+    decoding: DecodingChanges = field(default_factory=DecodingChanges)
     objects: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Crop:
+class CropAssembly:
     """Everything needed to assemble one crop.
 
     ``scratch`` and ``create`` give an array of zeros on the target's grid by name and dtype, or with ``keep`` the
@@ -66,8 +67,8 @@ class Crop:
 
     plan: CropPlan
     probability: Probability
-    scratch: Callable[..., Array]
-    create: Callable[..., Array]
+    scratch: Callable[..., ArrayLike]
+    create: Callable[..., ArrayLike]
     budget: Budget = field(default_factory=Budget)
     progress: Callable[[str, float], None] = lambda what, share: None
     say: Callable[[str], None] = lambda line: None
@@ -77,22 +78,24 @@ class Crop:
         return self.plan.target.grid
 
 
-def groups(plan: CropPlan, *, joint: bool) -> list[tuple[str, ...]]:
+def groups_of(plan: CropPlan, *, joint: bool) -> list[tuple[str, ...]]:
     """The classes of a crop that are decided together: all claimed ones, or each alone; each empty one alone."""
     claimed = [plan.claimed] if joint and plan.claimed else [(name,) for name in plan.claimed]
     return [*claimed, *((name,) for name in plan.unclaimed)]
 
 
-def assemble(crop: Crop, group: Sequence[str], *, joint: bool, journal: Journal | None = None) -> Outcome:
+def assemble_group(
+    crop: CropAssembly, group: Sequence[str], *, joint: bool, journal: JournalLike | None = None
+) -> GroupOutcome:
     """Write the arrays of one group of classes (see ``groups``)."""
-    outcome = Outcome()
-    if all(isinstance(crop.plan.routes[name].source, Empty) for name in group):
+    outcome = GroupOutcome()
+    if all(isinstance(crop.plan.routes[name].source, EmptySource) for name in group):
         for name in group:
             crop.create(name, np.dtype(np.uint8))
         return outcome
     for name in [*group, *_seeding(crop.plan.routes, group)]:
         _fill_holes(crop, name)
-    _Group(crop, group, joint, journal or Forgetful(), outcome).run()
+    _Group(crop, group, joint, journal or NullJournal(), outcome).run()
     return outcome
 
 
@@ -102,19 +105,19 @@ def _seeding(routes: Mapping[str, Route], group: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for name in seeds if name is not None and name not in group))
 
 
-def _fill_holes(crop: Crop, name: str) -> None:
+def _fill_holes(crop: CropAssembly, name: str) -> None:
     """Find the holes of a class that its route fills, and have its probability raised there."""
     route = crop.plan.routes[name]
     steps = route.of_stage(Stage.FILL)
-    if not steps or isinstance(route.source, Empty):
+    if not steps or isinstance(route.source, EmptySource):
         return
     mask = crop.scratch(f"{name} mask", np.dtype(np.uint8))
     for block in _progressing(crop, f"{name}: holes", blocks(crop.grid.shape)):
         mask[block] = (crop.probability.unfilled(name, block) > route.threshold).astype(np.uint8)
     background = Components(crop.grid, lambda block: np.asarray(mask[block]) == 0, connectivity=6)
-    holes = Kept(background, ~background.objects.touches_border)
+    holes = KeptObjects(background, ~background.objects.touches_border)
     for step in steps:
-        holes = Kept(holes, step(holes.objects))
+        holes = KeptObjects(holes, step(holes.objects))
     filled = crop.scratch(f"{name} holes", np.dtype(np.uint8))
     for start, stop in slabs(crop.grid.shape[0]):
         box = holes.touched(start, stop)
@@ -127,13 +130,15 @@ def _fill_holes(crop: Crop, name: str) -> None:
 class _Group:
     """Classes decided together: their codebook, and the volume of its codewords."""
 
-    def __init__(self, crop: Crop, names: Sequence[str], joint: bool, journal: Journal, outcome: Outcome) -> None:
+    def __init__(
+        self, crop: CropAssembly, names: Sequence[str], joint: bool, journal: JournalLike, outcome: GroupOutcome
+    ) -> None:
         self.crop, self.joint, self.journal, self.outcome = crop, joint, journal, outcome
-        self.book: Codebook = codebook(tuple(names))
+        self.book: Codebook = codebook_of(tuple(names))
         codes = crop.scratch("codes", np.dtype(np.uint8), keep=bool(journal.noted("decided")))
-        self.words = Words(self.book, codes, crop.grid.shape)
-        one = decoder(self.book, crop.plan.routes, joint=joint)
-        self.deciding = Deciding(self.words, crop.probability, one, crop.budget, joint)
+        self.words = CodewordVolume(self.book, codes, crop.grid.shape)
+        one = decoder_for(self.book, crop.plan.routes, joint=joint)
+        self.deciding = TileDecoder(self.words, crop.probability, one, crop.budget, joint)
 
     def run(self) -> None:
         self._decide()
@@ -167,7 +172,7 @@ class _Group:
     def _take(self, band: Slices, entry: Mapping[str, Any]) -> None:
         for block, words in zip(self.words.blocks_in(band), entry["words"], strict=True):
             self.words.now_hold(block, words)
-        self.outcome.decoding.add(Changes.of(entry["changes"]))
+        self.outcome.decoding.add(DecodingChanges.of(entry["changes"]))
 
     # -- objects
 
@@ -189,12 +194,12 @@ class _Group:
         self.journal.note("finished", {"class": name, "lost": lost[0]["lost"], "words": words})
         return {name} if lost[0]["written"] else set()
 
-    def _labelled(self, name: str, steps: Iterable[Step]) -> tuple[Labelled, list[np.ndarray]]:
+    def _labelled(self, name: str, steps: Iterable[Step]) -> tuple[LabelledObjects, list[np.ndarray]]:
         """The class's objects after its chain, and the boxes (n, 2, 3) of those its filters dropped."""
         crop = self.crop
         needs_p = any(step.method.traits.get("needs_probability") for step in steps)
         crop.progress(f"{name}: components", 0.0)
-        labelled: Labelled = Components(
+        labelled: LabelledObjects = Components(
             crop.grid,
             lambda block: self.words.mask(name, block),
             probability=(lambda block: crop.probability.of(name, block)) if needs_p else None,
@@ -206,7 +211,7 @@ class _Group:
             if step.method.stage is Stage.FILTER:
                 keep = step(labelled.objects)
                 dropped.append(np.stack([labelled.objects.start[~keep], labelled.objects.stop[~keep]], axis=1))
-                labelled = Kept(labelled, keep)
+                labelled = KeptObjects(labelled, keep)
             elif not step.trait("indivisible"):
                 crop.progress(f"{name}: {step.method.name}", 0.0)
                 labelled = Split(
@@ -231,7 +236,7 @@ class _Group:
         threshold = self.crop.plan.routes[other].threshold
         return lambda block: self.crop.probability.of(other, block) > threshold
 
-    def _find_lost(self, name: str, labelled: Labelled, boxes: Sequence[np.ndarray]) -> list[list[list[int]]]:
+    def _find_lost(self, name: str, labelled: LabelledObjects, boxes: Sequence[np.ndarray]) -> list[list[list[int]]]:
         """Mark the voxels of dropped objects in the scratch array "lost"; the chunks that hold any."""
         touched = self.words.blocks_touching(np.concatenate([np.zeros((0, 2, 3), np.int64), *boxes]))
         if not touched:
@@ -258,7 +263,7 @@ class _Group:
 
     # -- writing
 
-    def _write_labels(self, name: str, labelled: Labelled) -> None:
+    def _write_labels(self, name: str, labelled: LabelledObjects) -> None:
         dtype = np.min_scalar_type(len(labelled.objects))
         out = self.crop.create(name, dtype)
         bounds = slabs(self.crop.grid.shape[0], self.words.chunk[0])
@@ -283,7 +288,7 @@ class _Group:
         for number in _progressing(self.crop, "masks", done, len(open_blocks)):
             self.journal.note("masks", number)
 
-    def _write_block(self, outs: Mapping[str, Array], number: int, block: Slices) -> int:
+    def _write_block(self, outs: Mapping[str, ArrayLike], number: int, block: Slices) -> int:
         codes, held = np.asarray(self.words.codes[block]), self.words.held(block)
         for name, out in outs.items():
             mask = member(codes, held, self.book.holds(name))
@@ -304,7 +309,7 @@ def _whole_chunks(box: Slices, shape: Sequence[int]) -> Slices:
     )
 
 
-def _progressing(crop: Crop, what: str, items: Iterable, total: int | None = None) -> Iterable:
+def _progressing(crop: CropAssembly, what: str, items: Iterable, total: int | None = None) -> Iterable:
     total = len(items) if total is None else total
     for index, item in enumerate(items):
         crop.progress(what, index / max(total, 1))

@@ -5,12 +5,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ensemble.core.box import Slices
 from ensemble.core.codebook import Codebook
-from ensemble.core.grid import Slices
 from ensemble.core.tiling import blocks, chunk_shape
 
 
-class Array(Protocol):
+class ArrayLike(Protocol):
     """What is read and written block by block: a Zarr or NumPy array (z, y, x)."""
 
     def __getitem__(self, index: Any) -> Any: ...
@@ -18,10 +18,10 @@ class Array(Protocol):
     def __setitem__(self, index: Any, value: np.ndarray) -> None: ...
 
 
-class Words:
+class CodewordVolume:
     """The volume of codeword numbers ``codes`` (z, y, x), and which words each of its chunks may hold."""
 
-    def __init__(self, book: Codebook, codes: Array, shape: Sequence[int]) -> None:
+    def __init__(self, book: Codebook, codes: ArrayLike, shape: Sequence[int]) -> None:
         self.book, self.codes, self.shape = book, codes, tuple(shape)
         self.chunk = chunk_shape(shape)
         self._counts = [-(-n // c) for n, c in zip(shape, self.chunk, strict=True)]

@@ -5,17 +5,18 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from ensemble.core.grid import Grid, Slices
+from ensemble.core.box import Slices
+from ensemble.core.grid import Grid
 from ensemble.methods.method_table import Stage
 from ensemble.methods.mixes import MIXES
 from ensemble.plan.plan import CropPlan, classes_in, sources_in
-from ensemble.plan.recipe import Expression, Mix, Named, OfClasses
+from ensemble.plan.recipe import Expression, MixedSource, NamedSource, OfClasses
 
 _ROUNDING = 1e-5
 """Relative; more than the float32 arithmetic of resampling and mixing is off by."""
 
 
-class Field(Protocol):
+class ProbabilityField(Protocol):
     """One class as one source has it; see ``sources``."""
 
     def over(self, block: Grid) -> Self:
@@ -35,21 +36,21 @@ class Field(Protocol):
     def ids(self, block: Grid) -> np.ndarray | None: ...
 
 
-class Readable(Protocol):
+class LazyProbability(Protocol):
     def __getitem__(self, index: Any) -> Any: ...
 
 
 class Probability:
     """The probability of every class of a crop on any block of its grid."""
 
-    def __init__(self, crop: CropPlan, fields: Mapping[tuple[str, str], Field]) -> None:
+    def __init__(self, crop: CropPlan, fields: Mapping[tuple[str, str], ProbabilityField]) -> None:
         self._crop = crop
         self._grid = crop.target.grid
         self._routes = crop.routes
         self._fields = fields
-        self._filled: dict[str, Readable] = {}
+        self._filled: dict[str, LazyProbability] = {}
 
-    def fill(self, name: str, holes: Readable) -> None:
+    def fill(self, name: str, holes: LazyProbability) -> None:
         """Raise the class where ``holes`` is nonzero, halfway from its threshold to 1."""
         self._filled[name] = holes
 
@@ -109,10 +110,10 @@ class Probability:
         return p[tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(block, wide, strict=True))]
 
     def _mixed(self, source: Expression, name: str, block: Slices) -> np.ndarray:
-        if isinstance(source, Named):
+        if isinstance(source, NamedSource):
             method = self._routes[name].resampling
             return self._fields[name, source.name].probability(self._grid.sub(block), method)
-        if isinstance(source, Mix):
+        if isinstance(source, MixedSource):
             parts = [self._mixed(part, name, block) for part, _ in source.parts]
             return MIXES[source.how](parts, [weight for _, weight in source.parts]).astype(np.float32)
         if isinstance(source, OfClasses):
@@ -133,9 +134,9 @@ class Probability:
         return self._mixed_bounds(self._routes[name].source, name, wide)
 
     def _mixed_bounds(self, source: Expression, name: str, block: Slices) -> tuple[float, float]:
-        if isinstance(source, Named):
+        if isinstance(source, NamedSource):
             return self._fields[name, source.name].bounds(self._grid.sub(block))
-        if isinstance(source, Mix):
+        if isinstance(source, MixedSource):
             bounds = [self._mixed_bounds(part, name, block) for part, _ in source.parts]
             parts = [np.array(pair, np.float32) for pair in bounds]
             # all mixes rise with each of their parts
@@ -150,4 +151,4 @@ class Probability:
     def ids(self, name: str, block: Slices) -> np.ndarray | None:
         """Object ids of a class whose source is a label volume."""
         source = self._routes[name].source
-        return self._fields[name, source.name].ids(self._grid.sub(block)) if isinstance(source, Named) else None
+        return self._fields[name, source.name].ids(self._grid.sub(block)) if isinstance(source, NamedSource) else None

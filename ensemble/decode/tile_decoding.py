@@ -7,28 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.core.changes import Changed, Changes
-from ensemble.core.codebook import Codebook, Decoder
-from ensemble.core.contradictions import broken, pack_bits, violating
-from ensemble.core.grid import Slices
+from ensemble.core.box import Slices
+from ensemble.core.codebook import Codebook
+from ensemble.core.contradictions import ClassChange, DecodingChanges, count_violations, pack_bits, violating_voxels
 from ensemble.core.tiling import blocks
-from ensemble.decode.codeword_volume import Array, Words, values
+from ensemble.decode.codeword_volume import ArrayLike, CodewordVolume, values
+from ensemble.decode.decoder import Decoder
 from ensemble.decode.mixing import Probability
 from ensemble.plan.budget import BAND_BYTES, Budget
 from ensemble.plan.recipe import Route
-from ensemble.support.parallel import in_threads
+from ensemble.support.machine import in_threads
 
-TILE = (32, 64, 64)
+TILE_SHAPE = (32, 64, 64)
 """What is decided at a time: small enough that most classes are surely absent from most tiles."""
 
 
 @dataclass(frozen=True)
-class Deciding:
+class TileDecoder:
     """Probabilities in, codewords out. ``joint``: changes against each class alone are counted."""
 
-    words: Words
+    words: CodewordVolume
     probability: Probability
-    decoder: Decoder
+    decoder_for: Decoder
     budget: Budget
     joint: bool
 
@@ -51,11 +51,11 @@ class Deciding:
 
     def _band(self, number: int, band: Slices) -> dict[str, Any]:
         probability = self.probability.over(self.words.book.classes, band)
-        changes = Changes()
+        changes = DecodingChanges()
         found = []
         for block in self.words.blocks_in(band):
             codes = np.zeros([s.stop - s.start for s in block], np.uint8)
-            for tile in blocks(codes.shape, TILE):
+            for tile in blocks(codes.shape, TILE_SHAPE):
                 place = tuple(slice(b.start + t.start, b.start + t.stop) for b, t in zip(block, tile, strict=True))
                 codes[tile] = self._tile(probability, place, changes)
             if codes.any():
@@ -63,7 +63,7 @@ class Deciding:
             found.append(values(codes))
         return {"band": number, "words": found, "changes": asdict(changes)}
 
-    def _tile(self, probability: Probability, tile: Slices, changes: Changes) -> np.ndarray:
+    def _tile(self, probability: Probability, tile: Slices, changes: DecodingChanges) -> np.ndarray:
         names = self.words.book.classes
         low, high = np.array([probability.bounds(name, tile) for name in names]).T
         words = self.decoder.survivors(low, high)
@@ -81,9 +81,9 @@ class Deciding:
         high: np.ndarray,
         ps: Mapping[int, np.ndarray],
         codes: np.ndarray,
-    ) -> Changes:
+    ) -> DecodingChanges:
         """What a decided tile has that its classes alone would not have; ``high`` bounds their probabilities."""
-        book, found = self.words.book, Changes()
+        book, found = self.words.book, DecodingChanges()
         words = np.flatnonzero(np.bincount(codes.reshape(-1), minlength=len(book.words)))
         held = {word: pack_bits(codes == word) for word in words if book.words[word]}
         planes: list[np.ndarray | None] = []
@@ -99,10 +99,12 @@ class Deciding:
             if changed.alone or changed.added:
                 found.by_class[name] = changed
         if any(one.most_voxels for one in found.by_class.values()) and any(plane is not None for plane in planes):
-            found.before = broken(book, planes, violating(book, planes))  # where nothing changed all are codewords
+            found.before = count_violations(
+                book, planes, violating_voxels(book, planes)
+            )  # where nothing changed all are codewords
         return found
 
-    def again(self, name: str, lost: Sequence[Slices], marks: Array) -> list[list[int]]:
+    def again(self, name: str, lost: Sequence[Slices], marks: ArrayLike) -> list[list[int]]:
         """Give the voxels marked in these chunks the best codeword without the class; those without it stay.
 
         Returns which words each of the chunks holds then.
@@ -120,10 +122,10 @@ class Deciding:
         return [found[number] for number in range(len(lost))]
 
     def _block_again(
-        self, name: str, block: Slices, marks: Array, band: Slices, held: dict[int, Probability]
+        self, name: str, block: Slices, marks: ArrayLike, band: Slices, held: dict[int, Probability]
     ) -> list[int]:
         gone, codes = np.asarray(marks[block]) > 0, np.array(self.words.codes[block])
-        for tile in blocks(codes.shape, TILE):
+        for tile in blocks(codes.shape, TILE_SHAPE):
             where = np.argwhere(gone[tile])
             if not len(where):
                 continue
@@ -151,7 +153,7 @@ class Deciding:
         return read
 
 
-def decoder(book: Codebook, routes: Mapping[str, Route], *, joint: bool) -> Decoder:
+def decoder_for(book: Codebook, routes: Mapping[str, Route], *, joint: bool) -> Decoder:
     """How the routes weigh the classes of a codebook; a class alone is simply p > t."""
     hard = [name for name in routes if name in book.classes and (routes[name].weight == "hard" or not joint)]
     weights = [routes[name].weight for name in book.classes]
@@ -163,13 +165,13 @@ def decoder(book: Codebook, routes: Mapping[str, Route], *, joint: bool) -> Deco
     )
 
 
-def _changed(alone: np.ndarray | None, joint: np.ndarray | None, tile: Slices) -> Changed:
+def _changed(alone: np.ndarray | None, joint: np.ndarray | None, tile: Slices) -> ClassChange:
     """A class's voxels alone and decided jointly, as bits (None: none)."""
     before, after = (0 if bits is None else int(np.bitwise_count(bits).sum()) for bits in (alone, joint))
     both = 0 if alone is None or joint is None else int(np.bitwise_count(alone & joint).sum())
     removed, added = before - both, after - both
     most = tuple(s.start for s in tile) if removed or added else (0, 0, 0)
-    return Changed(before, removed, added, removed + added, most)
+    return ClassChange(before, removed, added, removed + added, most)
 
 
 def _within(block: Slices, band: Slices) -> bool:

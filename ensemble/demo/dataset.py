@@ -20,12 +20,13 @@ from numcodecs import Zstd
 
 from ensemble.core import classes as taxonomy
 from ensemble.core import manifest
-from ensemble.core.grid import Grid, Slices, Triple
+from ensemble.core.box import Slices
+from ensemble.core.grid import Grid, NmZYX
 from ensemble.core.manifest import Target
 from ensemble.demo.microscope import Microscope, render
 from ensemble.demo.scene import WORKERS, Painted, Scene
 from ensemble.demo.shapes import DRAWN
-from ensemble.demo.tissue import Seed, Tissue, grow
+from ensemble.demo.tissue import Anatomy, Seed, grow
 from ensemble.support.errors import VolumeError
 
 EM_CHUNK_VOXELS = 64
@@ -51,7 +52,7 @@ class Sample:
     @property
     def training_targets(self) -> tuple[Target, ...]:
         """The training crops, for every scored class that the tissue has at all."""
-        names = tuple(name for name in _scored_in("557") if taxonomy.leaf(name) & DRAWN)
+        names = tuple(name for name in _scored_in("557") if taxonomy.atoms_of(name) & DRAWN)
         grids = {crop: _tidy(self.em.sub(part)) for crop, part in self.training.items()}
         return tuple(Target(crop, self.dataset, grid, names) for crop, grid in grids.items())
 
@@ -59,7 +60,7 @@ class Sample:
         """The sample's tissue, grown from the seed ``key``; its crops are crowded first."""
         corner, inset_nm = np.array(self.em.corner_nm), 50
         crops = [target.grid for target in (self.test, *self.training_targets)]
-        tissue = Tissue(
+        tissue = Anatomy(
             corner_nm=self.em.corner_nm,
             extent_nm=np.array(self.em.end_nm) - corner,
             seeds=self.seeds,
@@ -70,7 +71,7 @@ class Sample:
 
 
 def _scored_in(official_crop: str) -> tuple[str, ...]:
-    return next(target.classes for target in manifest.official() if target.crop == official_crop)
+    return next(target.classes for target in manifest.official_manifest() if target.crop == official_crop)
 
 
 def _tidy(grid: Grid) -> Grid:
@@ -78,7 +79,7 @@ def _tidy(grid: Grid) -> Grid:
     return Grid(grid.shape, grid.voxel_size_nm, tuple(round(o, 6) for o in grid.origin_nm))
 
 
-def _crop(em: Grid, start_nm: Triple, shape: tuple[int, int, int], voxel_size_nm: Triple) -> Grid:
+def _crop(em: Grid, start_nm: NmZYX, shape: tuple[int, int, int], voxel_size_nm: NmZYX) -> Grid:
     """A grid whose lower edges lie ``start_nm`` above the EM's."""
     origin = (c + s + v / 2 for c, s, v in zip(em.corner_nm, start_nm, voxel_size_nm, strict=True))
     return _tidy(Grid(shape, voxel_size_nm, tuple(origin)))
@@ -170,9 +171,9 @@ def write_samples(
                 progress(sample.dataset)
                 _write_sample(root, truth, sample, (seed, number))
         with _replacing(root / "train_manifest.csv") as path:
-            manifest.write(path, [target for sample in chosen for target in sample.training_targets])
+            manifest.write_manifest(path, [target for sample in chosen for target in sample.training_targets])
         with _replacing(root / "manifest.csv") as path:
-            manifest.write(path, [sample.test for sample in chosen])
+            manifest.write_manifest(path, [sample.test for sample in chosen])
     except OSError as error:
         reason = f"cannot write the phantom: {error.strerror or error}"
         raise VolumeError(f"{error.filename or root}: {reason}; choose another folder") from error
@@ -215,7 +216,7 @@ def _write_truth(group: Path, painted: Painted, name: str) -> None:
 
 def truth_of(painted: Painted, name: str) -> np.ndarray:
     """A class as truth: 0 and 1, or ids 1, 2, … of the objects in this grid, of the smallest dtype."""
-    if not taxonomy.leaf(name) & DRAWN:
+    if not taxonomy.atoms_of(name) & DRAWN:
         return np.zeros(painted.grid.shape, np.uint8)
     return painted.labels(name) if taxonomy.is_instance(name) else painted.mask(name).view(np.uint8)
 

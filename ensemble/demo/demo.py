@@ -16,7 +16,7 @@ from registry.store import Store
 SPECS = ("demo_mito.yaml", "demo_nuc.yaml", "demo_multi.yaml")
 
 
-def run(out: Path, progress: Progress, *, prepare_only: bool = False) -> tuple[Built, Scores] | None:
+def run_demo(out: Path, progress: Progress, *, prepare_only: bool = False) -> tuple[Built, Scores] | None:
     """The demo under ``out``: data/, manifest.csv, truth.zarr, registered specialists, submission.zip, report.html.
 
     What is there already is not made again. With ``prepare_only`` it stops before the build.
@@ -25,14 +25,14 @@ def run(out: Path, progress: Progress, *, prepare_only: bool = False) -> tuple[B
     if not (out / "manifest.csv").exists():
         _write_phantom(out, progress)
     for name in SPECS:
-        spec = training_spec.load(Path(str(files("recipes"))) / "train" / name)
+        spec = training_spec.load_spec(Path(str(files("recipes"))) / "train" / name)
         progress.stage(f"train {spec.name}", spec.steps)
         train(spec, data_root=out / "data", store=store, work=out / "training", progress=progress.at)
     if prepare_only:
         return None
     manifest = out / "manifest.csv"
     built = build(Request("demo.yaml", out, manifest=manifest, data_root=str(out / "data")), store, progress)
-    return built, report.again(out, store, truth=out / "truth.zarr", progress=progress)
+    return built, report.make_report(out, store, truth=out / "truth.zarr", progress=progress)
 
 
 def _write_phantom(out: Path, progress: Progress) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ensemble.core import classes as taxonomy
-from ensemble.core.grid import Grid, Triple
+from ensemble.core.grid import Grid, NmZYX
 from ensemble.demo.shapes import (
     ATOM,
     LAYERS,
@@ -47,7 +47,7 @@ class Painted:
     def mask(self, name: str) -> np.ndarray:
         """Where the class is, bool."""
         table = np.zeros(256, bool)
-        table[[ATOM[part] for part in taxonomy.leaf(name)]] = True
+        table[[ATOM[part] for part in taxonomy.atoms_of(name)]] = True
         return table[self.atoms]
 
     def labels(self, name: str) -> np.ndarray:
@@ -75,7 +75,7 @@ class Scene:
     then the cells, each nucleus followed by its pores, and the organelles.
     """
 
-    corner_nm: Triple
+    corner_nm: NmZYX
     warp: Sequence[Ripples]
     gap: Ripples
     roughness: Ripples
@@ -123,7 +123,9 @@ class Scene:
         """For each instance class, the id of every owner; an object's own kind, its nucleus and its cell."""
         kinds = np.array(["", *(kind for kind, _, _ in self._objects)])
         tables = {
-            name: np.cumsum(kinds == name) * (kinds == name) for name, row in taxonomy.classes().items() if row.instance
+            name: np.cumsum(kinds == name) * (kinds == name)
+            for name, row in taxonomy.all_classes().items()
+            if row.instance
         }
         tables["cell"] = np.array([0, *(cell for _, cell, _ in self._objects)])
         tables["nuc"] = np.array([0, *(nucleus for _, _, nucleus in self._objects)])

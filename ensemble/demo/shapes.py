@@ -14,7 +14,7 @@ from ensemble.core import classes as taxonomy
 Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
 Window = tuple[slice, slice, slice]
 
-ATOM = {name: index for index, name in enumerate(taxonomy.atoms())}
+ATOM = {name: index for index, name in enumerate(taxonomy.all_atoms())}
 PM_NM = 16
 ENVELOPE_NM = 38
 PORE_RADIUS_NM = 35
@@ -45,7 +45,7 @@ LAYERS = {
 CHROMATIN = ("nucpl", "echrom", "hchrom")
 PORE = ("np_in", "np_out")
 # Every atom that a scene can hold.
-DRAWN = frozenset({"ecs", *CHROMATIN, *PORE} | {taxonomy.atoms()[i] for t in LAYERS.values() for i in set(t)})
+DRAWN = frozenset({"ecs", *CHROMATIN, *PORE} | {taxonomy.all_atoms()[i] for t in LAYERS.values() for i in set(t)})
 
 
 def directions(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ensemble.core.grid import Triple
+from ensemble.core.grid import NmZYX
 from ensemble.demo.scene import Scene
 from ensemble.demo.shapes import PM_NM, Cells, Nucleus, Organelle, Ripples, capsule_depth, directions, window_between
 
@@ -28,23 +28,23 @@ LEAST_RADIUS_NM = {"mito pair": 60, "mito": 60, "ld": 55, "er": 31, "ves": 35}
 class Seed:
     """A cell that holds at least the ball of ``reach_nm`` around ``centre``, but for its neighbours' gap."""
 
-    centre: Triple
+    centre: NmZYX
     reach_nm: float
     nucleated: bool = False
 
 
 @dataclass(frozen=True)
-class Tissue:
+class Anatomy:
     """What to grow: given cells, boxes (low, high) that are crowded first, and how crowded (1 is dense)."""
 
-    corner_nm: Triple
+    corner_nm: NmZYX
     extent_nm: np.ndarray
     seeds: tuple[Seed, ...]
     crowded: tuple[tuple[np.ndarray, np.ndarray], ...]
     density: float = 1.0
 
 
-def grow(tissue: Tissue, rng: np.random.Generator) -> Scene:
+def grow(tissue: Anatomy, rng: np.random.Generator) -> Scene:
     """A scene with the given cells, others in between, and as many organelles as find room."""
     seeds = _fill(tissue, rng)
     scene = Scene(
@@ -63,7 +63,7 @@ def grow(tissue: Tissue, rng: np.random.Generator) -> Scene:
     return replace(scene, organelles=tuple(crowd.organelles))
 
 
-def _fill(tissue: Tissue, rng: np.random.Generator) -> list[Seed]:
+def _fill(tissue: Anatomy, rng: np.random.Generator) -> list[Seed]:
     """The given seeds and random ones of shrinking reach between and around them, none within another's."""
     seeds = list(tissue.seeds)
     margin = 250.0

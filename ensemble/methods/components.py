@@ -14,17 +14,18 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ensemble.core.grid import Grid, Slices
+from ensemble.core.box import Slices
+from ensemble.core.grid import Grid
 from ensemble.core.tiling import CHUNK, slabs
-from ensemble.methods.steps import Objects
+from ensemble.methods.objects import ObjectTable
 
 ReadBlock = Callable[[Slices], np.ndarray]
 
 
-class Labelled(Protocol):
+class LabelledObjects(Protocol):
     """Objects of a crop: object k of the table has label k + 1."""
 
-    objects: Objects
+    objects: ObjectTable
 
     def touched(self, start: int, stop: int) -> Slices | None:
         """A box within a slab of ``tiling.slabs`` beyond which no label is; None where there is none."""
@@ -60,7 +61,7 @@ class Components:
     the box around those is read. The numbers do not depend on ``workers``.
     """
 
-    objects: Objects
+    objects: ObjectTable
 
     def __init__(
         self,
@@ -164,7 +165,7 @@ class Components:
             np.maximum.at(peaks, here, slab.peaks)
         self._lookup = (new + 1).astype(np.uint32)
         touches_border = ((starts == 0) | (stops == self.grid.shape)).any(axis=1)
-        self.objects = Objects(sizes, starts, stops, touches_border, peaks, self.grid.voxel_volume_nm3)
+        self.objects = ObjectTable(sizes, starts, stops, touches_border, peaks, self.grid.voxel_volume_nm3)
 
     def touched(self, start: int, stop: int) -> Slices | None:
         return self._boxes[start]
@@ -220,10 +221,10 @@ def _shared(before: _Slab, after: _Slab) -> np.ndarray:
     return np.unique(np.stack([first[both], second[both]], axis=1).astype(np.int64), axis=0)
 
 
-class Kept:
+class KeptObjects:
     """Some of another's objects, renumbered; the rest are background."""
 
-    def __init__(self, labelled: Labelled, keep: np.ndarray) -> None:
+    def __init__(self, labelled: LabelledObjects, keep: np.ndarray) -> None:
         self._labelled = labelled
         self._lookup = np.concatenate([[0], np.where(keep, np.cumsum(keep), 0)]).astype(np.uint32)
         self.objects = labelled.objects.where(keep)

@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-Mix = Callable[[Sequence[np.ndarray], Sequence[float]], np.ndarray]
+MixFunction = Callable[[Sequence[np.ndarray], Sequence[float]], np.ndarray]
 
-MIXES: dict[str, Mix] = {}
+MIXES: dict[str, MixFunction] = {}
 """Every way to mix, by the name a recipe uses."""
 
 _NEVER_CERTAIN = 1 / 510
 
 
-def mix(function: Mix) -> Mix:
+def mix(function: MixFunction) -> MixFunction:
     """Register a function of (probabilities, weights) under its name."""
     if function.__name__ in MIXES:
         raise ValueError(f"two mixes are called {function.__name__}")

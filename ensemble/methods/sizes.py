@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def histogram(sizes: np.ndarray) -> dict[str, int]:
+def size_histogram(sizes: np.ndarray) -> dict[str, int]:
     """Objects by the power of two that their size reaches."""
     powers, counts = np.unique(np.frexp(sizes)[1] - 1, return_counts=True)
     return {str(power): int(count) for power, count in zip(powers, counts, strict=True)}
 
 
-def count_nm3(total: dict[str, int], sizes_voxels: np.ndarray, voxel_size_nm: Sequence[float]) -> None:
+def count_sizes_nm3(total: dict[str, int], sizes_voxels: np.ndarray, voxel_size_nm: Sequence[float]) -> None:
     """Add objects to those by the power of two that their size in nm3 reaches."""
-    for power, count in histogram(sizes_voxels * math.prod(voxel_size_nm)).items():
+    for power, count in size_histogram(sizes_voxels * math.prod(voxel_size_nm)).items():
         total[power] = total.get(power, 0) + count
 
 
-def add_nm3(total: dict[str, int], sizes_log2_voxels: Mapping[str, int], voxel_size_nm: Sequence[float]) -> None:
+def add_sizes_nm3(total: dict[str, int], sizes_log2_voxels: Mapping[str, int], voxel_size_nm: Sequence[float]) -> None:
     """Add objects by the power of two of their voxels to those by that of their nm3, which is off by one at most."""
     shift = round(math.log2(math.prod(voxel_size_nm)))
     for power, count in sizes_log2_voxels.items():

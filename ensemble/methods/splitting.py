@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 
-from ensemble.core.grid import Grid, Slices
+from ensemble.core.box import Slices
+from ensemble.core.grid import Grid
 from ensemble.core.tiling import CHUNK, slabs
-from ensemble.methods.components import Labelled, ReadBlock
+from ensemble.methods.components import LabelledObjects, ReadBlock
 from ensemble.methods.method_table import Step
-from ensemble.methods.steps import Objects
+from ensemble.methods.objects import ObjectTable
 
 _BYTES_PER_VOXEL = 20
 _SMALL_VOXELS = 1 << 14
@@ -25,7 +26,7 @@ class _Cut:
 
     block: Slices
     labels: np.ndarray
-    objects: Objects
+    objects: ObjectTable
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class Split:
     uint32 zeros. The result does not depend on ``workers``.
     """
 
-    objects: Objects
+    objects: ObjectTable
 
     def __init__(
         self,
-        components: Labelled,
+        components: LabelledObjects,
         grid: Grid,
         step: Step,
         read: ReadBlock,
@@ -65,7 +66,7 @@ class Split:
         self._read, self._seeds, self._scratch = read, seeds, scratch
         self._say = say
         self._most_voxels = memory_bytes // step.method.traits.get("bytes_per_voxel", _BYTES_PER_VOXEL)
-        self._tables: list[Objects] = []
+        self._tables: list[ObjectTable] = []
         self._count = 0
         self._held: dict[int, _Slab] = {}
         self._bounds = slabs(grid.shape[0])
@@ -225,7 +226,7 @@ class Split:
 
     def _table(
         self, labels: np.ndarray, corner: list[int], factor: int, index: int, sizes: np.ndarray | None
-    ) -> Objects:
+    ) -> ObjectTable:
         statistics = cc3d.statistics(labels, no_slice_conversion=True)
         boxes = statistics["bounding_boxes"][1:].astype(np.int64)
         table = self._components.objects
@@ -234,7 +235,7 @@ class Split:
         sizes = np.asarray(statistics["voxel_counts"][1:], np.int64) if sizes is None else sizes
         border = ((starts == 0) | (stops == self._grid.shape)).any(axis=1)
         peak = np.full(len(sizes), table.peak_probability[index], np.float32)
-        return Objects(sizes, starts, stops, border, peak, self._grid.voxel_volume_nm3)
+        return ObjectTable(sizes, starts, stops, border, peak, self._grid.voxel_volume_nm3)
 
     def _numbers(self, cut: _Cut) -> np.ndarray:
         """What its labels are called in the crop, numbered on from those before; 0 stays."""
@@ -327,10 +328,10 @@ def _coarser(step: Step, factor: int) -> Step:
     return Step(step.method, {**step.parameters, "min_distance_voxels": max(1, round(voxels / factor))})
 
 
-def _concatenated(tables: list[Objects], voxel_volume_nm3: float) -> Objects:
+def _concatenated(tables: list[ObjectTable], voxel_volume_nm3: float) -> ObjectTable:
     if not tables:
         none = np.zeros((0, 3), np.int64)
-        return Objects(none[:, 0], none, none, np.zeros(0, bool), np.zeros(0, np.float32), voxel_volume_nm3)
+        return ObjectTable(none[:, 0], none, none, np.zeros(0, bool), np.zeros(0, np.float32), voxel_volume_nm3)
     columns = ("size_voxels", "start", "stop", "touches_border", "peak_probability")
     joined = (np.concatenate([getattr(table, column) for table in tables]) for column in columns)
-    return Objects(*joined, voxel_volume_nm3)
+    return ObjectTable(*joined, voxel_volume_nm3)

@@ -5,7 +5,6 @@ Lengths are in nm and volumes in nm3, or in voxels of the target grid, so that a
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import cc3d
@@ -18,9 +17,10 @@ from scipy.spatial import cKDTree
 from skimage.segmentation import watershed as flood
 
 from ensemble.methods.method_table import Methods, Stage
+from ensemble.methods.objects import ObjectTable
 from ensemble.support import machine as resources
 
-POSTPROCESS = Methods()
+METHODS = Methods()
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -32,47 +32,23 @@ _TINY_VOXELS = 1 << 12
 _LARGE_VOXELS = 1 << 20
 
 
-@dataclass(frozen=True)
-class Objects:
-    """What is known of n objects without looking at their voxels.
-
-    Arrays of length n: ``size_voxels`` int64, ``start`` and ``stop`` (n, 3) bounding boxes in voxels,
-    ``touches_border`` of the crop, ``peak_probability`` (-inf where no step of the chain asks for it).
-    """
-
-    size_voxels: np.ndarray
-    start: np.ndarray
-    stop: np.ndarray
-    touches_border: np.ndarray
-    peak_probability: np.ndarray
-    voxel_volume_nm3: float
-
-    def __len__(self) -> int:
-        return len(self.size_voxels)
-
-    def where(self, chosen: np.ndarray) -> "Objects":
-        """Some of them, by number or as bool (n,)."""
-        columns = (self.size_voxels, self.start, self.stop, self.touches_border, self.peak_probability)
-        return Objects(*(column[chosen] for column in columns), self.voxel_volume_nm3)
-
-
 # Probability → probability, before the decision.
 
 
-@POSTPROCESS(Stage.PROBABILITY, reach_nm=lambda sigma_nm: _GAUSSIAN_REACH * sigma_nm)
+@METHODS(Stage.PROBABILITY, reach_nm=lambda sigma_nm: _GAUSSIAN_REACH * sigma_nm)
 def smooth(probability: np.ndarray, voxel_size_nm: Triple, *, sigma_nm: Positive) -> np.ndarray:
     """The probability averaged with a Gaussian of ``sigma_nm``."""
     sigma = [sigma_nm / v for v in voxel_size_nm]
     return ndimage.gaussian_filter(probability, sigma, mode="nearest", truncate=_GAUSSIAN_REACH)
 
 
-@POSTPROCESS(Stage.PROBABILITY, reach_nm=lambda radius_nm: 2 * radius_nm)
+@METHODS(Stage.PROBABILITY, reach_nm=lambda radius_nm: 2 * radius_nm)
 def closing(probability: np.ndarray, voxel_size_nm: Triple, *, radius_nm: Positive) -> np.ndarray:
     """Grey closing with a box of ``radius_nm`` to either side: gaps narrower than that are bridged."""
     return ndimage.grey_closing(probability, size=_box(radius_nm, voxel_size_nm), mode="nearest")
 
 
-@POSTPROCESS(Stage.PROBABILITY, reach_nm=lambda radius_nm: 2 * radius_nm)
+@METHODS(Stage.PROBABILITY, reach_nm=lambda radius_nm: 2 * radius_nm)
 def opening(probability: np.ndarray, voxel_size_nm: Triple, *, radius_nm: Positive) -> np.ndarray:
     """Grey opening with a box of ``radius_nm`` to either side: bridges narrower than that are cut."""
     return ndimage.grey_opening(probability, size=_box(radius_nm, voxel_size_nm), mode="nearest")
@@ -85,44 +61,44 @@ def _box(radius_nm: float, voxel_size_nm: Triple) -> list[int]:
 # Holes: which background components, 6-connected and away from the crop's border, to fill.
 
 
-@POSTPROCESS(Stage.FILL)
-def fill_holes(holes: Objects, *, max_size_nm3: Positive | None = None) -> np.ndarray:
+@METHODS(Stage.FILL)
+def fill_holes(holes: ObjectTable, *, max_size_nm3: Positive | None = None) -> np.ndarray:
     """All holes, or those of at most ``max_size_nm3``: bool (n,)."""
     if max_size_nm3 is None:
         return np.ones(len(holes), bool)
     return holes.size_voxels * holes.voxel_volume_nm3 <= max_size_nm3
 
 
-# Objects: which stay.
+# ObjectTable: which stay.
 
 
-@POSTPROCESS(Stage.FILTER, exactly_one=("min_size_nm3", "min_size_voxels"))
+@METHODS(Stage.FILTER, exactly_one=("min_size_nm3", "min_size_voxels"))
 def drop_small(
-    objects: Objects, *, min_size_nm3: Positive | None = None, min_size_voxels: Count | None = None
+    objects: ObjectTable, *, min_size_nm3: Positive | None = None, min_size_voxels: Count | None = None
 ) -> np.ndarray:
-    """Objects of at least the minimum size: bool (n,)."""
+    """ObjectTable of at least the minimum size: bool (n,)."""
     if min_size_voxels is not None:
         return objects.size_voxels >= min_size_voxels
     return objects.size_voxels * objects.voxel_volume_nm3 >= min_size_nm3 * (1 - 1e-9)
 
 
-@POSTPROCESS(Stage.FILTER)
-def keep_largest(objects: Objects, *, count: Count = 1) -> np.ndarray:
+@METHODS(Stage.FILTER)
+def keep_largest(objects: ObjectTable, *, count: Count = 1) -> np.ndarray:
     """The ``count`` largest objects, of equal ones the first: bool (n,)."""
     keep = np.zeros(len(objects), bool)
     keep[np.argsort(-objects.size_voxels, kind="stable")[:count]] = True
     return keep
 
 
-@POSTPROCESS(Stage.FILTER, needs_probability=True)
-def hysteresis(objects: Objects, *, high: Probability) -> np.ndarray:
-    """Objects that exceed ``high`` somewhere; the class's threshold is the low one: bool (n,)."""
+@METHODS(Stage.FILTER, needs_probability=True)
+def hysteresis(objects: ObjectTable, *, high: Probability) -> np.ndarray:
+    """ObjectTable that exceed ``high`` somewhere; the class's threshold is the low one: bool (n,)."""
     return objects.peak_probability > high
 
 
-@POSTPROCESS(Stage.FILTER)
-def drop_at_border(objects: Objects) -> np.ndarray:
-    """Objects that do not touch the crop's border: bool (n,)."""
+@METHODS(Stage.FILTER)
+def drop_at_border(objects: ObjectTable) -> np.ndarray:
+    """ObjectTable that do not touch the crop's border: bool (n,)."""
     return ~objects.touches_border
 
 
@@ -131,13 +107,13 @@ def drop_at_border(objects: Objects) -> np.ndarray:
 # ``undivided_below_nm``: a component that reaches less far than this along each axis is one object.
 
 
-@POSTPROCESS(Stage.LABEL, indivisible=lambda: True)
+@METHODS(Stage.LABEL, indivisible=lambda: True)
 def binary(component: np.ndarray, voxel_size_nm: Triple, seeds: np.ndarray | None) -> np.ndarray:
     """The mask itself: the server tells objects apart by connected components."""
     return component.astype(np.uint32)
 
 
-@POSTPROCESS(Stage.LABEL, indivisible=lambda connectivity: connectivity == 26)
+@METHODS(Stage.LABEL, indivisible=lambda connectivity: connectivity == 26)
 def components(
     component: np.ndarray,
     voxel_size_nm: Triple,
@@ -149,7 +125,7 @@ def components(
     return cc3d.connected_components(component, connectivity=connectivity, out_dtype=np.uint32)
 
 
-@POSTPROCESS(Stage.LABEL, indivisible=lambda: False, needs_ids=True, bytes_per_voxel=60)
+@METHODS(Stage.LABEL, indivisible=lambda: False, needs_ids=True, bytes_per_voxel=60)
 def keep_ids(component: np.ndarray, voxel_size_nm: Triple, seeds: np.ndarray | None) -> np.ndarray:
     """The ids of the ``labels`` source; voxels without one join the nearest object along the mask."""
     ids = np.where(component, seeds, 0) if seeds is not None else np.zeros(component.shape, np.uint8)
@@ -162,7 +138,7 @@ def keep_ids(component: np.ndarray, voxel_size_nm: Triple, seeds: np.ndarray | N
     return flood(flat, markers, connectivity=3, mask=component).astype(np.uint32)
 
 
-@POSTPROCESS(
+@METHODS(
     Stage.LABEL,
     exactly_one=("min_distance_nm", "min_distance_voxels"),
     indivisible=lambda min_distance_nm, min_distance_voxels, seeds_from: False,

@@ -7,7 +7,8 @@ from functools import cached_property
 from ensemble.core.grid import Grid
 from ensemble.core.tiling import CHUNK
 from ensemble.methods.method_table import Stage
-from ensemble.plan.plan import CropPlan, Job, Plan, patches_per_pass
+from ensemble.plan.job import Job, patches_per_pass
+from ensemble.plan.plan import CropPlan, Plan
 from ensemble.support.errors import EnsembleError
 
 BAND_BYTES = 256 << 20

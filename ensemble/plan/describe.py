@@ -6,14 +6,15 @@ from typing import Any
 from ensemble.core.grid import Grid
 from ensemble.methods.method_table import Step
 from ensemble.plan.budget import Budget
-from ensemble.plan.plan import CropPlan, Job, Plan
-from ensemble.plan.recipe import Empty, Expression, Mix, ModelSource, Named, OfClasses, Route
+from ensemble.plan.job import Job
+from ensemble.plan.plan import CropPlan, Plan
+from ensemble.plan.recipe import EmptySource, Expression, MixedSource, ModelSource, NamedSource, OfClasses, Route
 
 
-def route(value: Route) -> dict[str, Any]:
+def describe_route(value: Route) -> dict[str, Any]:
     """A route without its place in a file."""
     return {
-        "source": source(value.source),
+        "source": describe_source(value.source),
         "threshold": value.threshold,
         "weight": value.weight,
         "resampling": value.resampling,
@@ -21,22 +22,22 @@ def route(value: Route) -> dict[str, Any]:
     }
 
 
-def source(expression: Expression) -> Any:
+def describe_source(expression: Expression) -> Any:
     """An expression as a recipe would say it."""
-    if isinstance(expression, Empty):
+    if isinstance(expression, EmptySource):
         return "empty"
-    if isinstance(expression, Named):
+    if isinstance(expression, NamedSource):
         return expression.name
-    if isinstance(expression, Mix):
-        return {expression.how: [[source(part), weight] for part, weight in expression.parts]}
+    if isinstance(expression, MixedSource):
+        return {expression.how: [[describe_source(part), weight] for part, weight in expression.parts]}
     return {expression.how: list(expression.classes)}
 
 
-def as_recipe(expression: Expression) -> Any:
+def expression_as_recipe(expression: Expression) -> Any:
     """An expression as a recipe says it: weights by name, or a list of parts that all weigh the same."""
-    if not isinstance(expression, Mix):
-        return source(expression)
-    names = [as_recipe(part) for part, _ in expression.parts]
+    if not isinstance(expression, MixedSource):
+        return describe_source(expression)
+    names = [expression_as_recipe(part) for part, _ in expression.parts]
     if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
         weights = (_whole(weight) for _, weight in expression.parts)
         return {expression.how: dict(zip(names, weights, strict=True))}
@@ -53,7 +54,7 @@ def step_as_recipe(step: Step) -> Any:
     return {name: said} if said else name
 
 
-def in_words(value: Route) -> str:
+def route_in_words(value: Route) -> str:
     """A route in a few words, for people."""
     weight = "" if value.weight == 1 else f", weight {value.weight}"
     steps = "".join(f", {_step_in_words(step)}" for step in value.steps)
@@ -62,12 +63,12 @@ def in_words(value: Route) -> str:
 
 def source_in_words(expression: Expression) -> str:
     """An expression in a few words."""
-    if isinstance(expression, Mix):
+    if isinstance(expression, MixedSource):
         parts = " + ".join(f"{weight:g} {source_in_words(part)}" for part, weight in expression.parts)
         return f"{expression.how} of {parts}"
     if isinstance(expression, OfClasses):
         return f"{expression.how} of {', '.join(expression.classes)}"
-    return str(source(expression))
+    return str(describe_source(expression))
 
 
 def _step_in_words(step: Step) -> str:
@@ -76,7 +77,7 @@ def _step_in_words(step: Step) -> str:
     return " ".join([name, *numbers])
 
 
-def grid(value: Grid) -> dict[str, Any]:
+def describe_grid(value: Grid) -> dict[str, Any]:
     return {
         "shape": list(value.shape),
         "voxel_size_nm": list(value.voxel_size_nm),
@@ -84,7 +85,7 @@ def grid(value: Grid) -> dict[str, Any]:
     }
 
 
-def job(value: Job, budget: Budget) -> dict[str, Any]:
+def describe_job(value: Job, budget: Budget) -> dict[str, Any]:
     """One pass of a model over a crop, with what it costs."""
     em = "as it is" if value.fit.exact else "EM upsampled" if value.fit.upsampled else "EM downsampled"
     return {
@@ -95,8 +96,8 @@ def job(value: Job, budget: Budget) -> dict[str, Any]:
         "classes": list(value.classes),
         "em_voxel_size_nm": list(value.level_grid.voxel_size_nm),
         "em": em,
-        "network_grid": grid(value.lattice),
-        "stored_grid": grid(value.stored),
+        "network_grid": describe_grid(value.lattice),
+        "stored_grid": describe_grid(value.stored),
         "patches": value.patches,
         "forward_passes": value.forward_passes,
         "voxels": value.lattice.size,
@@ -106,24 +107,26 @@ def job(value: Job, budget: Budget) -> dict[str, Any]:
     }
 
 
-def crop(value: CropPlan, budget: Budget, named: Collection[str] = ()) -> dict[str, Any]:
+def describe_crop(value: CropPlan, budget: Budget, named: Collection[str] = ()) -> dict[str, Any]:
     """One crop: how each of its classes is made, and the passes that takes; ``named`` have an entry of their own."""
     return {
         "dataset": value.target.dataset,
-        "grid": grid(value.target.grid),
-        "classes": {name: {**class_of(value, name), "fallback": name not in named} for name in value.target.classes},
-        "jobs": [job(one, budget) for one in value.jobs],
+        "grid": describe_grid(value.target.grid),
+        "classes": {
+            name: {**describe_class(value, name), "fallback": name not in named} for name in value.target.classes
+        },
+        "jobs": [describe_job(one, budget) for one in value.jobs],
         "assembling_memory_bytes": budget.assembling_bytes(value),
         "bytes_uncompressed": value.target.grid.size * len(value.target.classes),
     }
 
 
-def class_of(value: CropPlan, name: str) -> dict[str, Any]:
+def describe_class(value: CropPlan, name: str) -> dict[str, Any]:
     """How one class of a crop is made."""
     models = {
         one.source: {
             "model": f"models:/{one.model.name}/{one.model.version}",
-            "resampled": f"{voxels(one.stored)} → {voxels(value.target.grid)} nm",
+            "resampled": f"{voxel_size_in_words(one.stored)} → {voxel_size_in_words(value.target.grid)} nm",
             "validation": one.model.card.validation.get(name),
             "truth_sizes_log2_nm3": one.model.card.truth_sizes_log2_nm3.get(name, {}),
             "voxel_size_nm": "x".join(f"{v:g}" for v in dict.fromkeys(one.model.card.voxel_size_nm)),
@@ -131,17 +134,17 @@ def class_of(value: CropPlan, name: str) -> dict[str, Any]:
         for one in value.jobs
         if name in one.classes
     }
-    said = {"words": in_words(value.routes[name]), "claimed": name in value.claimed, "models": models}
-    return {**route(value.routes[name]), **said}
+    said = {"words": route_in_words(value.routes[name]), "claimed": name in value.claimed, "models": models}
+    return {**describe_route(value.routes[name]), **said}
 
 
-def voxels(value: Grid) -> str:
+def voxel_size_in_words(value: Grid) -> str:
     """A voxel size in nm: one number where it is isotropic."""
     sizes = [f"{v:g}" for v in value.voxel_size_nm]
     return sizes[0] if len(set(sizes)) == 1 else "x".join(sizes)
 
 
-def plan(value: Plan, budget: Budget) -> dict[str, Any]:
+def describe_plan(value: Plan, budget: Budget) -> dict[str, Any]:
     """The whole plan, with its cost in sum."""
     return {
         "recipe": value.recipe.name,
@@ -151,7 +154,7 @@ def plan(value: Plan, budget: Budget) -> dict[str, Any]:
             for name, spec in value.recipe.sources.items()
             if isinstance(spec, ModelSource) and name in value.models
         },
-        "crops": {one.target.crop: crop(one, budget, value.recipe.rules) for one in value.crops},
+        "crops": {one.target.crop: describe_crop(one, budget, value.recipe.rules) for one in value.crops},
         "cost": {
             "arrays": sum(len(one.target.classes) for one in value.crops),
             "voxels": sum(one.target.grid.size * len(one.target.classes) for one in value.crops),

@@ -18,7 +18,7 @@ from registry.store import ModelVersion, Store
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedModels:
     """The models of a recipe's sources by name, and what to tell of aliases that have moved since.
 
     ``threads``: how many the lock says a network's operations use, which decides their last bits; None: no lock.
@@ -29,7 +29,9 @@ class Resolved:
     threads: int | None
 
 
-def resolve(recipe: Recipe, used: Iterable[str], store: Store, lock_path: Path, *, update: bool) -> Resolved:
+def resolve_models(
+    recipe: Recipe, used: Iterable[str], store: Store, lock_path: Path, *, update: bool
+) -> ResolvedModels:
     """The version of every model source in ``used``: the locked one where the lock names the same alias.
 
     Raises RegistryError, with the recipe's line, for a model, alias or version that is not registered.
@@ -53,20 +55,20 @@ def resolve(recipe: Recipe, used: Iterable[str], store: Store, lock_path: Path, 
         except RegistryError as error:
             raise RegistryError(f"{recipe.source_places[name]}: {error}") from error
         models[name] = model
-    return Resolved(models, tuple(moved), known_lock.get("threads"))
+    return ResolvedModels(models, tuple(moved), known_lock.get("threads"))
 
 
 def _read(path: Path) -> Mapping[str, Any]:
     if not path.exists():
         return {}
-    data, _ = yamlfile.load(path, RegistryError)
+    data, _ = yamlfile.load_yaml(path, RegistryError)
     right = isinstance(data, dict) and isinstance(data.get("models"), dict)
     if not right or not (isinstance(data.get("threads"), int) and data["threads"] > 0):
         raise RegistryError(f"{path}: not a lock of this tool; remove it, or say --update-lock")
     return data
 
 
-def contents(
+def lock_contents(
     plan: Plan, models: Mapping[str, ModelVersion], manifest: Path | None, data_root: str, threads: int
 ) -> dict[str, Any]:
     """What the lock says: everything that decides the submission's bytes, and where it came from."""
@@ -102,9 +104,9 @@ def em_use(plan: Plan, source: str) -> dict[str, str]:
     return said
 
 
-def write(path: Path, data: Mapping[str, Any]) -> None:
+def write_lock(path: Path, data: Mapping[str, Any]) -> None:
     """Write the lock at once or not at all."""
-    write_text(path, yamlfile.dump(data))
+    write_text(path, yamlfile.dump_yaml(data))
 
 
 def _digest(path: Path) -> str:

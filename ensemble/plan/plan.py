@@ -3,46 +3,26 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Protocol
 
-from ensemble.core.grid import Fit, Grid, Slices, fitting_level
+from ensemble.core.box import Slices
+from ensemble.core.grid import Grid, LevelFit, fitting_level
 from ensemble.core.manifest import Target
-from ensemble.core.tiling import patch_starts
-from ensemble.plan.recipe import TTA, Empty, Expression, Mix, ModelSource, Named, OfClasses, Recipe, Route
+from ensemble.plan.job import (
+    Job,
+    Model,
+)
+from ensemble.plan.recipe import (
+    EmptySource,
+    Expression,
+    MixedSource,
+    ModelSource,
+    NamedSource,
+    OfClasses,
+    Recipe,
+    Route,
+)
 from ensemble.support.errors import RecipeError, nearest
-from registry.card import Card
-
-FORWARDS = {"none": 1, "mirror": 8, "octahedral": 48}
-"""Forward passes per patch of each kind of test-time augmentation."""
-
-STORED_PLANES = 16
-"""Depth of a chunk of stored probabilities."""
-
-Precision = Literal["32", "16", "bf16"]
-"""Of a network's arithmetic."""
-
-_VOXELS_PER_PASS = {"cpu": 1 << 17, "cuda": 1 << 22, "mps": 1 << 20}
-
-
-def patches_per_pass(patch: Sequence[int], device_kind: str) -> int:
-    """How many patches a network is given at once: fixed, so that results repeat."""
-    return max(1, _VOXELS_PER_PASS[device_kind] // math.prod(patch))
-
-
-class Model(Protocol):
-    """A resolved model version.
-
-    ``weights_bytes`` are its parameters', ``patch_bytes`` those of the tensors alive at once while it answers
-    one patch in float32.
-    """
-
-    name: str
-    version: int
-    sha256: str
-    card: Card
-    weights_bytes: int
-    patch_bytes: int
 
 
 class Geometry(Protocol):
@@ -51,88 +31,6 @@ class Geometry(Protocol):
     def levels(self, dataset: str) -> Sequence[Grid]: ...
 
     def tissue_box(self, dataset: str, level: int, core: Slices, wanted: Slices) -> Slices: ...
-
-
-ROWS_READ = 8
-"""Rows of patches whose EM is read at once, so that few chunks of it are decoded more than twice."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One pass of one model over one crop, all needed channels at once.
-
-    ``level_grid`` is the pyramid level it reads, ``tissue_box`` the part of that with EM in it. ``lattice``
-    is the network's voxel grid over the region that patches cover: the crop, context around it, and mirrored
-    voxels where the EM ends before a patch does. ``needed`` is the part of it that is kept, ``stored`` the
-    grid it is kept on: along each axis the coarser of the network's and the target's.
-    """
-
-    source: str
-    model: Model
-    tta: TTA
-    crop: str
-    dataset: str
-    fit: Fit
-    level_grid: Grid
-    tissue_box: Slices
-    lattice: Grid
-    needed: Slices
-    stored: Grid
-    classes: tuple[str, ...]
-
-    @property
-    def patch(self) -> tuple[int, int, int]:
-        return self.model.card.patch_voxels
-
-    @property
-    def starts(self) -> tuple[list[int], list[int], list[int]]:
-        """Where patches start along z, y and x."""
-        overlap = self.model.card.overlap
-        return tuple(patch_starts(n, p, overlap) for n, p in zip(self.lattice.shape, self.patch, strict=True))
-
-    @property
-    def patches(self) -> int:
-        return math.prod(len(along) for along in self.starts)
-
-    @property
-    def forward_passes(self) -> int:
-        return self.patches * FORWARDS[self.tta]
-
-    @property
-    def stored_bytes(self) -> int:
-        """Before compression."""
-        return len(self.classes) * self.stored.size
-
-    @property
-    def ring_planes(self) -> int:
-        """Planes of partial sums that are kept: a patch and the largest step between patches."""
-        return self.patch[0] + max((b - a for a, b in pairwise(self.starts[0])), default=0)
-
-    @property
-    def waiting_planes(self) -> int:
-        """Finished planes that may wait for a stored chunk to be complete."""
-        ratio = self.stored.voxel_size_nm[0] / self.lattice.voxel_size_nm[0]
-        return self.ring_planes + math.ceil(STORED_PLANES * ratio) + 4
-
-    @property
-    def sum_bytes(self) -> int:
-        """What partial sums and waiting planes take, in memory or on disk."""
-        wide = (len(self.classes) * self.ring_planes + self.patch[0]) * math.prod(self.lattice.shape[1:])
-        return 4 * (wide + len(self.classes) * self.waiting_planes * math.prod(self.stored.shape[1:]))
-
-    def spilled_bytes(self, workers: int) -> int:
-        """What of them is in memory at a time where they lie on disk: a row of patches, or a channel each."""
-        row = len(self.classes) * math.prod(self.patch[:2]) * self.lattice.shape[2]
-        step = max(self.ring_planes - self.patch[0], STORED_PLANES) * math.prod(self.lattice.shape[1:])
-        channel = 3 * step + self.waiting_planes * math.prod(self.stored.shape[1:])
-        return 4 * max(row, 2 * step + workers * channel)
-
-    @property
-    def read_bytes(self) -> int:
-        """The EM of several rows of patches: as it is read, as float32, and the rows before."""
-        step = max((b - a for a, b in pairwise(self.starts[1])), default=0)
-        height = min(self.lattice.shape[1], (ROWS_READ - 1) * step + self.patch[1])
-        return 3 * 4 * self.patch[0] * height * self.lattice.shape[2]
 
 
 @dataclass(frozen=True)
@@ -165,7 +63,7 @@ class Plan:
         return tuple(job for crop in self.crops for job in crop.jobs)
 
 
-def make(recipe: Recipe, targets: Sequence[Target], models: Mapping[str, Model], geometry: Geometry) -> Plan:
+def make_plan(recipe: Recipe, targets: Sequence[Target], models: Mapping[str, Model], geometry: Geometry) -> Plan:
     """The plan of a build. ``models`` are the resolved model sources by name.
 
     Raises RecipeError for a class without a route, or routed to a model that does not predict it.
@@ -190,7 +88,7 @@ def _crop(recipe: Recipe, target: Target, models: Mapping[str, Model], geometry:
     for source, names in wanted.items():
         order = [c for c in models[source].card.classes if c in names]
         jobs.append(_job(source, recipe.sources[source], models[source], target, tuple(order), geometry, recipe))
-    claimed = tuple(name for name in target.classes if not isinstance(routes[name].source, Empty))
+    claimed = tuple(name for name in target.classes if not isinstance(routes[name].source, EmptySource))
     return CropPlan(target, routes, claimed, tuple(jobs))
 
 
@@ -233,16 +131,16 @@ def classes_in(expression: Expression) -> tuple[str, ...]:
     """Classes that an expression is made of."""
     if isinstance(expression, OfClasses):
         return expression.classes
-    if isinstance(expression, Mix):
+    if isinstance(expression, MixedSource):
         return tuple(name for part, _ in expression.parts for name in classes_in(part))
     return ()
 
 
 def sources_in(expression: Expression) -> tuple[str, ...]:
     """Sources that an expression names itself."""
-    if isinstance(expression, Named):
+    if isinstance(expression, NamedSource):
         return (expression.name,)
-    if isinstance(expression, Mix):
+    if isinstance(expression, MixedSource):
         return tuple(name for part, _ in expression.parts for name in sources_in(part))
     return ()
 
@@ -309,7 +207,7 @@ def _job(
 
 
 def _tissue(
-    target: Target, fit: Fit, frame: Grid, level: Grid, crop: Slices, wanted: Slices, geometry: Geometry
+    target: Target, fit: LevelFit, frame: Grid, level: Grid, crop: Slices, wanted: Slices, geometry: Geometry
 ) -> tuple[Slices, Slices]:
     """How far tissue reaches: in voxels of the level, and in whole voxels of the frame."""
     if fit.exact:

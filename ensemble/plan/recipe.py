@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ensemble.core.manifest import Target
-from ensemble.core.resampling import Method
+from ensemble.core.resampling import Interpolation
 from ensemble.methods.method_table import Stage, Step
 from ensemble.support.errors import RecipeError
 
@@ -49,19 +49,19 @@ Source = ModelSource | PredictionSource | LabelSource
 
 
 @dataclass(frozen=True)
-class Empty:
+class EmptySource:
     """Nobody predicts the class: zeros, on purpose."""
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedSource:
     """One of the recipe's sources."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Mix:
+class MixedSource:
     """Sources mixed by one of ``merge.MIXES``, each with its weight."""
 
     how: str
@@ -76,7 +76,7 @@ class OfClasses:
     classes: tuple[str, ...]
 
 
-Expression = Empty | Named | Mix | OfClasses
+Expression = EmptySource | NamedSource | MixedSource | OfClasses
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Route:
     source: Expression
     threshold: float
     weight: float | Literal["hard"]
-    resampling: Method
+    resampling: Interpolation
     steps: tuple[Step, ...]
     place: str
 

@@ -10,20 +10,20 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ensemble.core import classes as taxonomy
-from ensemble.core.resampling import Method
+from ensemble.core.resampling import Interpolation
 from ensemble.methods.method_table import Stage, Step
 from ensemble.methods.mixes import MIXES
-from ensemble.methods.steps import POSTPROCESS
+from ensemble.methods.steps import METHODS
 from ensemble.plan.recipe import (
     TTA,
     Condition,
     Consistency,
-    Empty,
+    EmptySource,
     Expression,
     LabelSource,
-    Mix,
+    MixedSource,
     ModelSource,
-    Named,
+    NamedSource,
     OfClasses,
     PredictionSource,
     Recipe,
@@ -38,7 +38,7 @@ EMPTY = "empty"
 _FIELDS = {"root", "dataset", "crop", "class"}
 
 
-def find(name: str | Path) -> Path:
+def find_recipe(name: str | Path) -> Path:
     """The recipe file of that path, else the one of that name among the recipes shipped."""
     path = Path(name)
     shipped = Path(str(files("recipes")))
@@ -60,7 +60,7 @@ class _Route(_Strict):
     source: Any = None
     threshold: Annotated[Number, Field(gt=0, lt=1)] | None = None
     weight: Annotated[Number, Field(ge=0)] | Literal["hard"] | None = None
-    resampling: Method | None = None
+    resampling: Interpolation | None = None
     postprocess: list[Any] | None = None
 
 
@@ -92,28 +92,28 @@ class _Recipe(_Strict):
     tune: dict[str, Any] = {}
 
 
-def load(path: str | Path) -> Recipe:
+def load_recipe(path: str | Path) -> Recipe:
     """The recipe in a file; RecipeError names file, line and key of the first thing that is wrong."""
-    path = find(path)
-    data, lines = yamlfile.load(path, RecipeError)
+    path = find_recipe(path)
+    data, lines = yamlfile.load_yaml(path, RecipeError)
     try:
         raw = _Recipe.model_validate(data)
     except ValidationError as invalid:
-        raise RecipeError(yamlfile.explain(invalid, path, lines, model=_Recipe)) from invalid
+        raise RecipeError(yamlfile.explain_invalid(invalid, path, lines, model=_Recipe)) from invalid
     return _Reader(path, lines, raw).recipe()
 
 
 class _Reader:
     """Turns the shape of the file into values, knowing the line of everything."""
 
-    def __init__(self, path: Path, lines: yamlfile.Lines, raw: _Recipe) -> None:
+    def __init__(self, path: Path, lines: yamlfile.YamlLines, raw: _Recipe) -> None:
         self.path, self.lines, self.raw = path, lines, raw
 
-    def wrong(self, key: yamlfile.Key, what: str) -> RecipeError:
-        return RecipeError(f"{yamlfile.place(self.path, self.lines, key)}: {what}")
+    def wrong(self, key: yamlfile.YamlKey, what: str) -> RecipeError:
+        return RecipeError(f"{yamlfile.yaml_place(self.path, self.lines, key)}: {what}")
 
     def recipe(self) -> Recipe:
-        known = taxonomy.classes()
+        known = taxonomy.all_classes()
         for name in self.raw.classes:
             if name not in known:
                 raise self.wrong(("classes", name), f"unknown class {name!r}{suggestion(name, known)}")
@@ -124,7 +124,7 @@ class _Reader:
             name=self.raw.name,
             path=self.path,
             sources={name: self._source(name, source) for name, source in self.raw.sources.items()},
-            source_places={n: yamlfile.place(self.path, self.lines, ("sources", n)) for n in self.raw.sources},
+            source_places={n: yamlfile.yaml_place(self.path, self.lines, ("sources", n)) for n in self.raw.sources},
             rules={**{name: self._rule(name, rule) for name, rule in self.raw.classes.items()}, **self._empty()},
             fallback=lambda name: self._route(name, [(("defaults",), self.raw.defaults)]),
             consistency=self.raw.consistency,
@@ -138,12 +138,12 @@ class _Reader:
         rules = {}
         for index, name in enumerate(self.raw.empty):
             key = ("empty", index)
-            if name not in taxonomy.classes():
-                raise self.wrong(key, f"unknown class {name!r}{suggestion(name, taxonomy.classes())}")
+            if name not in taxonomy.all_classes():
+                raise self.wrong(key, f"unknown class {name!r}{suggestion(name, taxonomy.all_classes())}")
             if name in self.raw.classes or name in rules:
                 raise self.wrong(key, f"{name} is listed elsewhere too; keep one")
-            place = yamlfile.place(self.path, self.lines, key)
-            rules[name] = Rule(Route(Empty(), 0.5, 1.0, "linear", (), place))
+            place = yamlfile.yaml_place(self.path, self.lines, key)
+            rules[name] = Rule(Route(EmptySource(), 0.5, 1.0, "linear", (), place))
         return rules
 
     def _source(self, name: str, raw: _Source) -> Source:
@@ -169,16 +169,16 @@ class _Reader:
             else LabelSource(template)
         )
 
-    def _channels(self, key: yamlfile.Key, names: Sequence[str | None]) -> tuple[str | None, ...]:
+    def _channels(self, key: yamlfile.YamlKey, names: Sequence[str | None]) -> tuple[str | None, ...]:
         for index, name in enumerate(names):
             at = (*key, "channels", index)
-            if name is not None and name not in taxonomy.classes():
-                raise self.wrong(at, f"unknown class {name!r}{suggestion(name, taxonomy.classes())}")
+            if name is not None and name not in taxonomy.all_classes():
+                raise self.wrong(at, f"unknown class {name!r}{suggestion(name, taxonomy.all_classes())}")
             if name is not None and name in names[:index]:
                 raise self.wrong(at, f"{name} is there twice; name each channel's own class, or null")
         return tuple(names)
 
-    def _check_template(self, key: yamlfile.Key, template: str) -> None:
+    def _check_template(self, key: yamlfile.YamlKey, template: str) -> None:
         try:
             fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
         except ValueError as error:
@@ -189,7 +189,7 @@ class _Reader:
 
     def _rule(self, name: str, raw: _Class) -> Rule:
         key = ("classes", name)
-        layers: list[tuple[yamlfile.Key, _Route]] = [(key, raw), (("defaults",), self.raw.defaults)]
+        layers: list[tuple[yamlfile.YamlKey, _Route]] = [(key, raw), (("defaults",), self.raw.defaults)]
         when = []
         for index, entry in enumerate(raw.when):
             at = (*key, "when", index)
@@ -199,7 +199,7 @@ class _Reader:
             when.append((self._condition(at, entry), route))
         return Rule(self._route(name, layers), tuple(when))
 
-    def _condition(self, at: yamlfile.Key, entry: _When) -> Condition:
+    def _condition(self, at: yamlfile.YamlKey, entry: _When) -> Condition:
         if not entry.model_fields_set & {"voxel_size_nm", "dataset", "crop"}:
             raise self.wrong(at, "says no condition; give voxel_size_nm, dataset or crop")
         if entry.voxel_size_nm is None:
@@ -209,10 +209,10 @@ class _Reader:
             raise self.wrong((*at, "voxel_size_nm"), f'{entry.voxel_size_nm!r} is not a comparison such as ">=16"')
         return Condition((match[1], float(match[2])), entry.dataset, entry.crop)
 
-    def _route(self, name: str, layers: Sequence[tuple[yamlfile.Key, _Route]]) -> Route | None:
+    def _route(self, name: str, layers: Sequence[tuple[yamlfile.YamlKey, _Route]]) -> Route | None:
         """The route that the layers, most specific first, add up to; None without a source."""
 
-        def said(field: str, default: Any = None) -> tuple[yamlfile.Key, Any]:
+        def said(field: str, default: Any = None) -> tuple[yamlfile.YamlKey, Any]:
             for key, layer in layers:
                 value = getattr(layer, field)
                 if value is not None:
@@ -240,17 +240,17 @@ class _Reader:
             weight=1.0 if weight is None else weight,
             resampling=said("resampling", "linear")[1],
             steps=steps,
-            place=yamlfile.place(self.path, self.lines, source_at),
+            place=yamlfile.yaml_place(self.path, self.lines, source_at),
         )
 
-    def _expression(self, key: yamlfile.Key, raw: Any, name: str) -> Expression:
+    def _expression(self, key: yamlfile.YamlKey, raw: Any, name: str) -> Expression:
         if raw == EMPTY:
-            return Empty()
+            return EmptySource()
         if isinstance(raw, str):
             if raw not in self.raw.sources:
                 hint = suggestion(raw, [*self.raw.sources, EMPTY])
                 raise self.wrong(key, f"unknown source {raw!r}{hint}")
-            return Named(raw)
+            return NamedSource(raw)
         if not isinstance(raw, dict) or len(raw) != 1:
             raise self.wrong(key, "expected a source's name, `empty`, or one of mean, max, …: {mean: {a: 3, b: 1}}")
         how, members = next(iter(raw.items()))
@@ -267,43 +267,43 @@ class _Reader:
         for at, _, weight in pairs:
             if isinstance(weight, bool) or not isinstance(weight, int | float) or weight <= 0:
                 raise self.wrong(at, f"a weight must be a number above 0, not {weight!r}")
-        return Mix(how, tuple((self._expression(at, part, name), float(weight)) for at, part, weight in pairs))
+        return MixedSource(how, tuple((self._expression(at, part, name), float(weight)) for at, part, weight in pairs))
 
-    def _classes(self, key: yamlfile.Key, members: Any, name: str) -> Iterator[str]:
+    def _classes(self, key: yamlfile.YamlKey, members: Any, name: str) -> Iterator[str]:
         if not isinstance(members, list) or not members:
             raise self.wrong(key, "expected a list of classes")
         for index, member in enumerate(members):
-            if member not in taxonomy.classes():
-                raise self.wrong((*key, index), f"unknown class {member!r}{suggestion(member, taxonomy.classes())}")
+            if member not in taxonomy.all_classes():
+                raise self.wrong((*key, index), f"unknown class {member!r}{suggestion(member, taxonomy.all_classes())}")
             if member == name:
                 raise self.wrong((*key, index), f"{name} cannot be made of itself")
             yield member
 
-    def _step(self, key: yamlfile.Key, raw: Any, name: str) -> Step:
+    def _step(self, key: yamlfile.YamlKey, raw: Any, name: str) -> Step:
         method_name, said = (raw, {}) if isinstance(raw, str) else (None, None)
         if isinstance(raw, dict) and len(raw) == 1:
             method_name, said = next(iter(raw.items()))
         if method_name is None:
             raise self.wrong(key, "expected one method, such as {drop_small: {min_size_voxels: 50}}")
-        method = POSTPROCESS.by_name.get(method_name)
+        method = METHODS.by_name.get(method_name)
         if method is None:
             at = (*key, method_name)
-            raise self.wrong(at, f"unknown method {method_name!r}{suggestion(method_name, POSTPROCESS.by_name)}")
+            raise self.wrong(at, f"unknown method {method_name!r}{suggestion(method_name, METHODS.by_name)}")
         try:
             parameters = method.parameters.model_validate(said if said is not None else {})
         except ValidationError as invalid:
             at = (*key, method_name)
             raise RecipeError(
-                yamlfile.explain(invalid, self.path, self.lines, model=method.parameters, at=at)
+                yamlfile.explain_invalid(invalid, self.path, self.lines, model=method.parameters, at=at)
             ) from invalid
         step = Step(method, parameters.model_dump())
         seeds = step.parameters.get("seeds_from")
-        if seeds is not None and (seeds not in taxonomy.classes() or seeds == name):
+        if seeds is not None and (seeds not in taxonomy.all_classes() or seeds == name):
             at = (*key, method_name, "seeds_from")
-            raise self.wrong(at, f"{seeds!r} is not another class{suggestion(seeds, taxonomy.classes())}")
+            raise self.wrong(at, f"{seeds!r} is not another class{suggestion(seeds, taxonomy.all_classes())}")
         return step
 
-    def _check_chain(self, key: yamlfile.Key, steps: Sequence[Step], name: str, source: Expression) -> None:
+    def _check_chain(self, key: yamlfile.YamlKey, steps: Sequence[Step], name: str, source: Expression) -> None:
         labelled = filled = decided = False
         for index, step in enumerate(steps):
             at, stage, method = (*key, index), step.method.stage, step.method.name
@@ -327,4 +327,4 @@ class _Reader:
             decided |= stage in (Stage.LABEL, Stage.FILTER)
 
     def _has_ids(self, source: Expression) -> bool:
-        return isinstance(source, Named) and self.raw.sources[source.name].labels is not None
+        return isinstance(source, NamedSource) and self.raw.sources[source.name].labels is not None

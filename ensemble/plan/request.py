@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ensemble.core.manifest import load, select
+from ensemble.core.manifest import load_manifest, select_targets
 from ensemble.plan import lock
 from ensemble.plan import plan as planning
 from ensemble.plan.budget import Budget
-from ensemble.plan.plan import Plan, Precision
-from ensemble.plan.recipe_reader import find
-from ensemble.plan.recipe_reader import load as load_recipe
+from ensemble.plan.job import Precision
+from ensemble.plan.plan import Plan
+from ensemble.plan.recipe_reader import find_recipe, load_recipe
 from ensemble.storage.em_pyramids import EM
 from ensemble.support import machine as resources
 from ensemble.support.errors import EnsembleError
@@ -38,7 +38,7 @@ class Request:
     def as_plain(self) -> dict[str, Any]:
         """What ``again`` reads back: everything but machine and limits."""
         return {
-            "recipe": str(Path(find(self.recipe)).resolve()),
+            "recipe": str(Path(find_recipe(self.recipe)).resolve()),
             "manifest": str(self.manifest.resolve()) if self.manifest else None,
             "data_root": self.data_root if "://" in self.data_root else str(Path(self.data_root).resolve()),
             "crops": list(self.crops) if self.crops else None,
@@ -95,10 +95,10 @@ class Prepared:
 def prepare(request: Request, store: Store) -> Prepared:
     """The plan of a build: reads the recipe, cards and metadata, touches no voxel."""
     recipe = load_recipe(request.recipe)
-    targets = select(load(request.manifest), request.crops, request.classes)
+    targets = select_targets(load_manifest(request.manifest), request.crops, request.classes)
     used = set().union(*(planning.sources_of(recipe, target) for target in targets))
     in_order = [name for name in recipe.sources if name in used]
-    resolved = lock.resolve(recipe, in_order, store, request.lock, update=request.update_lock)
+    resolved = lock.resolve_models(recipe, in_order, store, request.lock, update=request.update_lock)
     em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
-    plan = planning.make(recipe, targets, resolved.models, em)
+    plan = planning.make_plan(recipe, targets, resolved.models, em)
     return Prepared(plan, resolved.models, em, resolved.moved, resolved.threads or resources.cores())

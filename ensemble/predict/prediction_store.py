@@ -14,10 +14,11 @@ import numpy as np
 import zarr
 
 from ensemble.core.grid import Grid
-from ensemble.plan.plan import Job
-from ensemble.predict.probabilities import Channel, Probabilities
+from ensemble.plan.job import Job
+from ensemble.predict.probabilities import Channel, StoredProbabilities
 from ensemble.predict.sliding_window import stored_chunks
-from ensemble.storage.volume import Tissue, Volume, open_node
+from ensemble.storage.tissue import Tissue
+from ensemble.storage.volume import Volume, open_node
 from ensemble.support.digests import code_digest, digest, library_versions
 from ensemble.support.errors import VolumeError
 
@@ -53,13 +54,13 @@ def job_key(job: Job, tissue: Tissue, device_kind: str, precision: str, threads:
     return f"{shared}-{digest(job.classes)[:16]}"
 
 
-def shared(key: str) -> str:
+def shared_key(key: str) -> str:
     """What keys have in common that differ only in the classes asked for."""
     return key.partition("-")[0]
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredPrediction:
     """One job's stored array (classes, z, y, x), complete or begun."""
 
     array: zarr.Array
@@ -93,25 +94,25 @@ class Kept:
         part.write_text(str(planes))
         part.replace(self.progress_file)
 
-    def of(self, name: str) -> Probabilities:
+    def of(self, name: str) -> StoredProbabilities:
         volume = Volume(self.array, self.grid, str(self.place))
-        return Probabilities(Channel(volume, self.classes.index(name)))
+        return StoredProbabilities(Channel(volume, self.classes.index(name)))
 
 
-def complete(folder: Path, key: str, job: Job) -> Kept | None:
+def complete_prediction(folder: Path, key: str, job: Job) -> StoredPrediction | None:
     """The complete array of a job, or one of more classes, under ``folder``; None where there is none."""
     mine = folder / f"{key}.planes"
-    for marker in (mine, *sorted(m for m in folder.glob(f"{shared(key)}-*.planes") if m != mine)):
+    for marker in (mine, *sorted(m for m in folder.glob(f"{shared_key(key)}-*.planes") if m != mine)):
         kept = _found(marker)
         if kept is not None and set(job.classes) <= set(kept.classes) and kept.complete:
             return kept
     return None
 
 
-def keep(folder: Path, key: str, job: Job) -> Kept:
+def open_prediction(folder: Path, key: str, job: Job) -> StoredPrediction:
     """The stored array of a job under ``folder``, or a complete one of more classes; begun if neither is there."""
     if not (folder / f"{key}.planes").exists():
-        wider = complete(folder, key, job)
+        wider = complete_prediction(folder, key, job)
         if wider is not None:
             return wider
     place = folder / f"{key}.zarr"
@@ -137,12 +138,12 @@ def keep(folder: Path, key: str, job: Job) -> Kept:
             attributes=_attributes(job.classes, job.stored),
             overwrite=True,
         )
-        kept = Kept(writable, marker, job.classes, job.stored, place)
+        kept = StoredPrediction(writable, marker, job.classes, job.stored, place)
         kept.mark(0)
-    return Kept(writable, marker, job.classes, job.stored, place)
+    return StoredPrediction(writable, marker, job.classes, job.stored, place)
 
 
-def _found(marker: Path) -> Kept | None:
+def _found(marker: Path) -> StoredPrediction | None:
     """The array that a marker is of; None where it is not whole."""
     place = marker.with_suffix(".zarr")
     if not (marker.exists() and place.exists() and _known(marker)):
@@ -150,7 +151,7 @@ def _found(marker: Path) -> Kept | None:
     try:
         array = open_node(place)
         grid = Grid(array.shape[1:], tuple(array.attrs["voxel_size"]), tuple(array.attrs["translation"]))
-        return Kept(array, marker, tuple(array.attrs["classes"]), grid, place)
+        return StoredPrediction(array, marker, tuple(array.attrs["classes"]), grid, place)
     except (VolumeError, KeyError, TypeError, ValueError, FileNotFoundError):
         return None
 

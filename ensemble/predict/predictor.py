@@ -4,15 +4,18 @@ from functools import cached_property
 from typing import Any
 
 from ensemble.plan import plan as planning
-from ensemble.plan.plan import CropPlan, Job
+from ensemble.plan.job import FORWARD_PASSES, Job
+from ensemble.plan.plan import CropPlan
 from ensemble.plan.recipe import LabelSource, PredictionSource
 from ensemble.plan.request import Prepared, Request
 from ensemble.predict import prediction_store as predictions
 from ensemble.predict import sliding_window as infer
+from ensemble.predict.device import find_device, fix_threads
 from ensemble.predict.prediction_store import job_key
-from ensemble.predict.probabilities import Labels, Probabilities, open_labels, open_probabilities
+from ensemble.predict.probabilities import StoredLabels, StoredProbabilities, open_labels, open_probabilities
+from ensemble.predict.runner import Runner
 from ensemble.storage.em_pyramids import EM
-from ensemble.storage.volume import Tissue
+from ensemble.storage.tissue import Tissue
 from ensemble.support.errors import EnsembleError
 from ensemble.support.progress import Progress
 from registry.store import Store
@@ -23,7 +26,7 @@ def tissue_of(em: EM, job: Job) -> Tissue:
     return em.tissue(job.dataset, job.fit.level, job.tissue_box)
 
 
-class Predicting:
+class Predictor:
     """A plan's jobs, the probabilities they leave under the request's ``out``, and those that others wrote.
 
     ``keys``: id of a job -> what decides its probabilities. ``kept``: how many jobs were complete before ``run``;
@@ -33,7 +36,7 @@ class Predicting:
     def __init__(self, request: Request, prepared: Prepared, store: Store, progress: Progress) -> None:
         self._request, self._prepared, self._store, self._progress = request, prepared, store, progress
         self._plan = prepared.plan
-        self._device = infer.device(request.device)
+        self._device = find_device(request.device)
         self.keys = {id(job): self._key(job) for job in self._plan.jobs}
         self.kept, self.passes = len(self._plan.jobs), 0
         self.given = {crop.target.crop: self._given(crop) for crop in self._plan.crops}
@@ -42,9 +45,9 @@ class Predicting:
         ready, request = self._prepared, self._request
         return job_key(job, tissue_of(ready.em, job), self._device.type, request.precision, ready.threads)
 
-    def _given(self, crop: CropPlan) -> dict[tuple[str, str], Probabilities | Labels]:
+    def _given(self, crop: CropPlan) -> dict[tuple[str, str], StoredProbabilities | StoredLabels]:
         """What other tools wrote, opened before hours are spent."""
-        fields: dict[tuple[str, str], Probabilities | Labels] = {}
+        fields: dict[tuple[str, str], StoredProbabilities | StoredLabels] = {}
         for name, route in crop.routes.items():
             for source in planning.sources_in(route.source):
                 spec = self._plan.recipe.sources[source]
@@ -54,15 +57,15 @@ class Predicting:
                     fields[name, source] = open_labels(spec.template, self._request.data_root, crop.target, name)
         return fields
 
-    def keep(self, job: Job) -> predictions.Kept:
+    def keep(self, job: Job) -> predictions.StoredPrediction:
         """Where a job's probabilities are, complete or begun."""
-        return predictions.keep(self._request.predictions, self.keys[id(job)], job)
+        return predictions.open_prediction(self._request.predictions, self.keys[id(job)], job)
 
     def fields(self, crop: CropPlan) -> dict[tuple[str, str], Any]:
         """(class, source) -> its probabilities in a crop. Raises EnsembleError where they are not there in whole."""
         fields: dict[tuple[str, str], Any] = dict(self.given[crop.target.crop])
         for job in crop.jobs:
-            kept = predictions.complete(self._request.predictions, self.keys[id(job)], job)
+            kept = predictions.complete_prediction(self._request.predictions, self.keys[id(job)], job)
             if kept is None:
                 raise EnsembleError(
                     f"{self._request.out}: what {job.source} predicted of crop {job.crop} is not there any more;"
@@ -73,7 +76,7 @@ class Predicting:
 
     def run(self) -> None:
         """Compute what is not there."""
-        infer.fix_threads(self._prepared.threads)
+        fix_threads(self._prepared.threads)
         jobs = [(job, self.keep(job)) for job in self._plan.jobs]
         open_jobs = [(job, kept) for job, kept in jobs if not kept.complete]
         self.kept = len(jobs) - len(open_jobs)
@@ -99,15 +102,15 @@ class Predicting:
         tissue = tissue_of(self._prepared.em, job)
         return [f"crop {job.crop}: {text}" for text in tissue.warnings(self._targets[job.crop].grid)]
 
-    def _runner(self, job: Job) -> infer.Runner:
+    def _runner(self, job: Job) -> Runner:
         from registry.weights import load_network
 
         model = self._prepared.models[job.source]
         network = load_network(model.card, self._store.weights(model)).to(self._device)
-        return infer.Runner.of(network, job, self._device, self._request.precision)
+        return Runner.of(network, job, self._device, self._request.precision)
 
-    def _one(self, job: Job, kept: predictions.Kept, run: infer.Runner, done: int) -> None:
-        passes = planning.FORWARDS[job.tta]
+    def _one(self, job: Job, kept: predictions.StoredPrediction, run: Runner, done: int) -> None:
+        passes = FORWARD_PASSES[job.tta]
         patches, written = 0, kept.done_planes
 
         def advance(count: int, planes: int) -> None:
@@ -119,7 +122,7 @@ class Predicting:
                 written = planes
             self._progress.at(done + patches * passes, f"{job.source} on crop {job.crop}")
 
-        infer.predict(
+        infer.predict_job(
             job,
             run,
             run.batch_size(),

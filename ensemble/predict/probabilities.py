@@ -7,16 +7,17 @@ from typing import Protocol
 
 import numpy as np
 
-from ensemble.core.grid import Grid, Slices
+from ensemble.core.box import Slices
+from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
-from ensemble.core.resampling import Method, resample, resample_labels, support
+from ensemble.core.resampling import Interpolation, resample, resample_labels, support
 from ensemble.plan.recipe import PredictionSource
 from ensemble.storage.volume import Volume, open_volume
-from ensemble.submission.writer import Submission
+from ensemble.submission.reader import Submission
 from ensemble.support.errors import VolumeError
 
 
-class Readable(Protocol):
+class ReadableArray(Protocol):
     """An array with its grid: a volume, one inside a submission, or a part of one in memory."""
 
     place: str
@@ -31,7 +32,7 @@ class Readable(Protocol):
 
 
 @dataclass(frozen=True)
-class Held:
+class ArrayInMemory:
     """A part of an array in memory."""
 
     array: np.ndarray
@@ -69,34 +70,34 @@ class Channel:
         return self.volume.read(block, self.index)
 
 
-def _held(volume: Readable, block: Grid) -> Held:
+def _held(volume: ReadableArray, block: Grid) -> ArrayInMemory:
     window = support(volume.grid, block)
-    return Held(volume.read(window), volume.grid.sub(window), volume.place)
+    return ArrayInMemory(volume.read(window), volume.grid.sub(window), volume.place)
 
 
-def _bytes(volume: Readable, block: Grid) -> int:
+def _bytes(volume: ReadableArray, block: Grid) -> int:
     return math.prod(s.stop - s.start for s in support(volume.grid, block)) * volume.dtype.itemsize
 
 
 @dataclass(frozen=True)
-class Probabilities:
+class StoredProbabilities:
     """Stored probabilities of one class; unsigned integers are shares of their largest value."""
 
-    volume: Readable
+    volume: ReadableArray
     identity: str = ""
 
-    def over(self, block: Grid) -> "Probabilities":
+    def over(self, block: Grid) -> "StoredProbabilities":
         """The same over ``block``, in memory. Raises VolumeError where values are no probabilities."""
         held = _held(self.volume, block)
         if held.array.dtype.kind != "u" and not (np.min(held.array) >= 0 and np.max(held.array) <= 1):
             raise VolumeError(f"{held.place}: {_not_probabilities(held.array)}; write probabilities from 0 to 1")
-        return Probabilities(held)
+        return StoredProbabilities(held)
 
     def bytes_over(self, block: Grid) -> int:
         """What ``over`` holds."""
         return _bytes(self.volume, block)
 
-    def probability(self, block: Grid, method: Method) -> np.ndarray:
+    def probability(self, block: Grid, method: Interpolation) -> np.ndarray:
         data, source = self._around(block)
         if data.dtype.kind == "u":
             if not data.any():
@@ -128,20 +129,20 @@ def _not_probabilities(data: np.ndarray) -> str:
 
 
 @dataclass(frozen=True)
-class Labels:
+class StoredLabels:
     """A label volume: probability 1 where there is a label; resampled by the nearest voxel."""
 
-    volume: Readable
+    volume: ReadableArray
     identity: str = ""
 
-    def over(self, block: Grid) -> "Labels":
-        return Labels(_held(self.volume, block))
+    def over(self, block: Grid) -> "StoredLabels":
+        return StoredLabels(_held(self.volume, block))
 
     def bytes_over(self, block: Grid) -> int:
         """What ``over`` holds."""
         return _bytes(self.volume, block)
 
-    def probability(self, block: Grid, method: Method) -> np.ndarray:
+    def probability(self, block: Grid, method: Interpolation) -> np.ndarray:
         return (self.ids(block) > 0).astype(np.float32)
 
     def bounds(self, block: Grid) -> tuple[float, float]:
@@ -153,7 +154,7 @@ class Labels:
         return resample_labels(self.volume.read(window), self.volume.grid.sub(window), block)
 
 
-def open_probabilities(source: PredictionSource, root: str, target: Target, name: str) -> Probabilities:
+def open_probabilities(source: PredictionSource, root: str, target: Target, name: str) -> StoredProbabilities:
     """Probabilities some other tool wrote. Raises VolumeError unless they cover the crop."""
     volume = _open(source.template, root, target, name, channels=len(source.channels))
     if volume.array.dtype.kind not in "uf":
@@ -161,26 +162,26 @@ def open_probabilities(source: PredictionSource, root: str, target: Target, name
             f"{volume.place}: its type {volume.array.dtype} does not hold probabilities; use uint8 or float"
         )
     if not source.channels:
-        return Probabilities(volume, volume.identity(_whole(volume.grid)))
+        return StoredProbabilities(volume, volume.identity(_whole(volume.grid)))
     if name not in source.channels:
         known = ", ".join(channel for channel in source.channels if channel)
         raise VolumeError(f"{volume.place}: the recipe's channels hold no {name}, only {known}; route it elsewhere")
     index = source.channels.index(name)
-    return Probabilities(Channel(volume, index), f"{volume.identity(_whole(volume.grid), index)} {index}")
+    return StoredProbabilities(Channel(volume, index), f"{volume.identity(_whole(volume.grid), index)} {index}")
 
 
-def open_labels(template: str, root: str, target: Target, name: str) -> Labels:
+def open_labels(template: str, root: str, target: Target, name: str) -> StoredLabels:
     """Labels of an earlier submission (a zip) or of a label volume."""
     place = _filled(template, root, target, name)
     if place.endswith(".zip"):
         array = Submission.open(Path(place)).array(target.group, name)
         _check_cover(array, target)
         status = Path(place).stat()
-        return Labels(array, f"{place} {status.st_size} {status.st_mtime_ns}")
+        return StoredLabels(array, f"{place} {status.st_size} {status.st_mtime_ns}")
     volume = _open(template, root, target, name)
     if volume.array.dtype.kind not in "uib":
         raise VolumeError(f"{volume.place}: its type {volume.array.dtype} does not hold labels; use whole numbers")
-    return Labels(volume, volume.identity(_whole(volume.grid)))
+    return StoredLabels(volume, volume.identity(_whole(volume.grid)))
 
 
 def _whole(grid: Grid) -> Slices:
@@ -202,7 +203,7 @@ def _open(template: str, root: str, target: Target, name: str, channels: int = 0
     return volume
 
 
-def _check_cover(volume: Readable, target: Target) -> None:
+def _check_cover(volume: ReadableArray, target: Target) -> None:
     grid = volume.grid
     for axis, letter in enumerate("zyx"):
         short = max(grid.corner_nm[axis] - target.grid.corner_nm[axis], target.grid.end_nm[axis] - grid.end_nm[axis])

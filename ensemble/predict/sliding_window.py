@@ -5,118 +5,25 @@ one patch deep whatever the crop's depth (see ``sums``). Probabilities are store
 within 1/510.
 """
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from ensemble.core.grid import Slices
+from ensemble.core.box import Slices
 from ensemble.core.resampling import resample, support
-from ensemble.plan.plan import ROWS_READ, STORED_PLANES, Job, Precision, patches_per_pass
-from ensemble.predict.accumulator import Room, Sink, Stored, Sums
-from ensemble.storage.volume import Tissue
-from ensemble.support.errors import EnsembleError
-from registry.card import Card, Normalisation
+from ensemble.plan.job import ROWS_READ, STORED_PLANES, Job
+from ensemble.predict.accumulator import FloatBuffer, PatchSums
+from ensemble.predict.plane_writer import PlaneStore, PlaneWriter
+from ensemble.storage.tissue import Tissue
+from registry.card import Normalisation
 
 _PLANES_READ = 16
 """Planes of EM whose grey values are counted at once, where a network wants its input normalised by them."""
-
-
-@dataclass(frozen=True)
-class Runner:
-    """A network on a device, from EM patches to probabilities."""
-
-    network: nn.Module
-    card: Card
-    channels: tuple[int, ...]
-    tta: str
-    device: torch.device
-    precision: Precision = "32"
-
-    @classmethod
-    def of(cls, network: nn.Module, job: Job, device: torch.device, precision: Precision) -> "Runner":
-        """The network with the channels, augmentation and card of a job."""
-        card = job.model.card
-        channels = tuple(card.classes.index(name) for name in job.classes)
-        return cls(network, card, channels, job.tta, device, precision)
-
-    def for_job(self, job: Job) -> "Runner":
-        """The same network for another job of its model."""
-        return Runner.of(self.network, job, self.device, self.precision)
-
-    def batch_size(self) -> int:
-        """Patches per forward pass."""
-        return patches_per_pass(self.card.patch_voxels, self.device.type)
-
-    def __call__(self, patches: torch.Tensor) -> torch.Tensor:
-        """Probabilities (B, channels, z, y, x) of normalised patches (B, z, y, x), averaged over augmentations."""
-        inputs = patches.to(self.device).unsqueeze(1)
-        total, count = None, 0
-        with torch.inference_mode(), self._autocast():
-            for turn in _turns(self.tta):
-                p = turn.undo(self._activated(self.network(turn.do(inputs))))
-                total = p if total is None else total + p
-                count += 1
-        return total if count == 1 else total / count
-
-    def _activated(self, outputs: torch.Tensor) -> torch.Tensor:
-        outputs = outputs.float()
-        if self.card.activation == "sigmoid":
-            return torch.sigmoid(self._wanted(outputs))
-        if self.card.activation == "softmax":
-            return self._wanted(torch.softmax(outputs, dim=1))
-        return self._wanted(outputs)
-
-    def _wanted(self, outputs: torch.Tensor) -> torch.Tensor:
-        return outputs if self.channels == tuple(range(outputs.shape[1])) else outputs[:, self.channels]
-
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        if self.precision == "32":
-            return contextlib.nullcontext()
-        dtype = torch.float16 if self.precision == "16" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype=dtype)
-
-
-@dataclass(frozen=True)
-class _Turn:
-    """A symmetry of the cube: axes permuted, then some of them mirrored."""
-
-    order: tuple[int, int, int]
-    mirrored: tuple[int, ...]
-
-    def do(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.permute(0, 1, *(2 + axis for axis in self.order))
-        return torch.flip(x, self.mirrored) if self.mirrored else x
-
-    def undo(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.flip(x, self.mirrored) if self.mirrored else x
-        return x.permute(0, 1, *(2 + self.order.index(axis) for axis in range(3)))
-
-
-def _turns(tta: str) -> Iterator[_Turn]:
-    orders = permutations(range(3)) if tta == "octahedral" else [(0, 1, 2)]
-    flips = product((False, True), repeat=3) if tta != "none" else [(False, False, False)]
-    for order, flip in product(list(orders), list(flips)):
-        yield _Turn(tuple(order), tuple(2 + axis for axis, on in enumerate(flip) if on))
-
-
-def device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is some, then MPS, then the CPU. Raises EnsembleError for one not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
-    kind = name.split(":")[0]
-    if not there.get(kind, False):
-        have = ", ".join(kind for kind, is_there in there.items() if is_there)
-        raise EnsembleError(f"--device {name}: not on this machine, which has {have}")
-    return torch.device(name)
 
 
 def frame_reader(job: Job, tissue: Tissue) -> Callable[[Slices], np.ndarray]:
@@ -139,17 +46,12 @@ def frame_reader(job: Job, tissue: Tissue) -> Callable[[Slices], np.ndarray]:
     return read
 
 
-def fix_threads(count: int) -> None:
-    """Let every operation of a network use this many threads: their number changes the last bits."""
-    torch.set_num_threads(count)
-
-
-def predict(
+def predict_job(
     job: Job,
     run: Callable[[torch.Tensor], torch.Tensor],
     batch_size: int,
     read: Callable[[Slices], np.ndarray],
-    stored: Stored,
+    stored: PlaneStore,
     *,
     done_planes: int = 0,
     progress: Callable[[int, int], None] = lambda patches, planes: None,
@@ -164,9 +66,9 @@ def predict(
     that are held up at every operation cost more than is gained.
     """
     normalisation = job.model.card.normalisation.fixed(_planes(job, read))
-    room = Room(spill_to)
-    sink = Sink(job, stored, done_planes, room)
-    sums = Sums(job, room)
+    room = FloatBuffer(spill_to)
+    sink = PlaneWriter(job, stored, done_planes, room)
+    sums = PatchSums(job, room)
     first = sink.first_plane_needed()
     rows = [start for start in job.starts[0] if start + job.patch[0] > first]
     swaths = [job.starts[1][at : at + ROWS_READ] for at in range(0, len(job.starts[1]), ROWS_READ)]
@@ -236,7 +138,7 @@ def _add_row(
     run: Callable[[torch.Tensor], torch.Tensor],
     batch_size: int,
     strip: torch.Tensor,
-    sums: Sums,
+    sums: PatchSums,
     start: tuple[int, int],
 ) -> Iterator[int]:
     """Add a row of patches; yields how many were added at a time."""

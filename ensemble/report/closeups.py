@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.core.grid import Slices
+from ensemble.core.box import Slices
 from ensemble.core.manifest import Target
 from ensemble.decode.mixing import Probability
-from ensemble.decode.tile_decoding import TILE
+from ensemble.decode.tile_decoding import TILE_SHAPE
 from ensemble.methods.method_table import Stage
 from ensemble.plan.plan import CropPlan
 from ensemble.report import object_matches as judged
 from ensemble.report import pictures
-from ensemble.report.facts import FAULT, Build
-from ensemble.scoring.pairs import open_truth
-from ensemble.submission.writer import Submission
+from ensemble.report.facts import FAULT, FinishedBuild
+from ensemble.storage.truth import open_truth
+from ensemble.submission.reader import Submission
 
 CHANGES = 8
 """Classes whose largest change is shown."""
@@ -31,11 +31,13 @@ EDGE = 128
 class Found:
     """An instance class's objects, each with its crop: the truth's, and the submission's as the server sees them."""
 
-    true: list[tuple[str, judged.Judged]] = field(default_factory=list)
-    submitted: list[tuple[str, judged.Judged]] = field(default_factory=list)
+    true: list[tuple[str, judged.ObjectMatch]] = field(default_factory=list)
+    submitted: list[tuple[str, judged.ObjectMatch]] = field(default_factory=list)
 
 
-def objects(build: Build, submission: Submission, truth: Path, found: Mapping[str, Found]) -> Iterator[dict[str, Any]]:
+def objects(
+    build: FinishedBuild, submission: Submission, truth: Path, found: Mapping[str, Found]
+) -> Iterator[dict[str, Any]]:
     """By class the worst and the best of the truth's objects and the largest false one, on both sides."""
     for name, held in found.items():
         for side, choose in ((held.true, judged.chosen), (held.submitted, judged.false)):
@@ -45,7 +47,7 @@ def objects(build: Build, submission: Submission, truth: Path, found: Mapping[st
 
 
 def _object(
-    build: Build, submission: Submission, truth: Path, crop: str, name: str, kind: str, one: judged.Judged
+    build: FinishedBuild, submission: Submission, truth: Path, crop: str, name: str, kind: str, one: judged.ObjectMatch
 ) -> dict[str, Any]:
     grid, group = build.grid(crop), f"crop{crop}"
     volume = open_truth(truth, Target(crop, build.dataset(crop), grid, (name,)), name)
@@ -73,7 +75,7 @@ def _most(labels: np.ndarray) -> int:
 
 
 def changes(
-    build: Build,
+    build: FinishedBuild,
     said: Mapping[str, Any],
     submission: Submission,
     crops: Mapping[str, CropPlan],
@@ -98,7 +100,7 @@ def _is_there(said: Mapping[str, Any], crops: Mapping[str, CropPlan], name: str,
 
 
 def _change(
-    build: Build,
+    build: FinishedBuild,
     name: str,
     most: Mapping[str, Any],
     submission: Submission,
@@ -107,13 +109,15 @@ def _change(
 ) -> dict[str, Any]:
     target, tile = plan.target, most["at_voxels"]
     shape = target.grid.shape
-    across = [pictures.span(at + size // 2, EDGE, n) for at, size, n in zip(tile[1:], TILE[1:], shape[1:], strict=True)]
-    box = target.grid.clip((slice(tile[0], tile[0] + TILE[0]), *across))
+    across = [
+        pictures.span(at + size // 2, EDGE, n) for at, size, n in zip(tile[1:], TILE_SHAPE[1:], shape[1:], strict=True)
+    ]
+    box = target.grid.clip((slice(tile[0], tile[0] + TILE_SHAPE[0]), *across))
     threshold = plan.routes[name].threshold
     alone = Probability(plan, fields).unfilled(name, box) > threshold
     written = submission.read(target.group, name, box)
     removed, added = alone & (written == 0), ~alone & (written > 0)
-    within = tuple(slice(at - s.start, at - s.start + size) for at, s, size in zip(tile, box, TILE, strict=True))
+    within = tuple(slice(at - s.start, at - s.start + size) for at, s, size in zip(tile, box, TILE_SHAPE, strict=True))
     z = int(np.count_nonzero((removed | added)[within], axis=(1, 2)).argmax())
     plane = (slice(box[0].start + z, box[0].start + z + 1), *box[1:])
     said = {
@@ -121,7 +125,7 @@ def _change(
         "name": name,
         "voxels": most["voxels"],
         "where": ", ".join(
-            f"{axis} {at}–{min(at + size, n)}" for axis, at, size, n in zip("zyx", tile, TILE, shape, strict=True)
+            f"{axis} {at}–{min(at + size, n)}" for axis, at, size, n in zip("zyx", tile, TILE_SHAPE, shape, strict=True)
         ),
         "z": plane[0].start,
         "fills": bool(plan.routes[name].of_stage(Stage.FILL)),
@@ -133,7 +137,7 @@ def _change(
     return said | _em(build, target.crop, plane)
 
 
-def _em(build: Build, crop: str, plane: Slices) -> dict[str, str]:
+def _em(build: FinishedBuild, crop: str, plane: Slices) -> dict[str, str]:
     """The EM under a plane along z, where it is at hand."""
     levels = build.em(build.dataset(crop))
     values = None if levels is None else pictures.em_window(levels, build.grid(crop), plane)

@@ -15,12 +15,12 @@ import numpy as np
 from ensemble.core import classes as taxonomy
 from ensemble.methods.overlaps import Overlaps
 from ensemble.report import facts, pictures
+from ensemble.submission.reader import Submission
 from ensemble.submission.stored_array import StoredArray
-from ensemble.submission.writer import Submission
 from ensemble.support import machine as resources
 from ensemble.support.errors import EnsembleError, SubmissionError
 from ensemble.support.files import write_text
-from ensemble.support.progress import Progress, Quiet
+from ensemble.support.progress import Progress, QuietProgress
 
 PICTURED = 12
 """Arrays whose difference is shown: those that changed most."""
@@ -98,7 +98,7 @@ def diff(a: Path, b: Path, *, page: Path | None = None, progress: Progress | Non
 
     Chunks that are equal byte for byte are decoded once. Raises SubmissionError for what is no submission.
     """
-    progress = progress or Quiet()
+    progress = progress or QuietProgress()
     if page is not None and page.is_dir():
         raise EnsembleError(f"--page {page}: is a folder; name a file")
     with ExitStack() as opened:
@@ -134,7 +134,7 @@ def _objects(path: Path) -> Mapping[str, Any]:
 def _of_builds(a: Path, b: Path) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[str, str]]]:
     """The scores of both and the routes that differ, where both are builds."""
     try:
-        builds = [facts.Build.of(path) for path in (a, b)]
+        builds = [facts.FinishedBuild.of(path) for path in (a, b)]
     except EnsembleError:
         return {}, {}
     one, other = (_flat(build.scores) for build in builds)
@@ -143,7 +143,7 @@ def _of_builds(a: Path, b: Path) -> tuple[dict[str, tuple[float, float]], dict[s
     return {key: (one[key], other[key]) for key in one if key in other}, differing
 
 
-def _routes(build: facts.Build) -> dict[str, str]:
+def _routes(build: facts.FinishedBuild) -> dict[str, str]:
     """By class how it is made in words; crops that differ one after the other."""
     found: dict[str, dict[str, None]] = {}
     for crop in build.plan["crops"].values():
@@ -169,7 +169,7 @@ def _compare(a: Submission, b: Submission, place: str, objects: Sequence[Mapping
         raise SubmissionError(f"{place}: has the shape {shapes}; compare submissions of one manifest")
     both = only_a = only_b = 0
     most, busiest, overlaps = (0, 0), None, Overlaps()
-    instances = name in taxonomy.classes() and taxonomy.is_instance(name) and _are_ids(one, other)
+    instances = name in taxonomy.all_classes() and taxonomy.is_instance(name) and _are_ids(one, other)
     for chunk in _chunks(one, other):
         block = tuple(slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(chunk, one.chunks, one.shape, strict=True))
         left = one.read(block)
@@ -248,7 +248,7 @@ def _views(found: Difference, a: Submission, b: Submission, one: Change) -> list
 def _em(found: Difference, crop: str, array: StoredArray, box: Any) -> str | None:
     for path in (found.a, found.b):
         try:
-            build = facts.Build.of(path)
+            build = facts.FinishedBuild.of(path)
             dataset = build.plan["crops"][crop.removeprefix("crop")]["dataset"]
             levels = build.em(dataset)
         except (EnsembleError, KeyError):

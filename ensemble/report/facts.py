@@ -9,9 +9,9 @@ from typing import Any
 
 from ensemble.core import classes as taxonomy
 from ensemble.core.grid import Grid
-from ensemble.methods.sizes import add_nm3
+from ensemble.methods.sizes import add_sizes_nm3
 from ensemble.storage.volume import open_em
-from ensemble.submission.checking import GENEROUS_TRUTH_OBJECTS, NOTABLE_CHANGE, Report
+from ensemble.submission.check_report import GENEROUS_TRUTH_OBJECTS, NOTABLE_CHANGE, CheckReport
 from ensemble.support import yaml_files as yamlfile
 from ensemble.support.errors import EnsembleError, RegistryError
 
@@ -26,7 +26,7 @@ STATUSES = {
 
 
 @dataclass(frozen=True)
-class Build:
+class FinishedBuild:
     """The files a finished build left in a folder; ``data_root`` is where its EM was."""
 
     out: Path
@@ -37,15 +37,15 @@ class Build:
     scores: Mapping[str, Any] | None
 
     @classmethod
-    def of(cls, out: Path) -> "Build":
+    def of(cls, out: Path) -> "FinishedBuild":
         """Raises EnsembleError for a folder without a finished build."""
         out = Path(out)
         plan, check = _json(out / "plan.json", _PLAN), _json(out / "check.json")
         if plan is None or check is None or not (out / "lock.yaml").exists() or not (out / "submission.zip").exists():
             raise EnsembleError(f"{out}: holds no finished build; run ensemble build RECIPE --out {out} first")
-        lock, _ = yamlfile.load(out / "lock.yaml", RegistryError)
+        lock, _ = yamlfile.load_yaml(out / "lock.yaml", RegistryError)
         try:
-            check = asdict(Report.from_json(json.dumps(check)))
+            check = asdict(CheckReport.from_json(json.dumps(check)))
         except ValueError as error:
             raise EnsembleError(f"{out / 'check.json'}: not what a build writes; delete it, and build again") from error
         request = _json(out / "work" / "request.json") or {}
@@ -85,7 +85,7 @@ def _json(path: Path, keys: Sequence[str] = ()) -> Any:
     return said
 
 
-def gather(build: Build, *, likely: Mapping[str, float], tracking_uri: str) -> dict[str, Any]:
+def gather(build: FinishedBuild, *, likely: Mapping[str, float], tracking_uri: str) -> dict[str, Any]:
     """Everything the page shows but pictures; ``likely``: the highest probability of arrays that are empty."""
     crops = build.plan["crops"]
     cells = {f"crop{crop}": _cells(build, f"crop{crop}", said, likely) for crop, said in crops.items()}
@@ -116,7 +116,7 @@ def gather(build: Build, *, likely: Mapping[str, float], tracking_uri: str) -> d
     }
 
 
-def _cells(build: Build, group: str, crop: Mapping[str, Any], likely: Mapping[str, float]) -> dict[str, Any]:
+def _cells(build: FinishedBuild, group: str, crop: Mapping[str, Any], likely: Mapping[str, float]) -> dict[str, Any]:
     size = crop["grid"]["shape"][0] * crop["grid"]["shape"][1] * crop["grid"]["shape"][2]
     found = {}
     for name, said in crop["classes"].items():
@@ -139,7 +139,7 @@ def _cells(build: Build, group: str, crop: Mapping[str, Any], likely: Mapping[st
     return found
 
 
-def _verdict(build: Build, cells: Mapping[str, Mapping[str, Any]]) -> str:
+def _verdict(build: FinishedBuild, cells: Mapping[str, Mapping[str, Any]]) -> str:
     """One line in words."""
     arrays = [cell for row in cells.values() for cell in row.values()]
     counted = {status: sum(cell["status"] == status for cell in arrays) for status in STATUSES}
@@ -177,7 +177,9 @@ def _score_rows(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["gain"])
 
 
-def _class(build: Build, name: str, cells: Mapping[str, Mapping[str, Any]], tracking_uri: str) -> dict[str, Any]:
+def _class(
+    build: FinishedBuild, name: str, cells: Mapping[str, Mapping[str, Any]], tracking_uri: str
+) -> dict[str, Any]:
     routes = {}
     for crop, said in build.plan["crops"].items():
         if name in said["classes"]:
@@ -190,7 +192,7 @@ def _class(build: Build, name: str, cells: Mapping[str, Mapping[str, Any]], trac
     sizes: dict[str, int] = {}
     for crop, row in cells.items():
         voxel_nm = build.plan["crops"][crop.removeprefix("crop")]["grid"]["voxel_size_nm"]
-        add_nm3(sizes, row.get(name, {}).get("sizes_log2_voxels", {}), voxel_nm)
+        add_sizes_nm3(sizes, row.get(name, {}).get("sizes_log2_voxels", {}), voxel_nm)
     return {
         "instance": taxonomy.is_instance(name),
         "routes": [{**_linked(told, tracking_uri), "crops": crops} for told, crops in routes.values()],
@@ -219,7 +221,7 @@ def _most_objects(name: str, cells: Mapping[str, Mapping[str, Any]]) -> dict[str
     return {"crop": crop, "objects": objects, "truth_objects_needed": cells[crop][name]["truth_objects_needed"]}
 
 
-def _voxels(build: Build, name: str) -> int:
+def _voxels(build: FinishedBuild, name: str) -> int:
     """Of all crops that the class is scored in."""
     shapes = (said["grid"]["shape"] for said in build.plan["crops"].values() if name in said["classes"])
     return sum(map(math.prod, shapes))
@@ -234,7 +236,7 @@ def _linked(told: Mapping[str, Any], tracking_uri: str) -> dict[str, Any]:
     return {**told, "models": models}
 
 
-def _decoding(build: Build) -> dict[str, Any]:
+def _decoding(build: FinishedBuild) -> dict[str, Any]:
     found = {}
     for name, counts in build.check["decoding"].items():
         alone = counts["alone"] or 1
@@ -250,7 +252,7 @@ def _decoding(build: Build) -> dict[str, Any]:
     return dict(sorted(found.items(), key=lambda row: -(row[1]["removed"] + row[1]["added"])))
 
 
-def _costs(build: Build) -> dict[str, Any]:
+def _costs(build: FinishedBuild) -> dict[str, Any]:
     planned = build.plan["cost"]
     return {
         "stages": build.costs.get("stages", []),

@@ -11,8 +11,8 @@ from ensemble.core.tiling import blocks
 from ensemble.decode.mixing import Probability
 from ensemble.plan.plan import CropPlan
 from ensemble.report import pictures
-from ensemble.report.facts import FAULT, LIKELY, WRITTEN, Build
-from ensemble.submission.writer import Submission
+from ensemble.report.facts import FAULT, LIKELY, WRITTEN, FinishedBuild
+from ensemble.submission.reader import Submission
 from ensemble.support import machine as resources
 from ensemble.support.errors import SubmissionError
 from ensemble.support.progress import Progress
@@ -35,7 +35,7 @@ class Peak:
     at_voxels: tuple[int, ...]
 
 
-def peaks(build: Build, crops: Mapping[str, CropPlan], fields: Fields) -> dict[str, Peak]:
+def peaks(build: FinishedBuild, crops: Mapping[str, CropPlan], fields: Fields) -> dict[str, Peak]:
     """By array ("crop557/mito") that is empty though claimed its peak, where its probability is at hand."""
     found = {}
     for place in build.check["empty"]:
@@ -63,7 +63,7 @@ def _peak(probability: Probability, name: str, shape: Sequence[int]) -> Peak:
 class Gallery:
     """What pictures are made of; ``crops`` and ``fields`` are empty where there are no probabilities."""
 
-    build: Build
+    build: FinishedBuild
     submission: Submission
     crops: Mapping[str, CropPlan]
     fields: Fields

@@ -14,10 +14,11 @@ from PIL import Image
 from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
-from ensemble.core.grid import Grid, Slices
+from ensemble.core.box import Slices
+from ensemble.core.grid import Grid
 from ensemble.decode.mixing import Probability
 from ensemble.plan.plan import CropPlan, sources_in
-from ensemble.plan.recipe import Mix, Route
+from ensemble.plan.recipe import MixedSource, Route
 from ensemble.submission.stored_array import StoredArray
 from ensemble.support.errors import EnsembleError
 
@@ -172,7 +173,7 @@ def _spread(
 ) -> np.ndarray | None:
     """Highest minus lowest probability among the members of a mix; None where there is one source."""
     names = sources_in(route.source)
-    if not isinstance(route.source, Mix) or len(names) < 2:
+    if not isinstance(route.source, MixedSource) or len(names) < 2:
         return None
     block = plan.target.grid.sub(where)
     each = [fields[name, source].probability(block, route.resampling) for source in names if (name, source) in fields]

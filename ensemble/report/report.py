@@ -10,28 +10,27 @@ import numpy as np
 from ensemble.core import classes as taxonomy
 from ensemble.core.manifest import Target
 from ensemble.decode.mixing import Probability
-from ensemble.methods.sizes import count_nm3
+from ensemble.methods.sizes import count_sizes_nm3
 from ensemble.plan import describe
 from ensemble.plan.plan import CropPlan
 from ensemble.plan.request import Request, prepare
-from ensemble.predict.predictor import Predicting
+from ensemble.predict.predictor import Predictor
 from ensemble.report import charts, closeups, facts, gallery, page
 from ensemble.report import object_matches as judging
 from ensemble.scoring.evaluation import score
 from ensemble.scoring.objects import split_objects
-from ensemble.scoring.pairs import whole_truth
 from ensemble.scoring.scores import Scores
-from ensemble.submission.writer import Submission
-from ensemble.support.costs import Costs
+from ensemble.storage.truth import whole_truth
+from ensemble.submission.reader import Submission
 from ensemble.support.errors import EnsembleError, RegistryError
 from ensemble.support.files import read_json, write_json, write_text
-from ensemble.support.progress import Progress, Quiet
+from ensemble.support.progress import Costs, Progress, QuietProgress
 from registry.store import Store
 
 PAGE, FACTS, SCORES = "report.html", "report.json", "scores.json"
 
 
-def report(
+def write_report(
     out: Path,
     *,
     crops: Mapping[str, CropPlan],
@@ -47,10 +46,10 @@ def report(
     the page shows no probabilities. ``truth`` adds its objects' sizes. Raises EnsembleError for a folder without
     a build.
     """
-    progress = progress or Quiet()
+    progress = progress or QuietProgress()
     if scores is not None:
         write_text(out / SCORES, scores.to_json() + "\n")
-    build = facts.Build.of(out)
+    build = facts.FinishedBuild.of(out)
     with Submission.open(out / "submission.zip") as submission:
         peaks = gallery.peaks(build, crops, fields)
         likely = {place: round(peak.probability, 3) for place, peak in peaks.items()}
@@ -73,21 +72,23 @@ def report(
     return out / PAGE
 
 
-def again(out: Path, store: Store, *, truth: Path | None = None, progress: Progress | None = None) -> Scores | None:
+def make_report(
+    out: Path, store: Store, *, truth: Path | None = None, progress: Progress | None = None
+) -> Scores | None:
     """Make the report of a build anew, also in the build's MLflow run; with ``truth`` it is scored too: the scores.
 
     Where the recipe's models or data are no longer at hand, the page has no probabilities, and says so.
     """
-    costs = Costs(progress or Quiet())
+    costs = Costs(progress or QuietProgress())
     progress = costs
-    build = facts.Build.of(out)
+    build = facts.FinishedBuild.of(out)
     crops: dict[str, CropPlan] = {}
     fields: dict[str, Mapping[tuple[str, str], Any]] = {}
     try:
         request = Request.again(out)
         prepared = prepare(request, store)
-        _refuse_other(build, describe.plan(prepared.plan, request.budget))
-        predicting = Predicting(request, prepared, store, progress)
+        _refuse_other(build, describe.describe_plan(prepared.plan, request.budget))
+        predicting = Predictor(request, prepared, store, progress)
         crops = {crop.target.crop: crop for crop in prepared.plan.crops}
         fields = {name: predicting.fields(crop) for name, crop in crops.items()}
     except EnsembleError as error:
@@ -100,7 +101,7 @@ def again(out: Path, store: Store, *, truth: Path | None = None, progress: Progr
             for crop, said in build.plan["crops"].items()
         ]
         scores = score(out / "submission.zip", truth, targets, progress=progress)
-    made = report(
+    made = write_report(
         out,
         crops=crops,
         fields=fields,
@@ -126,7 +127,7 @@ def again(out: Path, store: Store, *, truth: Path | None = None, progress: Progr
     return scores
 
 
-def _refuse_other(build: facts.Build, now: Mapping[str, Any]) -> None:
+def _refuse_other(build: facts.FinishedBuild, now: Mapping[str, Any]) -> None:
     """Raises EnsembleError where the recipe or the manifest says something else than when the build was made."""
     asked = json.loads(json.dumps(now))["crops"]
     for crop, said in build.plan["crops"].items():
@@ -135,7 +136,7 @@ def _refuse_other(build: facts.Build, now: Mapping[str, Any]) -> None:
                 raise EnsembleError(f"recipe or manifest have changed since the build (crop {crop}); build again")
 
 
-def _without(build: facts.Build, crops: Mapping[str, CropPlan]) -> list[str]:
+def _without(build: facts.FinishedBuild, crops: Mapping[str, CropPlan]) -> list[str]:
     """What the page cannot show, and why, a line each."""
     datasets = dict.fromkeys(crop["dataset"] for crop in build.plan["crops"].values())
     lacking = [dataset for dataset in datasets if build.em(dataset) is None]
@@ -145,7 +146,7 @@ def _without(build: facts.Build, crops: Mapping[str, CropPlan]) -> list[str]:
     return said
 
 
-def _objects_of(build: facts.Build, submission: Submission, truth: Path) -> dict[str, closeups.Found]:
+def _objects_of(build: facts.FinishedBuild, submission: Submission, truth: Path) -> dict[str, closeups.Found]:
     """By instance class with truth its objects on both sides, and how well each is answered."""
     by_class: dict[str, closeups.Found] = {}
     for crop, said in build.plan["crops"].items():
@@ -159,19 +160,19 @@ def _objects_of(build: facts.Build, submission: Submission, truth: Path) -> dict
                 found = np.where(mask, found, np.zeros((), found.dtype))
             parts, _ = split_objects(found)  # as the server sees them
             held = by_class.setdefault(name, closeups.Found())
-            sides = judging.objects(true, parts)
+            sides = judging.match_objects(true, parts)
             held.true += [(crop, one) for one in sides[0]]
             held.submitted += [(crop, one) for one in sides[1]]
     return by_class
 
 
-def _sizes(build: facts.Build, held: closeups.Found | None) -> dict[str, int]:
+def _sizes(build: facts.FinishedBuild, held: closeups.Found | None) -> dict[str, int]:
     """The truth's objects by the power of two of their nm3."""
     total: dict[str, int] = {}
     true = [] if held is None else held.true
     for crop in dict.fromkeys(crop for crop, _ in true):
         voxels = np.array([one.voxels for where, one in true if where == crop])
-        count_nm3(total, voxels, build.grid(crop).voxel_size_nm)
+        count_sizes_nm3(total, voxels, build.grid(crop).voxel_size_nm)
     return total
 
 
@@ -183,7 +184,7 @@ def _curves(crops: Mapping[str, CropPlan], fields: gallery.Fields, truth: Path) 
         for name in plan.claimed:
             known = None if taxonomy.is_instance(name) else whole_truth(truth, plan.target, name)
             if known is not None:
-                found = judging.threshold_counts(Probability(plan, fields[crop]), name, *known)
+                found = judging.counts_along_thresholds(Probability(plan, fields[crop]), name, *known)
                 total[name] = total.get(name, 0) + found
                 current.setdefault(name, set()).add(plan.routes[name].threshold)
     drawn = {}

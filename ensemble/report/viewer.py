@@ -13,13 +13,13 @@ from ensemble.core.grid import Grid
 from ensemble.decode.mixing import Probability
 from ensemble.plan.plan import CropPlan
 from ensemble.plan.request import Request, prepare
-from ensemble.predict.predictor import Predicting
+from ensemble.predict.predictor import Predictor
 from ensemble.report import facts, pictures
 from ensemble.report.pictures import COLOURS
-from ensemble.submission.writer import Submission
+from ensemble.submission.reader import Submission
 from ensemble.support.errors import EnsembleError, suggestion
 from ensemble.support.files import write_text
-from ensemble.support.progress import Quiet
+from ensemble.support.progress import QuietProgress
 from registry.store import Store
 
 STATE = "neuroglancer.json"
@@ -72,7 +72,7 @@ def open_viewer(
         import neuroglancer
     except ImportError as error:
         raise EnsembleError("neuroglancer is not installed: pip install neuroglancer") from error
-    build = facts.Build.of(out)
+    build = facts.FinishedBuild.of(out)
     crop = _known(crop, build.plan["crops"])
     said = build.plan["crops"][crop]
     rows = build.check["arrays"].get(f"crop{crop}", {})
@@ -134,13 +134,15 @@ def _probabilities(
         request = Request.again(out)
         prepared = prepare(request, store)
         plan = next(one for one in prepared.plan.crops if one.target.crop == crop)
-        return plan, Predicting(request, prepared, store, Quiet()).fields(plan)
+        return plan, Predictor(request, prepared, store, QuietProgress()).fields(plan)
     except EnsembleError as error:
         say(f"without probabilities: {error}")
         return None, {}
 
 
-def _add_em(neuroglancer: Any, state: Any, build: facts.Build, dataset: str, say: Callable[[str], None]) -> None:
+def _add_em(
+    neuroglancer: Any, state: Any, build: facts.FinishedBuild, dataset: str, say: Callable[[str], None]
+) -> None:
     levels = build.em(dataset)
     if levels is None:
         say(f"without EM: that of {dataset} is not under {build.data_root}")

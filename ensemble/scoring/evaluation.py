@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ensemble.core import classes as taxonomy
-from ensemble.core.grid import Triple
+from ensemble.core.grid import NmZYX
 from ensemble.core.manifest import Target
 from ensemble.scoring import metrics, pooling, rules
 from ensemble.scoring.instances import compare
@@ -22,14 +22,14 @@ from ensemble.scoring.objects import overlaps, split_objects, truth_ids
 from ensemble.scoring.pooling import Tally
 from ensemble.scoring.rules import Rules
 from ensemble.scoring.scores import ArrayScore, Scores, Status
-from ensemble.scoring.semantic import Voxels, count
+from ensemble.scoring.semantic import Voxels, count_voxels
 from ensemble.support import machine as resources
 from ensemble.support.errors import SubmissionError, VolumeError
-from ensemble.support.progress import Progress, Quiet
+from ensemble.support.progress import Progress, QuietProgress
 
 if TYPE_CHECKING:
     from ensemble.scoring.pairs import Pair
-    from ensemble.submission.writer import Submission
+    from ensemble.submission.reader import Submission
 
 LATEST_RULES = rules.LATEST
 
@@ -40,7 +40,7 @@ _WORKING_BYTES_PER_VOXEL = 12
 def instance(
     truth: np.ndarray,
     prediction: np.ndarray,
-    voxel_size_nm: Triple,
+    voxel_size_nm: NmZYX,
     *,
     rules_name: str = LATEST_RULES,
     threads: int = 1,
@@ -66,18 +66,18 @@ def semantic(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float | int
 
     Foreground is everything above 0. Raises ValueError for volumes that differ in shape.
     """
-    status, tally = _voxels(count(truth, prediction))
+    status, tally = _voxels(count_voxels(truth, prediction))
     said = {"tp": tally.tp, "fp": tally.fp, "fn": tally.fn, "status": status.value}
     return metrics.semantic(Voxels(tally.tp, tally.fp, tally.fn)) | pooling.semantic_class(tally) | said
 
 
-def tally(name: str, truth: np.ndarray, prediction: np.ndarray, voxel_size_nm: Triple, *, threads: int = 1) -> Tally:
+def tally(name: str, truth: np.ndarray, prediction: np.ndarray, voxel_size_nm: NmZYX, *, threads: int = 1) -> Tally:
     """What a class's array in one crop, or a block of it, counts under the newest rules; blocks add up.
 
     Too many objects to be matched count as none found: officially the crop is left out, which nobody should aim at.
     """
     if not taxonomy.is_instance(name):
-        return _voxels(count(truth, prediction))[1]
+        return _voxels(count_voxels(truth, prediction))[1]
     objects, _ = split_objects(prediction)
     wanted = truth_ids(truth)
     status, found, _ = _instances(wanted, objects, voxel_size_nm, rules.named(LATEST_RULES), threads)
@@ -85,7 +85,7 @@ def tally(name: str, truth: np.ndarray, prediction: np.ndarray, voxel_size_nm: T
 
 
 @dataclass(frozen=True)
-class Resources:
+class ScoringLimits:
     """Threads to use, and memory to stay within; an array that needs more than all of it is scored alone."""
 
     workers: int = field(default_factory=resources.cores)
@@ -98,7 +98,7 @@ def score(
     targets: Sequence[Target],
     *,
     rules_name: str = LATEST_RULES,
-    resources: Resources | None = None,
+    resources: ScoringLimits | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """What a submission (a zip or an unzipped folder) is worth for ``targets``.
@@ -109,12 +109,12 @@ def score(
     or VolumeError, naming all of them, for arrays that are not on the manifest's grid or cannot be read.
     """
     from ensemble.scoring.pairs import pair_up
-    from ensemble.submission.writer import Submission
+    from ensemble.submission.reader import Submission
 
-    chosen, resources = rules.named(rules_name), resources or Resources()
+    chosen, resources = rules.named(rules_name), resources or ScoringLimits()
     with Submission.open(submission) as opened:
         paired = pair_up(opened, truth, targets)
-        found = _score_all(paired.pairs, chosen, resources, progress or Quiet())
+        found = _score_all(paired.pairs, chosen, resources, progress or QuietProgress())
         leaks = _leaks(opened, {target.group for target in targets})
     for target, name in paired.without_truth:
         found[target.group, name] = ArrayScore(Status.NO_TRUTH, Tally(), target.grid.size, target.grid.voxel_size_nm)
@@ -134,7 +134,7 @@ def _leaks(submission: "Submission", groups: set[str]) -> dict[str, tuple[str, .
 
 
 def _score_all(
-    pairs: "Sequence[Pair]", chosen: Rules, resources: Resources, progress: Progress
+    pairs: "Sequence[Pair]", chosen: Rules, resources: ScoringLimits, progress: Progress
 ) -> dict[tuple[str, str], ArrayScore]:
     """The largest first, so that none is left to the end alone."""
     budget = _Budget(resources.memory_bytes)
@@ -199,7 +199,7 @@ def _score_pair(pair: "Pair", chosen: Rules, threads: int) -> ArrayScore:
 
 
 def _semantic_pair(pair: "Pair") -> tuple[Status, Tally]:
-    return _voxels(sum((count(*slab) for slab in pair.slabs()), Voxels()))
+    return _voxels(sum((count_voxels(*slab) for slab in pair.slabs()), Voxels()))
 
 
 def _truth_of(pair: "Pair") -> np.ndarray:
@@ -234,7 +234,7 @@ def _missing_objects(truth: np.ndarray) -> tuple[Status, Tally]:
 
 
 def _instances(
-    truth: np.ndarray, objects: np.ndarray, voxel_size_nm: Triple, chosen: Rules, threads: int
+    truth: np.ndarray, objects: np.ndarray, voxel_size_nm: NmZYX, chosen: Rules, threads: int
 ) -> tuple[Status, Tally, str | None]:
     compared = compare(truth, objects, voxel_size_nm, chosen.limits, threads=threads)
     partition = metrics.partition(compared.overlaps)

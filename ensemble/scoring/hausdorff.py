@@ -15,7 +15,8 @@ import numpy as np
 from bioimage_cpp.distance import distance_transform
 from scipy.spatial import cKDTree
 
-from ensemble.core.grid import Slices, Triple
+from ensemble.core.box import Slices
+from ensemble.core.grid import NmZYX
 
 Box = np.ndarray
 """First voxel and one past the last, shape (2, 3)."""
@@ -98,7 +99,7 @@ def hausdorff_nm(
     true: Body,
     predicted: Sequence[Body],
     touching: Sequence[bool],
-    voxel_size_nm: Triple,
+    voxel_size_nm: NmZYX,
     limit_nm: float,
     threads: int = 1,
 ) -> float:

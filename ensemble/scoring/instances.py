@@ -8,10 +8,10 @@ from functools import cached_property
 import numpy as np
 from scipy.ndimage import find_objects
 
-from ensemble.core.grid import Triple
+from ensemble.core.grid import NmZYX
 from ensemble.scoring.hausdorff import Body, box, hausdorff_nm
 from ensemble.scoring.matching import Limits, match
-from ensemble.scoring.objects import Overlaps, overlaps
+from ensemble.scoring.objects import ObjectOverlaps, overlaps
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Comparison:
     it has a match. ``left_out``: why the crop does not count, if so; nothing is matched or measured then.
     """
 
-    overlaps: Overlaps
-    voxel_size_nm: Triple
+    overlaps: ObjectOverlaps
+    voxel_size_nm: NmZYX
     farthest_nm: float
     matched: np.ndarray
     distances_nm: np.ndarray
@@ -43,13 +43,13 @@ class Comparison:
         return len(self.matched) - self.tp
 
 
-def farthest_nm(shape: Sequence[int], voxel_size_nm: Triple) -> float:
+def farthest_nm(shape: Sequence[int], voxel_size_nm: NmZYX) -> float:
     """The distance beyond which none is told from another: half of the crop's shortest side."""
     return min(float(v) * n / 2 for v, n in zip(voxel_size_nm, shape, strict=True))
 
 
 def compare(
-    truth: np.ndarray, predicted: np.ndarray, voxel_size_nm: Triple, limits: Limits, *, threads: int = 1
+    truth: np.ndarray, predicted: np.ndarray, voxel_size_nm: NmZYX, limits: Limits, *, threads: int = 1
 ) -> Comparison:
     """``predicted`` objects beside the ``truth``: C-contiguous, as ``split_objects`` and ``truth_ids`` return."""
     if truth.shape != predicted.shape:
@@ -75,7 +75,7 @@ def compare(
     return Comparison(counted, voxel_size_nm, farthest, np.isin(counted.truth_ids, matches), distances)
 
 
-def _pairs(counted: Overlaps, matches: np.ndarray) -> list[list[int]]:
+def _pairs(counted: ObjectOverlaps, matches: np.ndarray) -> list[list[int]]:
     """By object of the truth the predicted objects that are taken for it.
 
     An unmatched predicted object keeps its number, and so falls in with the prediction of the truth's object
@@ -92,7 +92,7 @@ def _pairs(counted: Overlaps, matches: np.ndarray) -> list[list[int]]:
 class _Ruler:
     """Measures the objects of one truth by those of one prediction."""
 
-    def __init__(self, truth: np.ndarray, predicted: np.ndarray, counted: Overlaps, voxel_size_nm: Triple) -> None:
+    def __init__(self, truth: np.ndarray, predicted: np.ndarray, counted: ObjectOverlaps, voxel_size_nm: NmZYX) -> None:
         self._truth, self._predicted = truth, predicted
         self._counted, self._voxel_size_nm = counted, voxel_size_nm
         # by id, from 1 on

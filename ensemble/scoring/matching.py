@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.scoring.objects import Overlaps
+from ensemble.scoring.objects import ObjectOverlaps
 
 _COST_OF_NO_OVERLAP = 1_000_000
 _COST_OF_NO_MATCH = _COST_OF_NO_OVERLAP + 1
@@ -27,7 +27,7 @@ class Limits:
     decay: float
     overlaps: int
 
-    def exceeded(self, overlaps: Overlaps) -> str | None:
+    def exceeded(self, overlaps: ObjectOverlaps) -> str | None:
         """Why the objects are too many to be matched; None when they are not.
 
         Objects are counted by the highest id on both sides, as the official scorer does.
@@ -44,7 +44,7 @@ class Limits:
         return None
 
 
-def match(overlaps: Overlaps) -> np.ndarray:
+def match(overlaps: ObjectOverlaps) -> np.ndarray:
     """By predicted object (0 is background) the truth id it is matched with, 0 for none; int64.
 
     One to one, of the smallest sum of 1 - IoU, where leaving a true object unmatched costs more than any

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ensemble.scoring.objects import Overlaps
+from ensemble.scoring.objects import ObjectOverlaps
 from ensemble.scoring.semantic import Voxels
 
 Metrics = dict[str, float | None]
@@ -51,7 +51,7 @@ class Partition:
         return Partition(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
-def partition(overlaps: Overlaps) -> Partition:
+def partition(overlaps: ObjectOverlaps) -> Partition:
     """The counts of one crop."""
     table = overlaps.table.tocoo()
     shared = table.data.astype(np.float64)

@@ -48,7 +48,7 @@ def _ids(volume: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Overlaps:
+class ObjectOverlaps:
     """How many voxels truth id i and predicted object j share: ``table[i, j]``; 0 is background."""
 
     table: csr_array
@@ -87,7 +87,7 @@ class Overlaps:
         return shared / (self.truth_sizes[truth] + self.predicted_sizes[predicted] - shared)
 
 
-def overlaps(truth: np.ndarray, predicted: np.ndarray, *, threads: int = 1) -> Overlaps:
+def overlaps(truth: np.ndarray, predicted: np.ndarray, *, threads: int = 1) -> ObjectOverlaps:
     """What two C-contiguous label volumes of one shape share, in one pass over their runs."""
     shape = (int(truth.max(initial=0)) + 1, int(predicted.max(initial=0)) + 1)
     flat_truth, flat_predicted = truth.reshape(-1), predicted.reshape(-1)
@@ -101,7 +101,7 @@ def overlaps(truth: np.ndarray, predicted: np.ndarray, *, threads: int = 1) -> O
         for part in pool.map(count, range(0, flat_truth.size, _VOXELS_AT_A_TIME)):
             table = table + part
     table.sort_indices()
-    return Overlaps(table)
+    return ObjectOverlaps(table)
 
 
 def _count(truth: np.ndarray, predicted: np.ndarray, shape: tuple[int, int]) -> csr_array:

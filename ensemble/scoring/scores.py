@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
 
-from ensemble.core.grid import Triple
+from ensemble.core.grid import NmZYX
 from ensemble.scoring import metrics, pooling
 from ensemble.scoring.pooling import Overall, Tally
 from ensemble.scoring.semantic import Voxels
@@ -36,7 +36,7 @@ class ArrayScore:
     status: Status
     tally: Tally
     voxels: int
-    voxel_size_nm: Triple
+    voxel_size_nm: NmZYX
     why: str | None = None
 
 

@@ -18,7 +18,8 @@ from typing import Any
 import numcodecs
 import numpy as np
 
-from ensemble.core.grid import Slices
+from ensemble.core.box import Slices
+from ensemble.core.manifest import Target
 from ensemble.core.tiling import chunk_shape
 from ensemble.support import machine as resources
 
@@ -29,7 +30,7 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(resources.cores())
 
 
-class Chunked:
+class ChunkedArray:
     """An array (z, y, x) in a folder; chunks that were never written, or hold only zeros, have no file."""
 
     def __init__(
@@ -47,7 +48,7 @@ class Chunked:
         codec: numcodecs.abc.Codec,
         stored_codec: Mapping[str, Any],
         attributes: Mapping[str, Any] | None = None,
-    ) -> "Chunked":
+    ) -> "ChunkedArray":
         """A new array of zeros in place of whatever was there; ``stored_codec`` is how its metadata name the codec."""
         array = cls(place, shape, chunk_shape(shape), dtype, codec)
         shutil.rmtree(array.place, ignore_errors=True)
@@ -69,7 +70,7 @@ class Chunked:
         return array
 
     @classmethod
-    def open(cls, place: Path, codec: numcodecs.abc.Codec) -> "Chunked":
+    def open(cls, place: Path, codec: numcodecs.abc.Codec) -> "ChunkedArray":
         """An array that ``create`` made."""
         said = json.loads((Path(place) / ".zarray").read_text())
         return cls(place, said["shape"], said["chunks"], np.dtype(said["dtype"]), codec)
@@ -153,3 +154,14 @@ class Chunked:
         part = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}.part")
         part.write_bytes(self._codec.encode(whole))
         os.replace(part, file)
+
+
+_SCRATCH = numcodecs.Blosc(cname="lz4", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE)
+
+
+def scratch_array(folder: Path, target: Target, name: str, dtype: np.dtype, *, keep: bool = False) -> ChunkedArray:
+    """An array of zeros on the target's grid under ``folder``; with ``keep`` as it was left, if it is there."""
+    place = folder / name.replace(" ", "-")
+    if keep and (place / ".zarray").exists():
+        return ChunkedArray.open(place, _SCRATCH)
+    return ChunkedArray.create(place, target.grid.shape, dtype, _SCRATCH, _SCRATCH.get_config())

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from functools import cached_property
 
-from ensemble.core.grid import Grid, Slices
-from ensemble.storage.volume import Place, Pyramid, Tissue, open_em, tissue
+from ensemble.core.box import Slices
+from ensemble.core.grid import Grid
+from ensemble.storage.tissue import Tissue, find_tissue
+from ensemble.storage.volume import Location, Pyramid, open_em
 
 
 class EM:
     """The pyramids under one data root. ``absent_is_zero``: chunks never written are black, not missing."""
 
-    def __init__(self, root: Place, *, absent_is_zero: bool = False) -> None:
+    def __init__(self, root: Location, *, absent_is_zero: bool = False) -> None:
         self._root = root
         self._absent_is_zero = absent_is_zero
 
@@ -29,7 +31,7 @@ class EM:
 
     def tissue_box(self, dataset: str, level: int, core: Slices, wanted: Slices) -> Slices:
         volume = self.pyramid(dataset).levels[level]
-        return tissue(volume, core, wanted, absent_is_zero=self._absent_is_zero).box
+        return find_tissue(volume, core, wanted, absent_is_zero=self._absent_is_zero).box
 
     def tissue(self, dataset: str, level: int, box: Slices) -> Tissue:
         """The EM of a level as far as ``tissue_box`` said that it is there."""

@@ -13,19 +13,18 @@ from typing import Any
 
 import numpy as np
 import zarr
-from scipy import ndimage
 from zarr.core.sync import sync
 
-from ensemble.core.grid import Grid, Slices
-from ensemble.core.tiling import reflect
+from ensemble.core.box import Slices
+from ensemble.core.grid import Grid
 from ensemble.support.errors import VolumeError
 
-Place = str | Path
+Location = str | Path
 
 _NM_PER_UNIT = {"nanometer": 1.0, "nm": 1.0, "micrometer": 1000.0, "um": 1000.0, "angstrom": 0.1}
 
 
-def open_node(place: Place) -> zarr.Array | zarr.Group:
+def open_node(place: Location) -> zarr.Array | zarr.Group:
     """The Zarr array or group at a path or URL, read only. Raises VolumeError."""
     text = str(place)
     options: dict[str, Any] = {"storage_options": {"anon": True}} if text.startswith("s3://") else {}
@@ -119,20 +118,20 @@ class Pyramid:
     levels: tuple[Volume, ...]
 
 
-def em_place(root: Place, dataset: str) -> str:
+def em_place(root: Location, dataset: str) -> str:
     return f"{str(root).rstrip('/')}/{dataset}/{dataset}.zarr/recon-1/em/fibsem-uint8"
 
 
-def truth_place(root: Place, dataset: str, crop: str) -> str:
+def truth_place(root: Location, dataset: str, crop: str) -> str:
     return f"{str(root).rstrip('/')}/{dataset}/{dataset}.zarr/recon-1/labels/groundtruth/crop{crop}"
 
 
-def open_em(root: Place, dataset: str) -> Pyramid:
+def open_em(root: Location, dataset: str) -> Pyramid:
     """The EM pyramid of a dataset. Raises VolumeError when it is missing or its grids are not known."""
     return open_pyramid(em_place(root, dataset))
 
 
-def open_pyramid(place: Place, *, channels: int = 0) -> Pyramid:
+def open_pyramid(place: Location, *, channels: int = 0) -> Pyramid:
     """A multiscale group as volumes, finest level first; with ``channels``, of so many channels before z, y, x."""
     group = open_node(place)
     multiscale = _multiscale(group, place)
@@ -151,7 +150,7 @@ def open_pyramid(place: Place, *, channels: int = 0) -> Pyramid:
     return Pyramid(str(place), tuple(sorted(levels, key=lambda v: v.grid.voxel_volume_nm3)))
 
 
-def _multiscale(node: zarr.Array | zarr.Group, place: Place) -> dict[str, Any] | None:
+def _multiscale(node: zarr.Array | zarr.Group, place: Location) -> dict[str, Any] | None:
     attributes = dict(node.attrs)
     listed = attributes.get("ome", attributes).get("multiscales")
     if not isinstance(node, zarr.Group) or not listed:
@@ -161,7 +160,7 @@ def _multiscale(node: zarr.Array | zarr.Group, place: Place) -> dict[str, Any] |
     return listed[0]
 
 
-def _ngff_grid(array: zarr.Array, multiscale: dict[str, Any], entry: dict[str, Any], place: Place) -> Grid:
+def _ngff_grid(array: zarr.Array, multiscale: dict[str, Any], entry: dict[str, Any], place: Location) -> Grid:
     axes = [axis for axis in multiscale.get("axes", ()) if axis.get("type", "space") == "space"]
     if [axis.get("name") for axis in axes] != ["z", "y", "x"]:
         raise VolumeError(f"{place}: its axes are not z, y, x")
@@ -184,7 +183,7 @@ def _ngff_grid(array: zarr.Array, multiscale: dict[str, Any], entry: dict[str, A
         raise VolumeError(f"{place}/{entry['path']}: {error}") from error
 
 
-def open_volume(place: Place, *, channels: int = 0) -> Volume:
+def open_volume(place: Location, *, channels: int = 0) -> Volume:
     """A stored array with its grid: a plain array with attributes, or level 0 of a multiscale group.
 
     A plain array needs ``voxel_size`` and ``translation`` in nm. With ``channels``, the array has so many before
@@ -215,7 +214,7 @@ def open_volume(place: Place, *, channels: int = 0) -> Volume:
     return Volume(node, grid, str(place))
 
 
-def _check_axes(array: zarr.Array, channels: int, place: Place) -> None:
+def _check_axes(array: zarr.Array, channels: int, place: Location) -> None:
     if channels and (array.ndim != 4 or array.shape[0] != channels):
         raise VolumeError(
             f"{place}: its shape is {list(array.shape)} where {channels} channels and z, y, x are expected; correct"
@@ -224,140 +223,3 @@ def _check_axes(array: zarr.Array, channels: int, place: Place) -> None:
     if not channels and array.ndim != 3:
         more = "; name the class of each channel under channels" if array.ndim == 4 else ""
         raise VolumeError(f"{place}: {array.ndim} axes where three are expected: z, y, x{more}")
-
-
-@dataclass(frozen=True)
-class Tissue:
-    """A level of EM as far as it is really there.
-
-    ``box`` holds the tissue; beyond it, and in chunks inside it that were never written, the nearest tissue
-    is mirrored. With ``absent_is_zero`` the box is the whole array and unwritten chunks are black.
-    """
-
-    volume: Volume
-    box: Slices
-    absent_is_zero: bool = False
-
-    def absent_chunks(self) -> int:
-        """How many chunks of the box were never written."""
-        ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(self.box, self.volume.chunks, strict=True)]
-        return 0 if self.absent_is_zero else int((~_presence(self.volume, ranges)).sum())
-
-    def warnings(self, target: Grid) -> list[str]:
-        """What a person should know of the EM under a target, a line each."""
-        found = []
-        over = self.volume.grid.slices_over(target)
-        for s, box, letter in zip(over, self.box, "zyx", strict=True):
-            short = max(box.start - s.start, s.stop - box.stop)
-            if short > 0:
-                found.append(
-                    f"the EM that is there ends {short} voxels inside the crop along {letter}; it is mirrored there"
-                )
-        absent = self.absent_chunks()
-        if absent:
-            found.append(f"{absent} chunks of EM were never written; mirrored from their neighbours")
-        return found
-
-    def read(self, block: Slices) -> np.ndarray:
-        """The block, whose bounds may lie outside the box, dtype kept."""
-        inner, index = [], []
-        for s, box in zip(block, self.box, strict=True):
-            along = reflect(np.arange(s.start, s.stop) - box.start, box.stop - box.start) + box.start
-            inner.append(slice(int(along.min()), int(along.max()) + 1))
-            index.append(along - along.min())
-        data = self._inside(tuple(inner))
-        for axis, along in enumerate(index):
-            if len(along) != data.shape[axis] or (np.diff(along) != 1).any():
-                data = np.take(data, along, axis=axis)
-        return data
-
-    def _inside(self, block: Slices) -> np.ndarray:
-        data = self.volume.read(block)
-        if self.absent_is_zero:
-            return data
-        first = [s.start // c for s, c in zip(block, self.volume.chunks, strict=True)]
-        counts = [-(-s.stop // c) - f for s, c, f in zip(block, self.volume.chunks, first, strict=True)]
-        present = _presence(self.volume, [range(f, f + n) for f, n in zip(first, counts, strict=True)])
-        if present.all():
-            return data
-        data = data.copy()
-        for local in np.argwhere(~present):
-            self._fill(data, block, tuple(local + first))
-        return data
-
-    def _fill(self, data: np.ndarray, block: Slices, chunk: tuple[int, ...]) -> None:
-        """Mirror the nearest chunk that is there into the part of ``data`` under an absent chunk."""
-        source = _nearest_present(self.volume, self.box, chunk)
-        place, index = [], []
-        for axis, s in enumerate(block):
-            size, length = self.volume.chunks[axis], self.volume.grid.shape[axis]
-            start, stop = max(chunk[axis] * size, s.start), min((chunk[axis] + 1) * size, s.stop)
-            low, high = source[axis] * size, min((source[axis] + 1) * size, length)
-            place.append(slice(start - s.start, stop - s.start))
-            index.append(reflect(np.arange(start, stop) - low, high - low))
-        whole = tuple(
-            slice(i * c, min((i + 1) * c, n))
-            for i, c, n in zip(source, self.volume.chunks, self.volume.grid.shape, strict=True)
-        )
-        data[tuple(place)] = self.volume.read(whole)[np.ix_(*index)]
-
-
-def _presence(volume: Volume, ranges: Sequence[range]) -> np.ndarray:
-    out = np.zeros([len(r) for r in ranges], bool)
-    for place, chunk in zip(np.ndindex(out.shape), product(*ranges), strict=True):
-        out[place] = volume.present(chunk)
-    return out
-
-
-def _nearest_present(volume: Volume, box: Slices, chunk: tuple[int, ...]) -> tuple[int, ...]:
-    ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(box, volume.chunks, strict=True)]
-    present = _presence(volume, ranges)
-    nearest = ndimage.distance_transform_edt(~present, return_distances=False, return_indices=True)
-    local = tuple(np.clip(i - r.start, 0, len(r) - 1) for i, r in zip(chunk, ranges, strict=True))
-    return tuple(int(r.start + i) for r, i in zip(ranges, nearest[(slice(None), *local)], strict=True))
-
-
-def tissue(volume: Volume, core: Slices, wanted: Slices, *, absent_is_zero: bool = False) -> Tissue:
-    """The tissue around ``core``, no larger than ``wanted``; bounds may exceed the array.
-
-    The box grows from the core, a layer of chunks at a time, while the layer is there in whole.
-    Raises VolumeError when nothing of the core is there.
-    """
-    grid, chunks = volume.grid, volume.chunks
-    inside = grid.clip(core)
-    if any(s.stop <= s.start for s in inside):
-        raise VolumeError(f"{volume.place}: the crop lies outside the EM; check the manifest's translation")
-    if absent_is_zero:
-        return Tissue(volume, tuple(slice(0, n) for n in grid.shape), absent_is_zero=True)
-    ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(inside, chunks, strict=True)]
-    present = _presence(volume, ranges)
-    if not present.any():
-        raise VolumeError(
-            f"{volume.place}: none of the crop's EM is there (its chunks were never written); fetch the data, "
-            "or say --absent-is-zero where black is real"
-        )
-    occupied = [np.flatnonzero(present.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    ranges = [range(r.start + o[0], r.start + o[-1] + 1) for r, o in zip(ranges, occupied, strict=True)]
-    limits = grid.clip(wanted)
-    for axis in range(3):
-        ranges[axis] = _grown(volume, ranges, axis, limits[axis])
-    box = tuple(
-        slice(max(r.start * c, lim.start), min(r.stop * c, lim.stop, n))
-        for r, c, n, lim in zip(ranges, chunks, grid.shape, limits, strict=True)
-    )
-    return Tissue(volume, box)
-
-
-def _grown(volume: Volume, ranges: list[range], axis: int, limit: slice) -> range:
-    size = volume.chunks[axis]
-    start, stop = ranges[axis].start, ranges[axis].stop
-
-    def layer_is_there(index: int) -> bool:
-        layer = [range(index, index + 1) if a == axis else r for a, r in enumerate(ranges)]
-        return bool(_presence(volume, layer).all())
-
-    while start * size > limit.start and layer_is_there(start - 1):
-        start -= 1
-    while stop * size < limit.stop and layer_is_there(stop):
-        stop += 1
-    return range(start, stop)

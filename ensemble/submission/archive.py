@@ -12,7 +12,7 @@ from typing import Protocol
 from ensemble.support.errors import NOT_A_ZIP, SubmissionError
 
 
-class Members(Protocol):
+class Archive(Protocol):
     """The files of a submission. ``refused`` says of each unsafe one, in a line, why it is never read."""
 
     place: Path
@@ -90,7 +90,7 @@ def _within(size: int, limit_bytes: int) -> None:
         raise ValueError(f"{size:,} bytes where at most {limit_bytes:,} make sense")
 
 
-def open_members(path: Path) -> Members:
+def open_archive(path: Path) -> Archive:
     """The files of a zip or folder. Raises SubmissionError when it is neither, or cut short."""
     path = Path(path)
     if path.is_dir():

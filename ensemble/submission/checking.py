@@ -3,35 +3,34 @@
 Everything is read from the zip alone. The check goes on after every fault, so that one run names them all.
 """
 
-import json
 import math
 import os
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from ensemble.core import classes as taxonomy
-from ensemble.core.changes import Changed
-from ensemble.core.contradictions import Broken
+from ensemble.core.contradictions import ClassChange, Violations
 from ensemble.core.manifest import Target
-from ensemble.methods.sizes import histogram
-from ensemble.submission.archive import open_members
-from ensemble.submission.contents import Contradictions, Index, Together, Total, objects_of
-from ensemble.submission.layout import Claims, Notes, find_store, open_extras, open_target, read_claims
+from ensemble.methods.sizes import size_histogram
+from ensemble.submission.archive import open_archive
+from ensemble.submission.check_report import (
+    GENEROUS_TRUTH_OBJECTS,
+    NOTABLE_CHANGE,
+    ArrayPlace,
+    BrokenRelation,
+    CheckReport,
+    DecodedClass,
+)
+from ensemble.submission.claims import Claims, read_claims
+from ensemble.submission.contents import ArrayGroup, ArrayTotals, ContradictionCount, Index, objects_of
+from ensemble.submission.layout import FaultNotes, find_store, open_extras, open_target
 from ensemble.submission.stored_array import StoredArray
-from ensemble.submission.writer import Progress
-
-GENEROUS_TRUTH_OBJECTS = 100
-"""An array that counts only if the truth holds more objects than this is worth a warning."""
-
-NOTABLE_CHANGE = 0.05
-"""Share of a class's voxels that joint decoding may remove or add without a warning."""
+from ensemble.submission.writer import OnProgress
 
 _MAX_LINES_PER_ARRAY = 20
 _MAX_EXAMPLES = 3
@@ -40,91 +39,29 @@ _MEMORY_BYTES = 2**31
 
 
 @dataclass
-class Relation:
-    """Voxels that break a relation, each class standing alone and as written."""
-
-    before: int = 0
-    written: int = 0
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where in a crop: so many voxels in the tile that begins there."""
-
-    crop: str
-    voxels: int
-    at_voxels: tuple[int, int, int]
-
-
-@dataclass
-class Decoded:
-    """Voxels a class has alone, what joint decoding took and gave over all crops, and where it changed most."""
-
-    alone: int = 0
-    removed: int = 0
-    added: int = 0
-    most_changed: Place | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a check found; crops by group name ("crop557").
-
-    ``faults`` make the submission, or part of it, worthless; ``warnings`` are worth a look. ``empty`` lists
-    arrays without a nonzero voxel. ``arrays``: crop -> class -> dtype, nonzero_voxels, highest_id and, for
-    instance classes, objects and truth_objects_needed (None where they cannot be counted), at_border and
-    sizes_log2_voxels (objects by the power of two that their size reaches).
-    ``violations``: crop -> voxels whose set of claimed classes contradicts itself; ``violations_before``: the
-    same of each class alone, p > t, where joint decoding says so. ``relations``: what is broken ("mito_mem outside
-    mito") -> voxels over all crops. ``decoding``: by class.
-    """
-
-    faults: tuple[str, ...]
-    warnings: tuple[str, ...]
-    empty: tuple[str, ...]
-    arrays: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    violations: Mapping[str, int]
-    violations_before: Mapping[str, int]
-    relations: Mapping[str, Relation]
-    decoding: Mapping[str, Decoded]
-
-    @property
-    def ok(self) -> bool:
-        return not self.faults
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Report":
-        """The report that ``to_json`` wrote. Raises ValueError for anything else."""
-        return TypeAdapter(cls).validate_json(text)
-
-
-@dataclass
 class _Part:
     """Arrays that are counted together, and what was counted of them so far."""
 
-    together: Together
-    totals: dict[str, Total]
-    contradictions: Contradictions = field(default_factory=Contradictions)
+    together: ArrayGroup
+    totals: dict[str, ArrayTotals]
+    contradictions: ContradictionCount = field(default_factory=ContradictionCount)
 
-    def add(self, counted: tuple[dict[str, Total], Contradictions]) -> None:
+    def add(self, counted: tuple[dict[str, ArrayTotals], ContradictionCount]) -> None:
         totals, contradictions = counted
         for name, total in totals.items():
             self.totals[name].add(total)
         self.contradictions.add(contradictions)
 
 
-def check(path: Path, targets: Sequence[Target], progress: Progress = lambda done, total: None) -> Report:
+def check(path: Path, targets: Sequence[Target], progress: OnProgress = lambda done, total: None) -> CheckReport:
     """What is in, and what is wrong with, the submission (a zip or an unzipped folder) for ``targets``.
 
     ``progress`` counts blocks. Raises SubmissionError only when there is nothing to look into: no file, not
     a zip, a zip cut short.
     """
-    members = open_members(path)
+    members = open_archive(path)
     try:
-        notes = Notes(members.place)
+        notes = FaultNotes(members.place)
         submission = find_store(members, notes)
         claims = read_claims(submission, notes)
         crops = {t: _parts(t, open_target(submission, t, notes), claims) for t in targets}
@@ -138,7 +75,7 @@ def check(path: Path, targets: Sequence[Target], progress: Progress = lambda don
     finally:
         members.close()
     rows = ((f"{crop}/{name}", row) for crop, table in arrays.items() for name, row in table.items())
-    return Report(
+    return CheckReport(
         faults=tuple(notes.faults),
         warnings=tuple(notes.warnings),
         empty=tuple(place for place, row in rows if not row["nonzero_voxels"]),
@@ -151,7 +88,7 @@ def check(path: Path, targets: Sequence[Target], progress: Progress = lambda don
 
 
 def _part(arrays: Mapping[str, StoredArray], binary: Iterable[str] = (), claimed: Iterable[str] = ()) -> _Part:
-    return _Part(Together(arrays, frozenset(binary), tuple(claimed)), {name: Total() for name in arrays})
+    return _Part(ArrayGroup(arrays, frozenset(binary), tuple(claimed)), {name: ArrayTotals() for name in arrays})
 
 
 def _parts(target: Target, arrays: Mapping[str, StoredArray], claims: Claims) -> list[_Part]:
@@ -164,7 +101,7 @@ def _parts(target: Target, arrays: Mapping[str, StoredArray], claims: Claims) ->
     return [*([_part(fitting, binary, claimed)] if fitting else []), *alone]
 
 
-def _count(parts: Sequence[_Part], progress: Progress) -> None:
+def _count(parts: Sequence[_Part], progress: OnProgress) -> None:
     """Fill in the totals, in an order that does not depend on threads."""
     blocks = [(part, index) for part in parts for index in part.together.blocks]
     largest = max((part.together.bytes_per_block for part in parts), default=1)
@@ -177,7 +114,7 @@ def _count(parts: Sequence[_Part], progress: Progress) -> None:
 
 def _counted(
     blocks: Sequence[tuple[_Part, Index]], threads: int
-) -> Iterator[tuple[_Part, tuple[dict[str, Total], Contradictions]]]:
+) -> Iterator[tuple[_Part, tuple[dict[str, ArrayTotals], ContradictionCount]]]:
     with ThreadPoolExecutor(threads) as pool:
         try:
             waiting = deque((part, pool.submit(part.together.count, index)) for part, index in blocks)
@@ -188,7 +125,9 @@ def _counted(
             pool.shutdown(cancel_futures=True)
 
 
-def _note_arrays(target: Target, parts: Sequence[_Part], claims: Claims, notes: Notes) -> dict[str, dict[str, Any]]:
+def _note_arrays(
+    target: Target, parts: Sequence[_Part], claims: Claims, notes: FaultNotes
+) -> dict[str, dict[str, Any]]:
     """Rows of the report, classes in the manifest's order."""
     rows: dict[str, dict[str, Any]] = {}
     for part in parts:
@@ -210,7 +149,7 @@ def _note_arrays(target: Target, parts: Sequence[_Part], claims: Claims, notes: 
     return {name: rows[name] for name in target.classes if name in rows}
 
 
-def _note_damage(part: _Part, notes: Notes) -> None:
+def _note_damage(part: _Part, notes: FaultNotes) -> None:
     for name, total in part.totals.items():
         lines = [message.removeprefix(f"{notes.path}: ") for message in total.damaged]
         notes.faults += lines[:_MAX_LINES_PER_ARRAY]
@@ -219,7 +158,7 @@ def _note_damage(part: _Part, notes: Notes) -> None:
             notes.faults.append(f"{place}: {more:,} more chunks cannot be decoded")
 
 
-def _note_values(array: StoredArray, total: Total, notes: Notes) -> None:
+def _note_values(array: StoredArray, total: ArrayTotals, notes: FaultNotes) -> None:
     for position, value in total.odd[:_MAX_LINES_PER_ARRAY]:
         chunk = array.key([i // c for i, c in zip(position, array.chunks, strict=True)])
         notes.faults.append(
@@ -231,7 +170,7 @@ def _note_values(array: StoredArray, total: Total, notes: Notes) -> None:
         notes.faults.append(f"{array.place}: {more:,} more blocks hold values other than 0 and 1")
 
 
-def _objects(array: StoredArray, total: Total, notes: Notes) -> dict[str, Any]:
+def _objects(array: StoredArray, total: ArrayTotals, notes: FaultNotes) -> dict[str, Any]:
     """How many objects an instance array has at least, and how many the truth must have for it to count.
 
     The server splits ids into 26-connected objects; here that is done for masks of 0 and 1 only.
@@ -247,7 +186,7 @@ def _objects(array: StoredArray, total: Total, notes: Notes) -> dict[str, Any]:
             f"class unless the truth has {needed:,} or more; drop small objects"
         )
     said = {"objects": objects, "truth_objects_needed": needed, "at_border": at_border}
-    return {**said, "sizes_log2_voxels": histogram(sizes)}
+    return {**said, "sizes_log2_voxels": size_histogram(sizes)}
 
 
 def truth_objects_needed(objects: int) -> int:
@@ -262,11 +201,11 @@ def truth_objects_needed(objects: int) -> int:
     return bisect_left(range(objects + 1), objects, key=allowed)
 
 
-def _note_contradictions(target: Target, parts: Sequence[_Part], claims: Claims, notes: Notes) -> Broken:
+def _note_contradictions(target: Target, parts: Sequence[_Part], claims: Claims, notes: FaultNotes) -> Violations:
     """The voxels whose claimed classes contradict each other."""
     found = [part.contradictions for part in parts if part.contradictions.broken.voxels]
     if not found:
-        return Broken()
+        return Violations()
     examples = sorted(found[0].examples.items(), key=lambda example: example[1])[:_MAX_EXAMPLES]
     told = "; ".join(
         f"voxel {position} has {', '.join(name for name in target.classes if name in held)}"
@@ -278,29 +217,29 @@ def _note_contradictions(target: Target, parts: Sequence[_Part], claims: Claims,
     return broken
 
 
-def _relations(before: Iterable[Broken], written: Iterable[Broken]) -> dict[str, Relation]:
+def _relations(before: Iterable[Violations], written: Iterable[Violations]) -> dict[str, BrokenRelation]:
     """By what is broken the voxels; the most first."""
-    rows: dict[str, Relation] = {}
+    rows: dict[str, BrokenRelation] = {}
     for broken in before:
         for words, voxels in broken.relations.items():
-            rows.setdefault(words, Relation()).before += voxels
+            rows.setdefault(words, BrokenRelation()).before += voxels
     for broken in written:
         for words, voxels in broken.relations.items():
-            rows.setdefault(words, Relation()).written += voxels
+            rows.setdefault(words, BrokenRelation()).written += voxels
     return dict(sorted(rows.items(), key=lambda row: (-row[1].before - row[1].written, row[0])))
 
 
-def _note_decoding(by_crop: Mapping[str, Mapping[str, Changed]], notes: Notes) -> dict[str, Decoded]:
+def _note_decoding(by_crop: Mapping[str, Mapping[str, ClassChange]], notes: FaultNotes) -> dict[str, DecodedClass]:
     """What joint decoding did to each class, over all crops."""
-    rows: dict[str, Decoded] = {}
+    rows: dict[str, DecodedClass] = {}
     for crop, classes in by_crop.items():
         for name, changed in classes.items():
-            row = rows.setdefault(name, Decoded())
+            row = rows.setdefault(name, DecodedClass())
             row.alone += changed.alone
             row.removed += changed.removed
             row.added += changed.added
             if changed.most_voxels > (row.most_changed.voxels if row.most_changed else 0):
-                row.most_changed = Place(crop, changed.most_voxels, changed.most_at_voxels)
+                row.most_changed = ArrayPlace(crop, changed.most_voxels, changed.most_at_voxels)
     for name, row in rows.items():
         for what, voxels in (("removed", row.removed), ("added", row.added)):
             if voxels > NOTABLE_CHANGE * row.alone:

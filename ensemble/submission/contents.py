@@ -11,9 +11,10 @@ from itertools import product
 
 import numpy as np
 
-from ensemble.core.codebook import Codebook, codebook
-from ensemble.core.contradictions import Broken, broken, pack_bits, violating
-from ensemble.core.grid import Grid, Slices
+from ensemble.core.box import Slices
+from ensemble.core.codebook import Codebook, codebook_of
+from ensemble.core.contradictions import Violations, count_violations, pack_bits, violating_voxels
+from ensemble.core.grid import Grid
 from ensemble.methods.components import Components
 from ensemble.submission.stored_array import StoredArray
 from ensemble.support.errors import SubmissionError
@@ -25,7 +26,7 @@ _EXAMPLES_PER_BLOCK = 64
 
 
 @dataclass
-class Total:
+class ArrayTotals:
     """What is known of one array. ``odd`` are voxels (position, value) whose value is neither 0 nor 1.
 
     ``odd`` holds the first such voxel of each block, and only where they were asked for; ``damaged`` the
@@ -58,7 +59,7 @@ class Total:
         """Number of ids that reach the array's border."""
         return int(np.count_nonzero(np.unique(np.concatenate(self._at_border)))) if self._at_border else 0
 
-    def add(self, other: "Total") -> None:
+    def add(self, other: "ArrayTotals") -> None:
         self.nonzero_voxels += other.nonzero_voxels
         self.highest_id = max(self.highest_id, other.highest_id)
         self.odd += other.odd
@@ -69,19 +70,19 @@ class Total:
 
 
 @dataclass
-class Contradictions:
+class ContradictionCount:
     """Voxels whose set of nonzero arrays is not a codeword; ``examples``: offending set -> one voxel."""
 
-    broken: Broken = field(default_factory=Broken)
+    count_violations: Violations = field(default_factory=Violations)
     examples: dict[frozenset[str], Index] = field(default_factory=dict)
 
-    def add(self, other: "Contradictions") -> None:
+    def add(self, other: "ContradictionCount") -> None:
         self.broken.add(other.broken)
         self.examples = other.examples | self.examples
 
 
 @dataclass(frozen=True)
-class Together:
+class ArrayGroup:
     """Arrays of one shape that are counted together, block by block.
 
     ``binary`` are those that may hold 0 and 1 only; ``claimed`` those that must not contradict each other.
@@ -133,7 +134,7 @@ class Together:
         widest = max(array.dtype.itemsize for array in self.arrays.values())
         return math.prod(self.block_shape) * (2 * widest + 1 + len(self.arrays) // 8)
 
-    def count(self, index: Index) -> tuple[dict[str, Total], Contradictions]:
+    def count(self, index: Index) -> tuple[dict[str, ArrayTotals], ContradictionCount]:
         """Totals of the arrays that hold anything in a block, and the block's contradictions."""
         block = tuple(
             slice(i * b, min((i + 1) * b, n)) for i, b, n in zip(index, self.block_shape, self.shape, strict=True)
@@ -143,11 +144,11 @@ class Together:
             totals[name], planes[name] = _count(self.arrays[name], block, binary=name in self.binary)
         # what is left of a codeword without an unreadable class is a codeword of the others
         readable = tuple(n for n in self.claimed if n not in totals or not totals[n].damaged)
-        book = codebook(readable)
+        book = codebook_of(readable)
         return totals, _contradictions(book, [planes.get(name) for name in book.classes], block)
 
 
-def _count(array: StoredArray, block: Slices, *, binary: bool) -> tuple[Total, np.ndarray | None]:
+def _count(array: StoredArray, block: Slices, *, binary: bool) -> tuple[ArrayTotals, np.ndarray | None]:
     """What an array holds in a block, and its nonzero voxels as bits (None: there are none)."""
     decoded, damaged = {}, []
     for chunk in array.chunks_in(block):
@@ -155,7 +156,7 @@ def _count(array: StoredArray, block: Slices, *, binary: bool) -> tuple[Total, n
             decoded[chunk] = array.read_chunk(chunk)
         except SubmissionError as error:
             damaged.append(str(error))
-    total = Total(damaged=damaged)
+    total = ArrayTotals(damaged=damaged)
     if not decoded:
         return total, None
     values = array.assemble(block, decoded)
@@ -208,11 +209,11 @@ def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ids, np.bincount(where, np.diff(starts, append=flat.size)).astype(np.int64)
 
 
-def _contradictions(book: Codebook, planes: Sequence[np.ndarray | None], block: Slices) -> Contradictions:
+def _contradictions(book: Codebook, planes: Sequence[np.ndarray | None], block: Slices) -> ContradictionCount:
     if all(plane is None for plane in planes):
-        return Contradictions()
-    wrong = violating(book, planes)
-    found = Contradictions(broken(book, planes, wrong))
+        return ContradictionCount()
+    wrong = violating_voxels(book, planes)
+    found = ContradictionCount(count_violations(book, planes, wrong))
     shape = [s.stop - s.start for s in block]
     for number in _bit_numbers(wrong, _EXAMPLES_PER_BLOCK) if found.broken.voxels else ():
         word, shift = divmod(int(number), 64)

@@ -1,27 +1,21 @@
 """Whether a submission's files, metadata and attributes are as the challenge asks; no voxel is read."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ensemble.core import classes as taxonomy
-from ensemble.core.changes import Changed
-from ensemble.core.contradictions import OTHERWISE, Broken, is_relation
 from ensemble.core.manifest import Target
-from ensemble.submission.archive import Members
+from ensemble.submission.archive import Archive
+from ensemble.submission.reader import Submission
 from ensemble.submission.stored_array import StoredArray, read_json
-from ensemble.submission.writer import Submission
 from ensemble.support.errors import SubmissionError
 
 MAX_STORE_BYTES = 50 * 2**30
 
-CONSISTENCIES = ("none", "report", "joint")
-"""What a builder may have promised; without a promise a submission is held to "joint"."""
-
 
 @dataclass
-class Notes:
+class FaultNotes:
     """What is found on the way, a line each; places are told without the submission's own path."""
 
     path: Path
@@ -33,22 +27,7 @@ class Notes:
         self.faults.append(str(error).removeprefix(f"{self.path}: "))
 
 
-@dataclass(frozen=True)
-class Claims:
-    """What the root's attributes say of the whole.
-
-    ``unclaimed``: crop -> classes that were written as zeros on purpose. ``decoding``: crop -> class ->
-    voxels it has "alone", that joint decoding "removed" and "added", and where most changed (see ``Changed``).
-    ``before``: crop -> the contradictions that joint decoding mended.
-    """
-
-    consistency: str = "joint"
-    unclaimed: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    decoding: Mapping[str, Mapping[str, Changed]] = field(default_factory=dict)
-    before: Mapping[str, Broken] = field(default_factory=dict)
-
-
-def find_store(members: Members, notes: Notes) -> Submission:
+def find_store(members: Archive, notes: FaultNotes) -> Submission:
     """The store at the root or, as a fault, the only one inside a folder."""
     notes.faults += members.refused
     size = sum(members.sizes.values())
@@ -67,7 +46,7 @@ def find_store(members: Members, notes: Notes) -> Submission:
     return submission
 
 
-def _note_group(submission: Submission, crop: str, notes: Notes) -> None:
+def _note_group(submission: Submission, crop: str, notes: FaultNotes) -> None:
     """A fault unless the root, or a crop, is a Zarr v2 group."""
     files, place = submission.files(crop), crop or "the root"
     if "zarr.json" in files:
@@ -86,82 +65,7 @@ def _note_group(submission: Submission, crop: str, notes: Notes) -> None:
             notes.faults.append(f"{place}: its .zgroup says zarr_format {found!r}; write Zarr v2")
 
 
-def read_claims(submission: Submission, notes: Notes) -> Claims:
-    """What the root's attributes say; what makes no sense is a fault and taken as not said."""
-    try:
-        attributes = submission.attributes
-    except SubmissionError as error:
-        notes.error(error)
-        return Claims()
-    consistency = attributes.get("consistency", "joint")
-    if consistency not in CONSISTENCIES:
-        known = ", ".join(CONSISTENCIES)
-        notes.faults.append(f"root attribute consistency is {consistency!r}; known: {known}")
-        consistency = "joint"
-    unclaimed = attributes.get("unclaimed", {})
-    if not _maps_to(unclaimed, _is_names):
-        notes.faults.append("root attribute unclaimed is not a list of classes for each crop")
-        unclaimed = {}
-    decoding = attributes.get("decoding", {})
-    if not _maps_to(decoding, _is_decoding):
-        notes.faults.append("root attribute decoding is not alone, removed and added for each crop and class")
-        decoding = {}
-    before = attributes.get("contradictions_before", {})
-    if not _maps_to(before, _is_broken):
-        notes.faults.append("root attribute contradictions_before is not voxels and relations for each crop")
-        before = {}
-    return Claims(
-        consistency,
-        {crop: frozenset(names) for crop, names in unclaimed.items()},
-        {crop: {name: _changed(said) for name, said in classes.items()} for crop, classes in decoding.items()},
-        {crop: Broken(said["voxels"], said["relations"]) for crop, said in before.items()},
-    )
-
-
-def _maps_to(value: Any, fits: Callable[[Any], bool]) -> bool:
-    return isinstance(value, dict) and all(fits(inner) for inner in value.values())
-
-
-def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_decoding(value: Any) -> bool:
-    return _maps_to(value, _is_changed) and value.keys() <= taxonomy.classes().keys()
-
-
-def _is_changed(value: Any) -> bool:
-    if not isinstance(value, dict) or not all(_is_count(value.get(key)) for key in ("alone", "removed", "added")):
-        return False
-    place, most = value.get("most_at_voxels", [0, 0, 0]), value.get("most_voxels", 0)
-    placed = isinstance(place, list) and len(place) == 3 and all(map(_is_count, place))
-    return placed and _is_count(most) and most <= value["removed"] + value["added"]
-
-
-def _changed(said: Mapping[str, Any]) -> Changed:
-    """What ``_is_changed``."""
-    at = tuple(said.get("most_at_voxels", (0, 0, 0)))
-    return Changed(said["alone"], said["removed"], said["added"], said.get("most_voxels", 0), at)
-
-
-def _is_broken(value: Any) -> bool:
-    if not isinstance(value, dict) or not _is_count(value.get("voxels")):
-        return False
-    relations = value.get("relations")
-    if not _maps_to(relations, _is_count) or not all(map(_is_known, relations)):
-        return False
-    return all(voxels <= value["voxels"] for voxels in relations.values())
-
-
-def _is_known(words: str) -> bool:
-    return words == OTHERWISE or is_relation(words)
-
-
-def open_target(submission: Submission, target: Target, notes: Notes) -> dict[str, StoredArray]:
+def open_target(submission: Submission, target: Target, notes: FaultNotes) -> dict[str, StoredArray]:
     """The target's arrays that can be decoded, whatever else is wrong with them."""
     if target.group not in submission.crops:
         notes.faults.append(f"{target.group}: is missing, with all of its {len(target.classes)} arrays")
@@ -208,13 +112,13 @@ def _dtype_fault(array: StoredArray, name: str) -> str | None:
     return f"has dtype {dtype.str}; ids are little-endian" if dtype.str.startswith(">") else None
 
 
-def _note_stray(array: StoredArray, notes: Notes) -> None:
+def _note_stray(array: StoredArray, notes: FaultNotes) -> None:
     if array.stray:
         count, first = len(array.stray), array.stray[0]
         notes.warnings.append(f"{array.place}: {count:,} files are no chunk of the array, such as {first}")
 
 
-def open_extras(submission: Submission, targets: Sequence[Target], notes: Notes) -> list[StoredArray]:
+def open_extras(submission: Submission, targets: Sequence[Target], notes: FaultNotes) -> list[StoredArray]:
     """Arrays that the manifest does not ask for: one that cannot be read still fails the whole submission."""
     asked = {target.group: set(target.classes) for target in targets}
     extras = []

@@ -21,7 +21,7 @@ import numpy as np
 from numcodecs.compat import ensure_contiguous_ndarray
 
 from ensemble.core.grid import Grid
-from ensemble.submission.archive import Members
+from ensemble.submission.archive import Archive
 from ensemble.support.errors import SubmissionError, suggestion
 
 MAX_CHUNK_BYTES = 2**31
@@ -61,7 +61,7 @@ class StoredArray:
     fill_value: Any
     attributes: Mapping[str, Any]
     encoding: Encoding
-    members: Members
+    members: Archive
     present: Mapping[tuple[int, ...], str]
     stray: tuple[str, ...]
 
@@ -137,7 +137,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def read_json(members: Members, name: str) -> dict[str, Any]:
+def read_json(members: Archive, name: str) -> dict[str, Any]:
     """A metadata file's keys and values. Raises SubmissionError when it holds anything else."""
     try:
         data = json.loads(members.read(name, MAX_METADATA_BYTES))
@@ -148,7 +148,7 @@ def read_json(members: Members, name: str) -> dict[str, Any]:
     return data
 
 
-def open_array(members: Members, place: str, files: Mapping[str, str]) -> StoredArray:
+def open_array(members: Archive, place: str, files: Mapping[str, str]) -> StoredArray:
     """The array at ``place`` made of ``files`` (name beneath it -> member), of which ``.zarray`` is one.
 
     Raises SubmissionError when its metadata does not tell how to decode it.

@@ -10,22 +10,17 @@ import re
 import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numcodecs
 import numpy as np
 
-from ensemble.core.grid import Slices
 from ensemble.core.manifest import Target
-from ensemble.storage.chunked_array import Chunked
-from ensemble.submission.archive import Members, open_members
-from ensemble.submission.stored_array import StoredArray, open_array, read_json
-from ensemble.support.errors import SubmissionError, suggestion
+from ensemble.storage.chunked_array import ChunkedArray
+from ensemble.support.errors import SubmissionError
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with how much is done and how much there is to do."""
 
 _CODEC = numcodecs.Zstd(level=1, checksum=True)
@@ -36,7 +31,7 @@ _STORED_FILE = re.compile(r"\.zarray|\.zattrs|\d+(\.\d+)*")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def create_array(root: Path, target: Target, name: str, dtype: np.dtype) -> Chunked:
+def create_array(root: Path, target: Target, name: str, dtype: np.dtype) -> ChunkedArray:
     """The array of one class of one crop under ``root``, all background, replacing what was there.
 
     It lies on the target's grid exactly; chunks that stay background are never written.
@@ -47,12 +42,12 @@ def create_array(root: Path, target: Target, name: str, dtype: np.dtype) -> Chun
         "translation": list(grid.origin_nm),
         "shape": list(grid.shape),
     }
-    return Chunked.create(Path(root) / target.group / name, grid.shape, dtype, _CODEC, _STORED_CODEC, attributes)
+    return ChunkedArray.create(Path(root) / target.group / name, grid.shape, dtype, _CODEC, _STORED_CODEC, attributes)
 
 
-def reopen_array(root: Path, target: Target, name: str) -> Chunked:
+def reopen_array(root: Path, target: Target, name: str) -> ChunkedArray:
     """The array of one class of one crop, as ``create_array`` and what was written since left it."""
-    return Chunked.open(Path(root) / target.group / name, _CODEC)
+    return ChunkedArray.open(Path(root) / target.group / name, _CODEC)
 
 
 def write_group_files(root: Path, targets: Sequence[Target], attributes: Mapping[str, Any]) -> None:
@@ -69,7 +64,9 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
-def pack(root: Path, zip_path: Path, targets: Sequence[Target], progress: Progress = lambda done, total: None) -> None:
+def pack(
+    root: Path, zip_path: Path, targets: Sequence[Target], progress: OnProgress = lambda done, total: None
+) -> None:
     """The targets' arrays under ``root`` as one zip; the same store gives the same bytes.
 
     Whatever else lies under ``root`` stays out. ``zip_path`` changes only when the new zip is complete and
@@ -114,88 +111,3 @@ def _member(name: str) -> zipfile.ZipInfo:
     info.create_system = 3
     info.external_attr = (stat.S_IFREG | 0o644) << 16
     return info
-
-
-@dataclass(frozen=True)
-class Submission:
-    """The store that lies beneath ``root`` (empty, or a folder's name and "/") in ``members``.
-
-    Crops go by the names of their groups: "crop557". Metadata is read when first asked for, voxels when
-    read; safe to share between threads.
-    """
-
-    members: Members
-    root: str = ""
-
-    @classmethod
-    def open(cls, path: Path) -> "Submission":
-        """The submission in a zip or an unzipped folder. Raises SubmissionError when it is none or unsafe."""
-        members = open_members(path)
-        submission = cls(members)
-        refused = members.refused or (() if submission.is_store else ("there is no .zgroup at its root",))
-        if refused:
-            members.close()
-            raise SubmissionError(f"{path}: not a submission: {refused[0]}")
-        return submission
-
-    def __enter__(self) -> "Submission":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.members.close()
-
-    @property
-    def is_store(self) -> bool:
-        """Whether there is a Zarr v2 group."""
-        return ".zgroup" in self._tree[""][""]
-
-    @cached_property
-    def attributes(self) -> dict[str, Any]:
-        """The root's attributes: what the builder says of the whole."""
-        files = self._tree[""][""]
-        return read_json(self.members, files[".zattrs"]) if ".zattrs" in files else {}
-
-    @property
-    def crops(self) -> tuple[str, ...]:
-        """All crops' groups, whether or not they are complete."""
-        return tuple(sorted(crop for crop in self._tree if crop))
-
-    def names(self, crop: str) -> tuple[str, ...]:
-        """What a crop holds, whether or not it is an array."""
-        return tuple(sorted(name for name in self._tree.get(crop, ()) if name))
-
-    def files(self, crop: str = "", name: str = "") -> Mapping[str, str]:
-        """Files of the root, of a crop's group or of an array: name beneath it -> member."""
-        return self._tree.get(crop, {}).get(name, {})
-
-    def array(self, crop: str, name: str) -> StoredArray:
-        """One array. Raises SubmissionError when it is missing or not one that can be decoded."""
-        place, files = f"{crop}/{name}", self.files(crop, name)
-        if ".zarray" in files:
-            return open_array(self.members, place, files)
-        if crop not in self.crops:
-            what = f"is missing, as the whole crop is{suggestion(crop, self.crops)}"
-        elif not files:
-            what = "is missing; write it, be it all zeros"
-        elif any(file.endswith("zarr.json") for file in files):
-            what = "is Zarr v3; write Zarr v2"
-        elif any(file.endswith((".zgroup", ".zarray")) for file in files):
-            what = "is a group; write a plain array of that name"
-        else:
-            what = "has no .zarray"
-        raise SubmissionError(f"{self.members.place}: {place}: {what}")
-
-    def read(self, crop: str, name: str, block: Slices) -> np.ndarray:
-        """A block of one array, dtype kept, perhaps read only. Raises SubmissionError."""
-        return self.array(crop, name).read(block)
-
-    @cached_property
-    def _tree(self) -> dict[str, dict[str, dict[str, str]]]:
-        """crop -> array -> file -> member; the empty name stands for the group itself."""
-        tree: dict[str, dict[str, dict[str, str]]] = {"": {"": {}}}
-        for member in self.members.sizes:
-            if member.startswith(self.root):
-                *above, rest = member.removeprefix(self.root).split("/", 2)
-                crop, name = [*above, "", ""][:2]
-                tree.setdefault(crop, {}).setdefault(name, {})[rest] = member
-        return tree

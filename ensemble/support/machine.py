@@ -4,7 +4,11 @@ import ctypes
 import math
 import os
 import platform
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 _GROUPS = Path("/sys/fs/cgroup")
 _MIB = 1 << 20
@@ -32,7 +36,7 @@ def default_memory_bytes() -> int:
     return memory_bytes() // 2
 
 
-def accelerated() -> bool:
+def has_gpu() -> bool:
     """Whether there seems to be a GPU, told without loading torch."""
     return Path("/dev/nvidiactl").exists() or (platform.system(), platform.machine()) == ("Darwin", "arm64")
 
@@ -56,3 +60,18 @@ def _first_line(*names: str) -> str:
         except (OSError, IndexError):
             continue
     return ""
+
+
+def in_threads(workers: int, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """Results in the order of the items; at most two items a worker are under way."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) >= 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

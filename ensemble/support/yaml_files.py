@@ -16,8 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from ensemble.support.errors import EnsembleError, suggestion
 
-Key = tuple[str | int, ...]
-Lines = Mapping[Key, int]
+YamlKey = tuple[str | int, ...]
+YamlLines = Mapping[YamlKey, int]
 
 MAX_NODES = 100_000
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
@@ -54,7 +54,7 @@ for _name, _pattern in _WORDS.items():
         _class.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), None)
 
 
-def load(path: Path, error: type[EnsembleError]) -> tuple[Any, Lines]:
+def load_yaml(path: Path, error: type[EnsembleError]) -> tuple[Any, YamlLines]:
     """The document in ``path`` as plain values, and the line (from 1) of every key path in it.
 
     Key paths are tuples of mapping keys and list indices; the document itself is ``()``. Raises ``error``
@@ -67,10 +67,10 @@ def load(path: Path, error: type[EnsembleError]) -> tuple[Any, Lines]:
     except (OSError, UnicodeDecodeError) as reason:
         what = reason.strerror if isinstance(reason, OSError) else "it is not a text file"
         raise error(f"{path}: cannot read it: {what}") from reason
-    return parse(text, path, error)
+    return parse_yaml(text, path, error)
 
 
-def parse(text: str, path: Path, error: type[EnsembleError]) -> tuple[Any, Lines]:
+def parse_yaml(text: str, path: Path, error: type[EnsembleError]) -> tuple[Any, YamlLines]:
     """The same of a text, told to be in ``path``."""
     loader = None
     try:
@@ -88,7 +88,7 @@ def parse(text: str, path: Path, error: type[EnsembleError]) -> tuple[Any, Lines
     return data, {(): 1, **reader.lines}
 
 
-def dump(data: Any) -> str:
+def dump_yaml(data: Any) -> str:
     """``data`` (plain values) as YAML that ``load`` reads back equal; keys stay in their order."""
     stream = io.StringIO()
     yaml.dump(data, stream, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True)
@@ -100,9 +100,9 @@ class _Reader:
 
     def __init__(self, path: Path, error: type[EnsembleError], loader: yaml.SafeLoader) -> None:
         self.path, self.error, self.loader = path, error, loader
-        self.lines: dict[Key, int] = {}
+        self.lines: dict[YamlKey, int] = {}
 
-    def value(self, node: yaml.Node, at: Key, above: tuple[yaml.Node, ...] = ()) -> Any:
+    def value(self, node: yaml.Node, at: YamlKey, above: tuple[yaml.Node, ...] = ()) -> Any:
         self.lines.setdefault(at, node.start_mark.line + 1)
         # An alias repeats what it names, so a few lines could stand for billions of values.
         if len(self.lines) > MAX_NODES or node in above:
@@ -117,7 +117,7 @@ class _Reader:
             return [self.value(child, (*at, i), above) for i, child in enumerate(node.value)]
         return self._scalar(node, at)
 
-    def _items(self, node: yaml.MappingNode, at: Key) -> Iterator[tuple[str, yaml.Node]]:
+    def _items(self, node: yaml.MappingNode, at: YamlKey) -> Iterator[tuple[str, yaml.Node]]:
         first: dict[str, int] = {}
         for key_node, child in node.value:
             if key_node.tag != _TAG + "str":
@@ -130,7 +130,7 @@ class _Reader:
             self.lines[(*at, key)] = first[key] = key_node.start_mark.line + 1
             yield key, child
 
-    def _scalar(self, node: yaml.Node, at: Key) -> Any:
+    def _scalar(self, node: yaml.Node, at: YamlKey) -> Any:
         try:
             value = self.loader.construct_object(node)
         except (ValueError, KeyError, IndexError) as reason:
@@ -140,7 +140,7 @@ class _Reader:
             raise self._wrong(node, at, f"must be a finite number, not {node.value}")
         return value
 
-    def _wrong(self, node: yaml.Node, at: Key, what: str) -> EnsembleError:
+    def _wrong(self, node: yaml.Node, at: YamlKey, what: str) -> EnsembleError:
         return self.error(_line(self.path, node.start_mark.line + 1, at, what))
 
 
@@ -151,13 +151,15 @@ def _not_yaml(path: Path, reason: yaml.YAMLError) -> str:
     return f"{path}:{mark.line + 1}: it is not YAML: {_one_line(reason.problem or reason.context or '')}"
 
 
-def place(path: Path, lines: Lines, key: Iterable[str | int]) -> str:
+def yaml_place(path: Path, lines: YamlLines, key: Iterable[str | int]) -> str:
     """``file:line: key`` of the longest part of ``key`` that is in the file."""
     key = tuple(key)
     return _line(path, lines[_known(key, lines)], key, "").removesuffix(":")
 
 
-def explain(invalid: ValidationError, path: Path, lines: Lines, *, model: Any = None, at: Key = ()) -> str:
+def explain_invalid(
+    invalid: ValidationError, path: Path, lines: YamlLines, *, model: Any = None, at: YamlKey = ()
+) -> str:
     """The first fault pydantic found, as one line ``file:line: key: what; suggestion``.
 
     ``at`` is the key path of the value that was validated. ``model`` (a model class, a function, or any
@@ -184,9 +186,9 @@ def _first(invalid: ValidationError) -> Mapping[str, Any]:
     return (beside or faults)[0]
 
 
-def _known(location: Key, lines: Lines) -> Key:
+def _known(location: YamlKey, lines: YamlLines) -> YamlKey:
     """The longest key path in the file that the location passes through, skipping what is not in it."""
-    key: Key = ()
+    key: YamlKey = ()
     for part in location:
         if (*key, part) in lines:
             key = (*key, part)
@@ -219,20 +221,20 @@ def _short(value: Any, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def dotted(key: Key) -> str:
+def dotted_key(key: YamlKey) -> str:
     """A key path as people write it: ``classes.mito.postprocess[0]``."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")
 
 
-def _line(path: Path, line: int, key: Key, what: str) -> str:
-    return _one_line(f"{path}:{line}: {dotted(key)}{': ' if key else ''}{what}")
+def _line(path: Path, line: int, key: YamlKey, what: str) -> str:
+    return _one_line(f"{path}:{line}: {dotted_key(key)}{': ' if key else ''}{what}")
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _names(model: Any, location: Key) -> list[str]:
+def _names(model: Any, location: YamlKey) -> list[str]:
     """Keys that ``model`` allows at ``location``, over every member of a union on the way."""
     adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
     root = adapter.json_schema()

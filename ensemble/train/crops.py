@@ -5,20 +5,19 @@ patch costs a copy, whatever had to be resampled, and memory does not grow with 
 """
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
-from threading import Lock
 
 import numpy as np
 
 from ensemble.core import classes as taxonomy
-from ensemble.core.grid import Grid, Slices, fitting_level
+from ensemble.core.box import Slices
+from ensemble.core.grid import Grid, fitting_level
 from ensemble.core.resampling import resample, support
 from ensemble.storage import volume
-from ensemble.storage.volume import Place, Tissue, Volume
+from ensemble.storage.tissue import Tissue, find_tissue
+from ensemble.storage.volume import Location, Volume
 from ensemble.support.errors import TrainingError, VolumeError
 from ensemble.train.spec import TrainingSpec
 
@@ -127,7 +126,7 @@ def _compact(codes: np.ndarray) -> np.ndarray:
     return np.broadcast_to(first.copy(), codes.shape) if (codes == first).all() else codes
 
 
-def open_crop(root: Place, dataset: str, name: str, spec: TrainingSpec, where: Where) -> AnnotatedCrop:
+def open_crop(root: Location, dataset: str, name: str, spec: TrainingSpec, where: Where) -> AnnotatedCrop:
     """The crop on the lattice of the spec's network; ``where()`` tells where the spec names it.
 
     Raises TrainingError when none of the spec's classes is annotated there, VolumeError when the EM or a
@@ -147,12 +146,12 @@ def open_crop(root: Place, dataset: str, name: str, spec: TrainingSpec, where: W
         )
     ]
     wanted = tuple(slice(s.start - m, s.stop + m) for s, m in zip(core, margin, strict=True))
-    em = volume.tissue(level, core, wanted)
+    em = find_tissue(level, core, wanted)
     return AnnotatedCrop(dataset, name, lattice, em, truths, fit.exact, tuple(s.start for s in core))
 
 
 def _truths(
-    root: Place, dataset: str, name: str, classes: Sequence[str], where: Where
+    root: Location, dataset: str, name: str, classes: Sequence[str], where: Where
 ) -> tuple[tuple[Volume, ...] | None, ...]:
     place = volume.truth_place(root, dataset, name)
 
@@ -163,17 +162,17 @@ def _truths(
     truths = []
     for wanted in classes:
         own = annotated(wanted)
-        parts = [own] if own else [annotated(atom) for atom in sorted(taxonomy.leaf(wanted))]
+        parts = [own] if own else [annotated(atom) for atom in sorted(taxonomy.atoms_of(wanted))]
         truths.append(None if None in parts else tuple(parts))
     if not any(truths):
-        have = ", ".join(c for c in taxonomy.classes() if annotated(c)) or f"no truth at all in {place}"
+        have = ", ".join(c for c in taxonomy.all_classes() if annotated(c)) or f"no truth at all in {place}"
         raise TrainingError(
             f"{where()}: none of {', '.join(classes)} is annotated in crop {name} of {dataset}; it has {have}"
         )
     return tuple(truths)
 
 
-def _is_there(place: Place) -> bool:
+def _is_there(place: Location) -> bool:
     try:
         volume.open_node(place)
     except VolumeError as error:
@@ -191,80 +190,8 @@ def _extent(grids: Sequence[Grid]) -> Grid:
     return Grid((1, 1, 1), tuple(end - corner), tuple((corner + end) / 2))
 
 
-class BlockCache:
-    """Values by key, the last used ones up to ``budget_bytes``; may be used by several threads."""
-
-    def __init__(self, budget_bytes: int = CACHE_BYTES) -> None:
-        self._budget = budget_bytes
-        self._kept: OrderedDict[Hashable, tuple[tuple[np.ndarray, ...], int]] = OrderedDict()
-        self._bytes = 0
-        self._lock = Lock()
-
-    def get(self, key: Hashable, make: Callable[[], tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
-        """What is kept under ``key``, else what ``make`` returns, which is then kept."""
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key][0]
-        arrays = make()
-        size = sum(a.itemsize if 0 in a.strides else a.nbytes for a in arrays)
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = arrays, size
-                self._bytes += size
-            while self._bytes > self._budget:
-                self._bytes -= self._kept.popitem(last=False)[1][1]
-        return arrays
-
-
-class Reader:
-    """Patches of crops, through a cache of blocks."""
-
-    def __init__(self, crops: Sequence[AnnotatedCrop], budget_bytes: int = CACHE_BYTES) -> None:
-        self.crops = tuple(crops)
-        self._blocks = [crop.block_voxels() for crop in self.crops]
-        self._cache = BlockCache(budget_bytes)
-
-    def patch(self, index: int, box: Slices) -> Patch:
-        """The box of crop ``index``, whose bounds may lie outside the lattice.
-
-        Beyond what is annotated, codes are UNKNOWN; beyond the EM, its nearest part is mirrored.
-        """
-        crop = self.crops[index]
-        shape = tuple(s.stop - s.start for s in box)
-        grey = np.empty(shape, np.float32)
-        codes = np.empty((len(crop.truths), *shape), np.uint8)
-        for block in self._blocks_over(index, box):
-            key = (index, *((s.start, s.stop) for s in block))
-            block_grey, *block_codes = self._cache.get(key, lambda block=block: (crop.grey(block), *crop.codes(block)))
-            there, here = _overlap(block, box)
-            grey[here] = block_grey[there]
-            for channel, values in zip(codes, block_codes, strict=True):
-                channel[here] = values[there]
-        return Patch(grey, codes)
-
-    def _blocks_over(self, index: int, box: Slices) -> Iterator[Slices]:
-        """The blocks that touch a box, cut to what patches of the crop can reach."""
-        edges, shape = self._blocks[index], self.crops[index].grid.shape
-        ranges = [range(s.start // e, -(-s.stop // e)) for s, e in zip(box, edges, strict=True)]
-        for number in product(*ranges):
-            block = []
-            for i, e, s, n in zip(number, edges, box, shape, strict=True):
-                reach = max(0, s.stop - s.start - n)
-                block.append(slice(max(i * e, -reach), min((i + 1) * e, n + reach)))
-            yield tuple(block)
-
-
-def _overlap(block: Slices, box: Slices) -> tuple[Slices, Slices]:
-    """What a block and a box share, as indices into the one and into the other."""
-    bounds = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(block, box, strict=True)]
-    there = tuple(slice(low - a.start, high - a.start) for (low, high), a in zip(bounds, block, strict=True))
-    here = tuple(slice(low - b.start, high - b.start) for (low, high), b in zip(bounds, box, strict=True))
-    return there, here
-
-
 def open_crops(
-    root: Place, named: Mapping[str, Sequence[str]], spec: TrainingSpec, key: str
+    root: Location, named: Mapping[str, Sequence[str]], spec: TrainingSpec, key: str
 ) -> tuple[AnnotatedCrop, ...]:
     """All crops of ``named``, the spec's ``key``; errors tell where the spec names the crop."""
     return tuple(

@@ -7,7 +7,7 @@ import signal
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +16,12 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 
 from ensemble.support.errors import TrainingError
-from ensemble.train.crops import SURE, UNKNOWN, Patch
+from ensemble.train.crops import UNKNOWN, Patch
+from ensemble.train.losses import overlaps, scores_of, supervised_loss, target_of
 from ensemble.train.sampling import ValidationPatches
 from ensemble.train.spec import TrainingSpec
 
@@ -29,7 +29,7 @@ WARM_UP_SHARE = 0.02
 REPORT_EVERY = 10
 LAST, BEST = "last.ckpt", "best.ckpt"
 
-Scores = dict[str, dict[str, float]]
+ValidationScores = dict[str, dict[str, float]]
 """Per class, its "dice" and "iou"."""
 
 
@@ -67,68 +67,6 @@ class Batches:
         return torch.from_numpy(grey.astype(np.float32, copy=False))[:, None], torch.from_numpy(codes)
 
 
-def target_of(codes: Tensor) -> Tensor:
-    """The share, 0 ... 1, that each voxel has in each class; NaN where that is not annotated."""
-    target = codes.float() / SURE
-    return target.masked_fill(codes == UNKNOWN, math.nan)
-
-
-def masked_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Binary cross-entropy over the voxels that are annotated; for "bce_dice" the soft Dice loss besides.
-
-    ``logits`` and ``target`` (B, C, z, y, x), NaN in the target where nothing is known. The Dice loss is the
-    mean over the classes that the batch holds.
-    """
-    known = ~target.isnan()
-    target = target.nan_to_num(0.0)
-    each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    loss = torch.where(known, each, 0.0).sum() / known.sum().clamp(min=1)
-    if kind == "bce":
-        return loss
-    share = torch.where(known, logits.sigmoid(), 0.0)
-    axes = (0, 2, 3, 4)
-    common, total = (share * target).sum(axes), share.sum(axes) + target.sum(axes)
-    held = target.sum(axes) > 0
-    dice = 1 - (2 * common + 1) / (total + 1)
-    return loss + torch.where(held, dice, 0.0).sum() / held.sum().clamp(min=1)
-
-
-def supervised_loss(outputs: Any, target: Tensor, kind: str) -> Tensor:
-    """``masked_loss``; of a network that answers at several depths, averaged with weights 1, 1/2, 1/4 ..."""
-    if isinstance(outputs, Tensor):
-        # DynUNet stacks its answers, all at full size, along axis 1.
-        outputs = [outputs] if outputs.ndim == 5 else list(outputs.unbind(1))
-    total, weights = 0.0, 0.0
-    for depth, logits in enumerate(outputs):
-        near = target
-        if logits.shape[2:] != target.shape[2:]:
-            near = F.interpolate(target, size=logits.shape[2:], mode="nearest-exact")
-        total = total + masked_loss(logits.float(), near, kind) / 2**depth
-        weights += 1 / 2**depth
-    return total / weights
-
-
-def overlaps(logits: Tensor, codes: Tensor) -> Tensor:
-    """Per class the voxels found, wrongly found and missed at probability 0.5, int64 (C, 3)."""
-    known, truth, found = codes != UNKNOWN, codes >= SURE / 2, logits > 0
-    axes = (0, 2, 3, 4)
-    counts = [known & found & truth, known & found & ~truth, known & ~found & truth]
-    return torch.stack([count.sum(axes) for count in counts], dim=1)
-
-
-def scores_of(counts: np.ndarray, annotated: Sequence[bool], classes: Sequence[str]) -> Scores:
-    """Dice and IoU of the classes annotated somewhere; nothing there and nothing found is 1."""
-    scores = {}
-    for (tp, fp, fn), seen, name in zip(counts.astype(np.float64), annotated, classes, strict=True):
-        if seen:
-            wrong = fp + fn
-            scores[name] = {
-                "dice": float(2 * tp / (2 * tp + wrong)) if tp + wrong else 1.0,
-                "iou": float(tp / (tp + wrong)) if tp + wrong else 1.0,
-            }
-    return scores
-
-
 class Specialist(pl.LightningModule):
     """A network with its loss, its optimizer and its validation scores.
 
@@ -139,7 +77,7 @@ class Specialist(pl.LightningModule):
     def __init__(self, network: nn.Module, spec: TrainingSpec, lineage: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.network, self.spec, self._lineage = network, spec, dict(lineage or {})
-        self.scores: Scores = {}
+        self.scores: ValidationScores = {}
         self._counts = self._annotated = torch.zeros(0)
 
     def forward(self, grey: Tensor) -> Any:
@@ -180,7 +118,7 @@ class Specialist(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def mean_dice(scores: Scores) -> float:
+def mean_dice(scores: ValidationScores) -> float:
     return float(np.mean([score["dice"] for score in scores.values()])) if scores else math.nan
 
 
@@ -225,7 +163,9 @@ class Reporting(Callback):
     Raises TrainingError when the loss is no longer a number.
     """
 
-    def __init__(self, on_loss: Callable[[int, float], None], on_scores: Callable[[int, Scores], None]) -> None:
+    def __init__(
+        self, on_loss: Callable[[int, float], None], on_scores: Callable[[int, ValidationScores], None]
+    ) -> None:
         self._on_loss, self._on_scores = on_loss, on_scores
         self._losses: list[Tensor] = []
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ensemble.core import classes as taxonomy
-from ensemble.core.grid import Slices
+from ensemble.core.box import Slices
 from ensemble.core.tiling import slabs
 from ensemble.methods import sizes
 from ensemble.methods.components import Components
@@ -25,7 +25,7 @@ def truth_sizes(crops: Sequence[AnnotatedCrop], classes: Sequence[str]) -> dict[
         total: dict[str, int] = {}
         for parts in truths if taxonomy.is_instance(name) else ():
             if parts is not None and len(parts) == 1:
-                sizes.count_nm3(total, _sizes_voxels(parts[0]), parts[0].grid.voxel_size_nm)
+                sizes.count_sizes_nm3(total, _sizes_voxels(parts[0]), parts[0].grid.voxel_size_nm)
         if total:
             found[name] = dict(sorted(total.items(), key=lambda row: int(row[0])))
     return found

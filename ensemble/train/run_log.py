@@ -44,7 +44,7 @@ class TrainingLog:
         run = persistently(lambda: client.create_run(experiment, run_name=spec.name, tags=tags))
         told = [Param(key, str(value)[:500]) for key, value in plain.items()]
         persistently(lambda: client.log_batch(run.info.run_id, params=told))
-        client.log_text(run.info.run_id, yamlfile.dump(plain), "spec.yaml")
+        client.log_text(run.info.run_id, yamlfile.dump_yaml(plain), "spec.yaml")
         return run.info.run_id
 
     def _experiment(self) -> str:

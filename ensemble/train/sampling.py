@@ -6,10 +6,11 @@ from itertools import combinations, product
 
 import numpy as np
 
-from ensemble.core.grid import FIT_TOLERANCE, Slices
+from ensemble.core.box import Slices
+from ensemble.core.grid import FIT_TOLERANCE
 from ensemble.core.tiling import blocks, patch_starts
 from ensemble.storage.volume import Volume
-from ensemble.train.crops import UNKNOWN, AnnotatedCrop, Patch, Reader, Triple
+from ensemble.train.crops import UNKNOWN, AnnotatedCrop, Patch, PatchReader, Triple
 from ensemble.train.spec import TrainingSpec
 
 POSITIONS = 4096
@@ -80,7 +81,7 @@ class PatchSampler:
     """An endless sequence of training patches; patch ``i`` is the same whenever it is asked for."""
 
     def __init__(
-        self, reader: Reader, spec: TrainingSpec, foreground: Sequence[Sequence[tuple[int, np.ndarray]]]
+        self, reader: PatchReader, spec: TrainingSpec, foreground: Sequence[Sequence[tuple[int, np.ndarray]]]
     ) -> None:
         self._reader, self._spec = reader, spec
         self._foreground = [by_crop for by_crop in foreground if by_crop]
@@ -161,7 +162,7 @@ def _other_exposure(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 class ValidationPatches:
     """Crops cut into patches so that each voxel is judged once: patch ``n`` of ``len``, C-contiguous."""
 
-    def __init__(self, reader: Reader, patch_voxels: Triple) -> None:
+    def __init__(self, reader: PatchReader, patch_voxels: Triple) -> None:
         self._reader = reader
         self._boxes = [
             (index, box, fresh)

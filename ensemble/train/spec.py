@@ -156,8 +156,8 @@ class TrainingSpec(BaseModel):
     def where(self, *key: str | int) -> str:
         """Where ``key`` is said, for messages: ``file:line: key``."""
         if self._file is None:
-            return f"training spec {self.name}: {yamlfile.dotted(key)}"
-        return yamlfile.place(self._file, yamlfile.load(self._file, TrainingError)[1], key)
+            return f"training spec {self.name}: {yamlfile.dotted_key(key)}"
+        return yamlfile.yaml_place(self._file, yamlfile.load_yaml(self._file, TrainingError)[1], key)
 
 
 def pairs(crops: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
@@ -165,7 +165,7 @@ def pairs(crops: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
     return ((dataset, name) for dataset, names in crops.items() for name in names)
 
 
-def find(name: str | Path) -> Path:
+def find_spec(name: str | Path) -> Path:
     """The spec file of that path, else the one of that name among the specs shipped."""
     path, shipped = Path(name), Path(str(files("recipes"))) / "train"
     for candidate in (path, shipped / path, shipped / f"{path}.yaml"):
@@ -175,15 +175,17 @@ def find(name: str | Path) -> Path:
     raise TrainingError(f"{name}: there is no such training spec{suggestion(path.name, known)}")
 
 
-def load(path: str | Path, changes: Mapping[str, str] | None = None) -> TrainingSpec:
+def load_spec(path: str | Path, changes: Mapping[str, str] | None = None) -> TrainingSpec:
     """The spec in a YAML file; TrainingError names file, line and key of the first thing that is wrong.
 
     ``changes`` are keys whose value, as YAML, takes the place of the file's.
     """
-    path = find(path)
-    data, lines = yamlfile.load(path, TrainingError)
+    path = find_spec(path)
+    data, lines = yamlfile.load_yaml(path, TrainingError)
     if changes and isinstance(data, dict):
-        data |= {key: yamlfile.parse(text, Path(f"--set {key}"), TrainingError)[0] for key, text in changes.items()}
+        data |= {
+            key: yamlfile.parse_yaml(text, Path(f"--set {key}"), TrainingError)[0] for key, text in changes.items()
+        }
     try:
         spec = TrainingSpec.model_validate(data)
         spec.card()
@@ -195,7 +197,7 @@ def load(path: str | Path, changes: Mapping[str, str] | None = None) -> Training
     return spec
 
 
-def _what(invalid: ValidationError, path: Path, lines: yamlfile.Lines, changes: Mapping[str, str]) -> str:
-    said = yamlfile.explain(invalid, path, lines, model=TrainingSpec)
+def _what(invalid: ValidationError, path: Path, lines: yamlfile.YamlLines, changes: Mapping[str, str]) -> str:
+    said = yamlfile.explain_invalid(invalid, path, lines, model=TrainingSpec)
     key = next((part for part in invalid.errors()[0]["loc"] if part in changes), None)
     return said if key is None else f"--set {key}={changes[key]}: {said.split(': ', 2)[-1]}"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
-from ensemble.storage.volume import Place
+from ensemble.storage.volume import Location
 from ensemble.support.errors import RegistryError, TrainingError
-from ensemble.train.crops import CACHE_BYTES, AnnotatedCrop, Reader, open_crops
+from ensemble.train.crops import CACHE_BYTES, AnnotatedCrop, PatchReader, open_crops
 from ensemble.train.object_sizes import truth_sizes
 from ensemble.train.sampling import PatchSampler, ValidationPatches, index_foreground
 from ensemble.train.spec import TrainingSpec
@@ -41,7 +41,7 @@ def _silent(done: float, what: str) -> None:
 
 
 def train(
-    spec: TrainingSpec, *, data_root: Place, store: Store, work: Path, progress: Report = _silent
+    spec: TrainingSpec, *, data_root: Location, store: Store, work: Path, progress: Report = _silent
 ) -> ModelVersion:
     """The network of ``spec``, trained and registered under its alias.
 
@@ -185,8 +185,8 @@ def _learn(task: _Task, store: Store, progress: Report) -> Card:
     module = loop.Specialist(network, spec, task.lineage)
     foreground = _foreground(task, progress)
     train_bytes = int(CACHE_BYTES * TRAINING_SHARE)
-    sampler = PatchSampler(Reader(task.training, train_bytes), spec, foreground)
-    judged = ValidationPatches(Reader(task.validation, CACHE_BYTES - train_bytes), spec.patch_voxels)
+    sampler = PatchSampler(PatchReader(task.training, train_bytes), spec, foreground)
+    judged = ValidationPatches(PatchReader(task.validation, CACHE_BYTES - train_bytes), spec.patch_voxels)
     log = TrainingLog(store.tracking_uri, spec, task.digest, _state(task.folder).get("run_id"))
     _write(task.folder / STATE, json.dumps({"digest": task.digest, "run_id": log.run_id}))
     with _recorded(log, spec, task.folder):
@@ -222,7 +222,7 @@ def _check_precision(spec: TrainingSpec) -> None:
 
 def _reporting(spec: TrainingSpec, log: "TrainingLog", progress: Report) -> "Reporting":
     """Loss and scores as they come, to the log and to whoever watches."""
-    from ensemble.train.lightning_module import Reporting, Scores, mean_dice
+    from ensemble.train.lightning_module import Reporting, ValidationScores, mean_dice
 
     dice = ""
 
@@ -230,7 +230,7 @@ def _reporting(spec: TrainingSpec, log: "TrainingLog", progress: Report) -> "Rep
         log.add(step, {"loss": loss})
         progress(step, f"loss {loss:.3f}{dice}")
 
-    def on_scores(step: int, scores: Scores) -> None:
+    def on_scores(step: int, scores: ValidationScores) -> None:
         nonlocal dice
         mean = mean_dice(scores)
         dice = f", Dice {mean:.3f}"

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from ensemble.core.manifest import Target
 from ensemble.plan import plan as planning
-from ensemble.plan.recipe import LabelSource, Mix, ModelSource, Named, PredictionSource, Recipe, Source
+from ensemble.plan.recipe import LabelSource, MixedSource, ModelSource, NamedSource, PredictionSource, Recipe, Source
 from ensemble.predict.probabilities import open_probabilities
-from ensemble.scoring.pairs import open_truth
+from ensemble.storage.truth import open_truth
 from ensemble.support import yaml_files as yamlfile
 from ensemble.support.errors import RecipeError, VolumeError, suggestion
 from ensemble.tune import space
@@ -92,7 +92,7 @@ class Candidates:
 
     def of(self, name: str, target: Target, data_root: str) -> list[str]:
         """The sources that hold a class in a crop with truth and may be tried for it, in the recipe's order."""
-        free = isinstance(self._recipe.route(name, target).source, Named | Mix)
+        free = isinstance(self._recipe.route(name, target).source, NamedSource | MixedSource)
         if not free or open_truth(self._truth, target, name) is None:
             return []
         found = []
@@ -125,27 +125,29 @@ class Candidates:
                 said = {"crop": escape(target.crop), "dataset": escape(target.dataset)}
                 when.append({**said, "source": {"mean": held} if held else "empty"})
             classes[name] = {"source": "empty", "when": when}
-        return yamlfile.dump({"name": "survey", "sources": {**(raw.get("sources") or {}), **extra}, "classes": classes})
+        return yamlfile.dump_yaml(
+            {"name": "survey", "sources": {**(raw.get("sources") or {}), **extra}, "classes": classes}
+        )
 
 
 def narrowed(recipe: Recipe) -> dict[str, Narrowed]:
     """What the recipe's ``tune`` says, by class. Raises RecipeError with the line of what cannot be meant."""
     found = {}
-    _, lines = yamlfile.load(recipe.path, RecipeError)
+    _, lines = yamlfile.load_yaml(recipe.path, RecipeError)
     for name, said in recipe.tune.items():
         if name == "consistency":
             if said != "fixed":
-                place = yamlfile.place(recipe.path, lines, ("tune", name))
+                place = yamlfile.yaml_place(recipe.path, lines, ("tune", name))
                 raise RecipeError(f"{place}: can only be 'fixed'; leave it out to have it chosen")
             continue
         try:
             found[name] = Narrowed.model_validate({"fixed": True} if said == "fixed" else said)
         except ValidationError as invalid:
             raise RecipeError(
-                yamlfile.explain(invalid, recipe.path, lines, model=Narrowed, at=("tune", name))
+                yamlfile.explain_invalid(invalid, recipe.path, lines, model=Narrowed, at=("tune", name))
             ) from invalid
         for index, source in enumerate(found[name].sources or ()):
             if source not in recipe.sources:
-                place = yamlfile.place(recipe.path, lines, ("tune", name, "sources", index))
+                place = yamlfile.yaml_place(recipe.path, lines, ("tune", name, "sources", index))
                 raise RecipeError(f"{place}: unknown source {source!r}{suggestion(source, recipe.sources)}")
     return found

@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.build.workspace import scratch_array
 from ensemble.core import classes as taxonomy
-from ensemble.core.grid import Slices
+from ensemble.core.box import Slices
 from ensemble.core.tiling import slabs
-from ensemble.decode.assembling import Crop, assemble
+from ensemble.decode.assembling import CropAssembly, assemble_group
 from ensemble.decode.mixing import Probability
 from ensemble.plan import describe
 from ensemble.plan.budget import Budget
 from ensemble.plan.plan import CropPlan
 from ensemble.plan.recipe import Expression, Route
-from ensemble.scoring import curve, pooling
+from ensemble.scoring import pooling
 from ensemble.scoring.evaluation import tally
-from ensemble.scoring.pairs import open_truth, whole_truth
 from ensemble.scoring.pooling import Tally
+from ensemble.scoring.semantic import threshold_counts
+from ensemble.storage.chunked_array import scratch_array
+from ensemble.storage.truth import open_truth, whole_truth
 from ensemble.support.digests import digest
 from ensemble.support.errors import VolumeError
 from ensemble.support.journal import Journal
@@ -37,7 +38,7 @@ Tallies = list[Tally]
 
 
 @dataclass(frozen=True)
-class Unit:
+class TuningUnit:
     """A class in the crops where one entry of the recipe routes it: entry ``when`` of its list, or its main one."""
 
     name: str
@@ -81,7 +82,7 @@ def score_of(name: str, tallies: Sequence[Tally]) -> float:
 
 
 @dataclass
-class Ground:
+class FoldEvaluator:
     """Crops with their truth and their stored probabilities; what was evaluated once is remembered.
 
     ``plans`` are the recipe's own, by crop; ``fields`` the probabilities of (class, source) in a crop; ``known``
@@ -128,12 +129,14 @@ class Ground:
 
     # -- one class alone
 
-    def alone(self, unit: Unit, route: Route) -> Tallies:
+    def alone(self, unit: TuningUnit, route: Route) -> Tallies:
         """What a route is worth in each fold, the class standing alone."""
-        rows = self._once(["alone", unit.name, unit.crops, describe.route(route)], lambda: self._alone(unit, route))
+        rows = self._once(
+            ["alone", unit.name, unit.crops, describe.describe_route(route)], lambda: self._alone(unit, route)
+        )
         return [Tally(int(tp), int(fp), int(fn), s, int(n)) for tp, fp, fn, s, n in rows]
 
-    def _alone(self, unit: Unit, route: Route) -> list[list[float]]:
+    def _alone(self, unit: TuningUnit, route: Route) -> list[list[float]]:
         found = [Tally()] * FOLDS
         for crop in unit.crops:
             plan = self.plans[crop]
@@ -142,17 +145,23 @@ class Ground:
             self._count(crop, unit.name, arrays[unit.name], found)
         return [_row(one) for one in found]
 
-    def curve(self, unit: Unit, source: Expression, route: Route, thresholds: Sequence[float]) -> np.ndarray:
+    def curve(self, unit: TuningUnit, source: Expression, route: Route, thresholds: Sequence[float]) -> np.ndarray:
         """For each fold and threshold the voxels right, wrong and missed: int64 (fold, threshold, 3); one pass.
 
         Exactly what ``alone`` counts for the route with that source and threshold.
         """
         plain = replace(route, source=source)
-        what = ["curve", unit.name, unit.crops, describe.route(replace(plain, threshold=0.5)), list(thresholds)]
+        what = [
+            "curve",
+            unit.name,
+            unit.crops,
+            describe.describe_route(replace(plain, threshold=0.5)),
+            list(thresholds),
+        ]
         rows = self._once(what, lambda: self._curve(unit, plain, np.float32(thresholds)).reshape(-1, 3).tolist())
         return np.array(rows, np.int64).reshape(FOLDS, len(thresholds), 3)
 
-    def _curve(self, unit: Unit, route: Route, thresholds: np.ndarray) -> np.ndarray:
+    def _curve(self, unit: TuningUnit, route: Route, thresholds: np.ndarray) -> np.ndarray:
         found = np.zeros((FOLDS, len(thresholds), 3), np.int64)
         for crop in unit.crops:
             plan, (truth, mask) = self.plans[crop], self.truth_of(crop, unit.name)
@@ -163,7 +172,7 @@ class Ground:
                     values, true = p.of(unit.name, box), truth[box] > 0
                     if mask is not None:
                         values, true = values[mask[box]], true[mask[box]]
-                    found[block.fold] += curve.counts(values, true, thresholds)
+                    found[block.fold] += threshold_counts(values, true, thresholds)
         return found
 
     # -- all classes together
@@ -184,7 +193,7 @@ class Ground:
         told = replace(plan, routes=mine)
         names = [n for n in plan.claimed if self.with_truth(n, [crop])]
         groups = [plan.claimed] if together else [(name,) for name in names]
-        what = ["joint", crop, together, [(n, describe.route(r)) for n, r in mine.items()]]
+        what = ["joint", crop, together, [(n, describe.describe_route(r)) for n, r in mine.items()]]
 
         def compute() -> list[list[float]]:
             rows = []
@@ -218,7 +227,7 @@ class Ground:
             return written[name]
 
         probability = Probability(plan, self.fields(target.crop))
-        assemble(Crop(plan, probability, make, create, self.budget), group, joint=joint)
+        assemble_group(CropAssembly(plan, probability, make, create, self.budget), group, joint=joint)
         return written
 
     def _count(self, crop: str, name: str, array: Any, found: list[Tally]) -> None:

@@ -9,15 +9,15 @@ from ensemble.plan import describe
 from ensemble.plan.plan import sources_in
 from ensemble.plan.recipe import ModelSource, OfClasses, Recipe, Route
 from ensemble.support import yaml_files as yamlfile
-from ensemble.tune.folds import Unit
+from ensemble.tune.folds import TuningUnit
 from ensemble.tune.selection import Chosen
 
 
 @dataclass(frozen=True)
-class Result:
+class TuningResult:
     """One class's choice, and what it scores officially on the tuning crops before and after."""
 
-    unit: Unit
+    unit: TuningUnit
     chosen: Chosen
     official_before: float | None
     official_after: float | None
@@ -27,7 +27,7 @@ class Result:
 def recipe_text(
     recipe: Recipe,
     raw: Mapping[str, Any],
-    results: Sequence[Result],
+    results: Sequence[TuningResult],
     extra: Mapping[str, ModelSource],
     consistency: str,
 ) -> str:
@@ -38,25 +38,25 @@ def recipe_text(
     added = {name: _source(spec) for name, spec in extra.items() if name in used}
     data["sources"] = {**(data.get("sources") or {}), **added}
     classes = {name: dict(entry or {}) for name, entry in (data.get("classes") or {}).items()}
-    by_class: dict[str, list[Result]] = {}
+    by_class: dict[str, list[TuningResult]] = {}
     for result in results:
         by_class.setdefault(result.unit.name, []).append(result)
     for name, found in by_class.items():
         if any(result.chosen.changed for result in found):
             classes[name] = _entry(recipe, name, classes.get(name, {}), found)
     data.pop("classes", None)
-    head = yamlfile.dump({key: value for key, value in data.items() if key not in ("tune", "consistency")})
+    head = yamlfile.dump_yaml({key: value for key, value in data.items() if key not in ("tune", "consistency")})
     lines = [head.rstrip("\n"), "classes:" if classes else ""]
     for name, entry in classes.items():
         lines += [f"  # {text}" for result in by_class.get(name, ()) for text in comments(result)]
-        lines += [f"  {line}" for line in yamlfile.dump({name: entry}).rstrip("\n").splitlines()]
+        lines += [f"  {line}" for line in yamlfile.dump_yaml({name: entry}).rstrip("\n").splitlines()]
     lines.append(f"consistency: {consistency}")
     if "tune" in data:
-        lines.append(yamlfile.dump({"tune": data["tune"]}).rstrip("\n"))
+        lines.append(yamlfile.dump_yaml({"tune": data["tune"]}).rstrip("\n"))
     return "\n".join(line for line in lines if line) + "\n"
 
 
-def comments(result: Result) -> list[str]:
+def comments(result: TuningResult) -> list[str]:
     """What was chosen and why, in a line or two."""
     chosen = result.chosen
     official = ""
@@ -69,11 +69,11 @@ def comments(result: Result) -> list[str]:
     ]
     if chosen.next_best is not None:
         route, score = chosen.next_best
-        said.append(f"next best: {score:.4f} with {describe.in_words(route)}")
+        said.append(f"next best: {score:.4f} with {describe.route_in_words(route)}")
     return said
 
 
-def _entry(recipe: Recipe, name: str, entry: dict[str, Any], found: Sequence[Result]) -> dict[str, Any]:
+def _entry(recipe: Recipe, name: str, entry: dict[str, Any], found: Sequence[TuningResult]) -> dict[str, Any]:
     """The class's entry, everything said where it holds, so that nothing is inherited from what changed."""
     routes = {result.unit.when: result.chosen.route for result in found}
     rule = recipe.rule(name)
@@ -88,7 +88,7 @@ def _entry(recipe: Recipe, name: str, entry: dict[str, Any], found: Sequence[Res
 
 
 def _keys(route: Route) -> dict[str, Any]:
-    said = {"source": describe.as_recipe(route.source), "threshold": route.threshold}
+    said = {"source": describe.expression_as_recipe(route.source), "threshold": route.threshold}
     # All of it, so that nothing is taken from the defaults; a class made of others has no evidence of its own.
     said["weight"] = 0 if isinstance(route.source, OfClasses) else route.weight
     said["resampling"] = route.resampling
@@ -100,7 +100,7 @@ def _source(spec: ModelSource) -> dict[str, str]:
     return {"model": spec.uri, **({} if spec.tta == "none" else {"tta": spec.tta})}
 
 
-def as_json(results: Sequence[Result], overall: Mapping[str, float], leaks: Mapping[str, Sequence[str]]) -> str:
+def as_json(results: Sequence[TuningResult], overall: Mapping[str, float], leaks: Mapping[str, Sequence[str]]) -> str:
     """``classes``: by class the choice, its scores and the next best; ``overall`` before and after; ``trained_on``."""
     said = {
         "overall": dict(overall),
@@ -109,7 +109,7 @@ def as_json(results: Sequence[Result], overall: Mapping[str, float], leaks: Mapp
             result.unit.label: {
                 "class": result.unit.name,
                 "crops": list(result.unit.crops),
-                "route": describe.route(result.chosen.route),
+                "route": describe.describe_route(result.chosen.route),
                 "changed": result.chosen.changed,
                 "why": result.chosen.why,
                 "folds_before": result.chosen.before,
@@ -120,7 +120,10 @@ def as_json(results: Sequence[Result], overall: Mapping[str, float], leaks: Mapp
                 "overall_gain_if_perfect": result.could_gain,
                 "next_best": None
                 if result.chosen.next_best is None
-                else {"route": describe.route(result.chosen.next_best[0]), "score": result.chosen.next_best[1]},
+                else {
+                    "route": describe.describe_route(result.chosen.next_best[0]),
+                    "score": result.chosen.next_best[1],
+                },
             }
             for result in results
         },

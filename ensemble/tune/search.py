@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from ensemble.core import classes as taxonomy
 from ensemble.plan import describe
-from ensemble.plan.recipe import Expression, Mix, Route
+from ensemble.plan.recipe import Expression, MixedSource, Route
 from ensemble.scoring.pooling import Tally
-from ensemble.tune.folds import FOLDS, Ground, Tallies, Unit, score_of
+from ensemble.tune.folds import FOLDS, FoldEvaluator, Tallies, TuningUnit, score_of
 from ensemble.tune.selection import MARGIN, Chosen, Tried, choose
 from ensemble.tune.space import PLAIN_THRESHOLD, Space, complexity
 
@@ -37,7 +37,7 @@ class Effort:
 
 
 def tune_alone(
-    unit: Unit, space: Space, ground: Ground, augmented: frozenset[str], effort: Effort, told: Told
+    unit: TuningUnit, space: Space, ground: FoldEvaluator, augmented: frozenset[str], effort: Effort, told: Told
 ) -> Chosen:
     """The route of a class that stands alone."""
     before = ground.alone(unit, space.base)
@@ -64,7 +64,9 @@ def _too_little(name: str, tallies: Tallies) -> str:
     return f"too little truth: {least} {what} in a fold, {needed} are needed" if least < needed else ""
 
 
-def _by_curve(unit: Unit, space: Space, ground: Ground, told: Told) -> tuple[Tried, dict[str, list[float]]]:
+def _by_curve(
+    unit: TuningUnit, space: Space, ground: FoldEvaluator, told: Told
+) -> tuple[Tried, dict[str, list[float]]]:
     """Every source at every threshold; and the scores along the thresholds by source."""
     found: dict[Route, Tallies] = {}
     curves = {}
@@ -80,7 +82,7 @@ def _by_curve(unit: Unit, space: Space, ground: Ground, told: Told) -> tuple[Tri
     return Tried(found, [found] * FOLDS), curves
 
 
-def _by_trials(unit: Unit, space: Space, ground: Ground, effort: Effort, told: Told) -> Tried:
+def _by_trials(unit: TuningUnit, space: Space, ground: FoldEvaluator, effort: Effort, told: Told) -> Tried:
     """A search on all folds, and one without each fold, that never sees what will judge it."""
     first = dict.fromkeys([space.base, *_plain(space)])
     common = {}
@@ -88,7 +90,7 @@ def _by_trials(unit: Unit, space: Space, ground: Ground, effort: Effort, told: T
         common[route] = ground.alone(unit, route)
     searches = []
     # Sources alone and mixes are searched apart, so that the simpler ones are not outnumbered.
-    parts = [[s for s in space.sources if isinstance(s, Mix) == mixed] for mixed in (False, True)]
+    parts = [[s for s in space.sources if isinstance(s, MixedSource) == mixed] for mixed in (False, True)]
     for left_out in (None, *range(FOLDS)):
         folds = [k for k in range(FOLDS) if k != left_out]
         found = dict(common)
@@ -107,7 +109,7 @@ def _plain(space: Space) -> Iterator[Route]:
 
 
 def _search(
-    unit: Unit, space: Space, ground: Ground, folds: Sequence[int], effort: Effort, told: Told
+    unit: TuningUnit, space: Space, ground: FoldEvaluator, folds: Sequence[int], effort: Effort, told: Told
 ) -> dict[Route, Tallies]:
     """What Optuna's search for the best on some folds came across."""
     import optuna
@@ -163,19 +165,21 @@ class Coupled:
     ``overall`` is the score of all their classes.
     """
 
-    bases: Mapping[Unit, Route]
-    free: Sequence[Unit]
-    allows: Mapping[Unit, Callable[[float], bool]]
-    ground: Ground
+    bases: Mapping[TuningUnit, Route]
+    free: Sequence[TuningUnit]
+    allows: Mapping[TuningUnit, Callable[[float], bool]]
+    ground: FoldEvaluator
     overall: Callable[[Mapping[str, Sequence[Tally]]], float]
 
-    def worth(self, routes: Mapping[Unit, Route], *, together: bool) -> dict[str, Tallies]:
+    def worth(self, routes: Mapping[TuningUnit, Route], *, together: bool) -> dict[str, Tallies]:
         """By class what the routes are worth in each fold, decided together or alone."""
         by_crop = {(crop, unit.name): route for unit, route in routes.items() for crop in unit.crops}
         return self.ground.joint(by_crop, together=together)
 
 
-def tune_joint(coupled: Coupled, routes: Mapping[Unit, Route], effort: Effort, told: Told) -> dict[Unit, Route]:
+def tune_joint(
+    coupled: Coupled, routes: Mapping[TuningUnit, Route], effort: Effort, told: Told
+) -> dict[TuningUnit, Route]:
     """The routes after rounds in which each unit in turn takes what is best beside the others, until none changes.
 
     A unit that is free may take back its recipe's route, move its threshold where that is allowed, or weigh more or

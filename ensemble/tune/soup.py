@@ -11,7 +11,7 @@ from ensemble.plan.request import Request
 from ensemble.scoring.evaluation import score
 from ensemble.support import yaml_files as yamlfile
 from ensemble.support.errors import RegistryError
-from ensemble.support.progress import Progress, Quiet
+from ensemble.support.progress import Progress, QuietProgress
 from registry import soup, weights
 from registry.card import Card
 from registry.soup import How, Member
@@ -38,7 +38,7 @@ class Soup:
     by_class: dict[str, float] = field(default_factory=dict)
 
 
-def cook(
+def average_checkpoints(
     members: Sequence[Member],
     name: str,
     how: How,
@@ -60,7 +60,7 @@ def cook(
     soup.shares(how, len(members), given=given, decay=decay)
     soup.card_of(members, name, notes="")
     check_alias(alias)
-    progress = progress or Quiet()
+    progress = progress or QuietProgress()
     if how == "greedy" and validation is None:
         raise RegistryError("--how greedy: chooses by score; give --truth and --manifest")
     with tempfile.TemporaryDirectory(prefix="ensemble-soup-") as folder:
@@ -94,7 +94,7 @@ class _Kitchen:
 
     def check(self, members: Sequence[Member]) -> None:
         """Raise RegistryError where a member was trained on what is to judge it."""
-        crops = {target.crop for target in manifest.load(self._validation.manifest)}
+        crops = {target.crop for target in manifest.load_manifest(self._validation.manifest)}
         for member in members:
             seen = sorted(crops & set(member.card.trained_on))
             if seen and not self._validation.leaky:
@@ -127,16 +127,16 @@ class _Kitchen:
         plain = card.model_copy(update={"name": "candidate", "sha256": None})
         version = self._store.register(file, plain)
         recipe = {"name": "candidate", "sources": {"m": {"model": version.uri}}, "defaults": {"source": "m"}}
-        (place / "recipe.yaml").write_text(yamlfile.dump(recipe))
+        (place / "recipe.yaml").write_text(yamlfile.dump_yaml(recipe))
         judged = self._validation
-        targets = manifest.load(judged.manifest)
+        targets = manifest.load_manifest(judged.manifest)
         scored = {name for target in targets for name in target.classes}
         named = [name for name in card.classes if name in scored]
         if not named:
             raise RegistryError(f"{judged.manifest}: scores none of the classes of {card.name}; take another")
         request = Request(place / "recipe.yaml", place / "out", judged.manifest, judged.data_root, classes=named)
         build(request, self._store, self._progress)
-        by_class = score(request.zip, judged.truth, manifest.select(targets, None, named)).by_class
+        by_class = score(request.zip, judged.truth, manifest.select_targets(targets, None, named)).by_class
         if not by_class:
             raise RegistryError(f"{judged.truth}: holds truth for none of {', '.join(named)}; take another")
         return sum(by_class.values()) / len(by_class), by_class

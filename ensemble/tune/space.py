@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ensemble.core import classes as taxonomy
 from ensemble.methods.method_table import Stage, Step
-from ensemble.methods.steps import POSTPROCESS
+from ensemble.methods.steps import METHODS
 from ensemble.plan.plan import sources_in
-from ensemble.plan.recipe import Expression, Mix, ModelSource, Named, Route, Source
+from ensemble.plan.recipe import Expression, MixedSource, ModelSource, NamedSource, Route, Source
 
-Objects = Literal["components", "watershed"]
+ObjectDecoding = Literal["components", "watershed"]
 PLAIN_THRESHOLD = 0.5
 CURVE = tuple(k / 256 for k in range(1, 256))
 """Thresholds of a curve that one pass over the voxels gives."""
@@ -39,7 +39,7 @@ class Narrowed(BaseModel):
     fixed: bool = False
     sources: list[str] | None = None
     threshold: Fraction | tuple[Fraction, Fraction] | None = None
-    objects: list[Objects] | None = None
+    objects: list[ObjectDecoding] | None = None
     min_distance_nm: list[Annotated[float, Field(gt=0)]] | None = None
     min_size_nm3: list[Annotated[float, Field(ge=0)]] | None = None
     tta: bool = True
@@ -71,7 +71,7 @@ class Space:
     base: Route
     sources: tuple[Expression, ...]
     thresholds: tuple[float, ...]
-    objects: tuple[Objects, ...] = ()
+    objects: tuple[ObjectDecoding, ...] = ()
     min_distances_nm: tuple[float, ...] = ()
     min_sizes_nm3: tuple[float, ...] = ()
 
@@ -84,7 +84,7 @@ class Space:
         self,
         source: Expression,
         threshold: float,
-        objects: Objects | None = None,
+        objects: ObjectDecoding | None = None,
         min_distance_nm: float = 0.0,
         min_size_nm3: float = 0.0,
     ) -> Route:
@@ -98,7 +98,7 @@ class Space:
 
 
 def _steps(
-    steps: Sequence[Step], objects: Objects | None, min_distance_nm: float, min_size_nm3: float
+    steps: Sequence[Step], objects: ObjectDecoding | None, min_distance_nm: float, min_size_nm3: float
 ) -> tuple[Step, ...]:
     kept = [s for s in steps if s.method.stage is not Stage.LABEL and s.method.name != "drop_small"]
     # what judges connected components comes before they are cut
@@ -111,7 +111,7 @@ def _steps(
 
 def step(name: str, **said: float) -> Step:
     """A post-processing step by its name and parameters."""
-    method = POSTPROCESS.by_name[name]
+    method = METHODS.by_name[name]
     return Step(method, method.parameters.model_validate(said).model_dump())
 
 
@@ -125,7 +125,7 @@ def of_class(
     """
     if told.fixed:
         return Space(base, (base.source,), (base.threshold,))
-    free = isinstance(base.source, Named | Mix)
+    free = isinstance(base.source, NamedSource | MixedSource)
     sources = _sources(base.source, candidates, augmented) if free else (base.source,)
     if not taxonomy.is_instance(name):
         plain = base.of_stage(Stage.FILL, Stage.FILTER)
@@ -146,7 +146,7 @@ def _with(current: float, known: Sequence[float], told: Narrowed) -> tuple[float
 
 def _sources(base: Expression, names: Sequence[str], augmented: frozenset[str]) -> tuple[Expression, ...]:
     """Each source alone, pairs of few in three proportions, all together, and what the recipe says."""
-    found: dict[Expression, None] = dict.fromkeys([base, *(Named(n) for n in names)])
+    found: dict[Expression, None] = dict.fromkeys([base, *(NamedSource(n) for n in names)])
     for group in ([n for n in names if n not in augmented], [n for n in names if n in augmented]):
         if len(group) <= MAX_PAIRED:
             for pair in combinations(group, 2):
@@ -156,8 +156,8 @@ def _sources(base: Expression, names: Sequence[str], augmented: frozenset[str]) 
     return tuple(found)
 
 
-def _mean(names: Sequence[str], weights: Sequence[float]) -> Mix:
-    return Mix("mean", tuple((Named(n), float(w)) for n, w in zip(names, weights, strict=True)))
+def _mean(names: Sequence[str], weights: Sequence[float]) -> MixedSource:
+    return MixedSource("mean", tuple((NamedSource(n), float(w)) for n, w in zip(names, weights, strict=True)))
 
 
 def complexity(route: Route, augmented: frozenset[str]) -> tuple[int, int, int, int]:

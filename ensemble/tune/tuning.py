@@ -22,24 +22,24 @@ from ensemble.core import manifest
 from ensemble.core.manifest import Target
 from ensemble.plan import describe
 from ensemble.plan import recipe_reader as recipes
-from ensemble.plan.recipe import Empty
+from ensemble.plan.recipe import EmptySource
 from ensemble.plan.request import Prepared, Request, prepare
-from ensemble.predict.predictor import Predicting
+from ensemble.predict.predictor import Predictor
 from ensemble.scoring import pooling
 from ensemble.scoring.evaluation import score
-from ensemble.scoring.pairs import open_truth
 from ensemble.scoring.pooling import Tally
 from ensemble.scoring.scores import Scores, Status
+from ensemble.storage.truth import open_truth
 from ensemble.support import yaml_files as yamlfile
 from ensemble.support.digests import code_digest, digest, library_versions
 from ensemble.support.errors import EnsembleError, RecipeError
 from ensemble.support.files import write_text
-from ensemble.support.progress import Progress, Quiet
+from ensemble.support.progress import Progress, QuietProgress
 from ensemble.tune import curves, space
 from ensemble.tune import output as written
 from ensemble.tune.candidates import Candidates
-from ensemble.tune.folds import FOLDS, Ground, Unit, score_of
-from ensemble.tune.output import Result
+from ensemble.tune.folds import FOLDS, FoldEvaluator, TuningUnit, score_of
+from ensemble.tune.output import TuningResult
 from ensemble.tune.search import Coupled, Effort, tune_alone, tune_joint
 from ensemble.tune.selection import MARGIN, Chosen
 from ensemble.tune.space import Space
@@ -47,7 +47,7 @@ from registry.store import TUNINGS, Store
 
 
 @dataclass(frozen=True)
-class Task:
+class TuningTask:
     """What to tune, and by what. ``request`` is as for a build of the recipe; its ``out`` is where work lies."""
 
     request: Request
@@ -64,7 +64,7 @@ class Task:
 class Tuned:
     """What tuning came to: a result for each class, official scores before and after, and leaks that were forced."""
 
-    results: tuple[Result, ...]
+    results: tuple[TuningResult, ...]
     before: Scores
     after: Scores
     recipe: Path
@@ -80,21 +80,23 @@ class Tuned:
         return overall_of(self.after)
 
 
-def tune(task: Task, store: Store, progress: Progress | None = None) -> Tuned:
+def tune(task: TuningTask, store: Store, progress: Progress | None = None) -> Tuned:
     """Write the tuned recipe, with ``.json`` and pictures of curves beside it, and record both in MLflow.
 
     Raises an EnsembleError for whatever a person must mend, such as truth that a model was trained on.
     """
-    return _Tuning(task, store, progress or Quiet()).run()
+    return _Tuning(task, store, progress or QuietProgress()).run()
 
 
 class _Tuning:
-    def __init__(self, task: Task, store: Store, progress: Progress) -> None:
+    def __init__(self, task: TuningTask, store: Store, progress: Progress) -> None:
         self.task, self.store, self.progress = task, store, progress
-        self.recipe = recipes.load(task.request.recipe)
-        self.raw, _ = yamlfile.load(self.recipe.path, RecipeError)
+        self.recipe = recipes.load_recipe(task.request.recipe)
+        self.raw, _ = yamlfile.load_yaml(self.recipe.path, RecipeError)
         self.out = task.request.out
-        self.targets = manifest.select(manifest.load(task.request.manifest), task.request.crops, task.request.classes)
+        self.targets = manifest.select_targets(
+            manifest.load_manifest(task.request.manifest), task.request.crops, task.request.classes
+        )
         self.candidates = Candidates(
             self.recipe, self.targets, task.truth, store, registered=task.registered, augment=task.augment
         )
@@ -111,7 +113,7 @@ class _Tuning:
         request.budget.check(survey.plan)
         with Workspace(request.work).alone(), threadpool_limits(1, "blas"):
             # the survey first: what it predicts holds all that the recipe itself needs
-            predicting = [Predicting(request, ready, self.store, self.progress) for ready in (survey, base)]
+            predicting = [Predictor(request, ready, self.store, self.progress) for ready in (survey, base)]
             for one in predicting:
                 one.run()
             if self.task.minutes is not None:
@@ -157,7 +159,7 @@ class _Tuning:
 
     # -- ground
 
-    def _ground(self, prepared: Sequence[Prepared], predicting: Sequence[Predicting]) -> Ground:
+    def _ground(self, prepared: Sequence[Prepared], predicting: Sequence[Predictor]) -> FoldEvaluator:
         base = prepared[-1]
         held: dict[str, dict[tuple[str, str], Any]] = {}
 
@@ -181,13 +183,15 @@ class _Tuning:
                 "given": given,
                 "truth": [self._truth_identity(target) for target in self.targets],
                 "targets": [(t.crop, t.grid, t.classes) for t in self.targets],
-                "recipe": [(c.target.crop, n, describe.route(r)) for c in base.plan.crops for n, r in c.routes.items()],
+                "recipe": [
+                    (c.target.crop, n, describe.describe_route(r)) for c in base.plan.crops for n, r in c.routes.items()
+                ],
                 "code": code_digest("ensemble.tune"),
                 "packages": library_versions(),
             }
         )
         plans = {crop.target.crop: crop for crop in base.plan.crops}
-        return Ground(plans, fields, self.task.truth, known, self.out / "work", self.task.request.budget)
+        return FoldEvaluator(plans, fields, self.task.truth, known, self.out / "work", self.task.request.budget)
 
     def _truth_identity(self, target: Target) -> list[str]:
         found = []
@@ -198,19 +202,19 @@ class _Tuning:
                     found.append(volume.identity(tuple(slice(0, n) for n in volume.grid.shape)))
         return found
 
-    def _units(self, ground: Ground) -> dict[Unit, Space]:
+    def _units(self, ground: FoldEvaluator) -> dict[TuningUnit, Space]:
         """What is tuned: each class for each entry of the recipe that routes crops with truth."""
-        found: dict[Unit, Space] = {}
+        found: dict[TuningUnit, Space] = {}
         for name in dict.fromkeys(name for target in self.targets for name in target.classes):
             by_entry: dict[int | None, list[Target]] = {}
             for target in self.targets:
-                if name in target.classes and not isinstance(self.recipe.route(name, target).source, Empty):
+                if name in target.classes and not isinstance(self.recipe.route(name, target).source, EmptySource):
                     by_entry.setdefault(self.recipe.entry(name, target), []).append(target)
             for entry, targets in by_entry.items():
                 crops = ground.with_truth(name, [target.crop for target in targets])
                 if crops:
                     inside = [target for target in targets if target.crop in crops]
-                    found[Unit(name, entry, crops)] = self._space(name, inside)
+                    found[TuningUnit(name, entry, crops)] = self._space(name, inside)
         if not found:
             raise EnsembleError(f"{self.task.truth}: holds truth for no class that the recipe routes; take another")
         return found
@@ -225,7 +229,7 @@ class _Tuning:
 
     # -- choosing
 
-    def _choose(self, units: Mapping[Unit, Space], ground: Ground) -> dict[Unit, Chosen]:
+    def _choose(self, units: Mapping[TuningUnit, Space], ground: FoldEvaluator) -> dict[TuningUnit, Chosen]:
         self.progress.stage("tune", len(units))
         chosen = {}
         for index, (unit, one) in enumerate(units.items()):
@@ -234,7 +238,9 @@ class _Tuning:
             self.progress.at(index + 1)
         return chosen
 
-    def _together(self, units: Mapping[Unit, Space], chosen: dict[Unit, Chosen], ground: Ground) -> str:
+    def _together(
+        self, units: Mapping[TuningUnit, Space], chosen: dict[TuningUnit, Chosen], ground: FoldEvaluator
+    ) -> str:
         """Tune what joint decoding couples, in rounds; returns the consistency that gains where it did not choose."""
         if self.recipe.consistency != "joint":
             return self.recipe.consistency
@@ -261,8 +267,8 @@ class _Tuning:
 
     def _finish(
         self,
-        units: Mapping[Unit, Space],
-        chosen: dict[Unit, Chosen],
+        units: Mapping[TuningUnit, Space],
+        chosen: dict[TuningUnit, Chosen],
         consistency: str,
         leaks: Mapping[str, Sequence[str]],
     ) -> Tuned:
@@ -296,18 +302,18 @@ class _Tuning:
         build(request, self.store, self.progress)
         return score(request.zip, self.task.truth, self.targets, progress=self.progress)
 
-    def _write(self, to: Path, results: Sequence[Result], consistency: str) -> None:
+    def _write(self, to: Path, results: Sequence[TuningResult], consistency: str) -> None:
         write_text(to, written.recipe_text(self.recipe, self.raw, results, self.candidates.extra, consistency))
 
-    def _result(self, unit: Unit, chosen: Chosen, before: Scores, after: Scores | None) -> Result:
+    def _result(self, unit: TuningUnit, chosen: Chosen, before: Scores, after: Scores | None) -> TuningResult:
         gain = None
         if after is not None:
             perfect = after.by_class | {unit.name: 1.0}
             gain = _overall_of(perfect, after.instance_classes) - overall_of(after)
         shown = (_shown(unit.name, before), None if after is None else _shown(unit.name, after))
-        return Result(unit, chosen, *shown, gain)
+        return TuningResult(unit, chosen, *shown, gain)
 
-    def _draw(self, units: Mapping[Unit, Space], chosen: Mapping[Unit, Chosen]) -> list[Path]:
+    def _draw(self, units: Mapping[TuningUnit, Space], chosen: Mapping[TuningUnit, Chosen]) -> list[Path]:
         folder = self.task.to.with_name(f"{self.task.to.stem}_curves")
         shutil.rmtree(folder, ignore_errors=True)
         found = []
@@ -321,7 +327,7 @@ class _Tuning:
 
     def _record(
         self,
-        results: Sequence[Result],
+        results: Sequence[TuningResult],
         before: Scores,
         after: Scores,
         leaks: Mapping[str, Any],
@@ -338,7 +344,7 @@ class _Tuning:
             self.store.log_run(
                 TUNINGS,
                 result.unit.label,
-                params={"route": describe.in_words(chosen.route)[:500], "why": chosen.why},
+                params={"route": describe.route_in_words(chosen.route)[:500], "why": chosen.why},
                 metrics={key: value for key, value in told.items() if value is not None},
                 tags={},
                 parent=parent,

@@ -1,0 +1,71 @@
+"""Truth: a plain array per crop and class, found and laid on the manifest's grid."""
+
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.storage.volume import Location, Volume, open_node, open_volume, truth_place
+from ensemble.support.errors import VolumeError
+
+
+def open_truth(root: Location, target: Target, name: str) -> Volume | None:
+    """From TRUTH/{crop}/{class}, or from where training data keeps it; None when it is in neither."""
+    beside_em = truth_place(root, target.dataset, target.crop)
+    for place in (f"{str(root).rstrip('/')}/{target.group}/{name}", f"{beside_em}/{name}"):
+        if _is_there(place):
+            volume = _volume(place, target.grid)
+            what = _misplaced(volume.grid, target.grid)
+            if what:
+                raise VolumeError(f"{place}: {what}")
+            return volume
+    return None
+
+
+def whole_truth(root: Location, target: Target, name: str) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """A class's labels in one crop, 0 where its mask says that nothing counts, and that mask; None without truth."""
+    volume, mask = (open_truth(root, target, one) for one in (name, f"{name}_mask"))
+    if volume is None:
+        return None
+    whole = tuple(slice(0, n) for n in target.grid.shape)
+    values = volume.read(whole)
+    if mask is None:
+        return values, None
+    counts = mask.read(whole) > 0
+    return np.where(counts, values, np.zeros((), values.dtype)), counts
+
+
+def _is_there(place: str) -> bool:
+    if "://" not in place:
+        return Path(place).is_dir()
+    try:
+        open_node(place)
+    except VolumeError:
+        return False
+    return True
+
+
+def _volume(place: str, expected: Grid) -> Volume:
+    """A plain array that does not say where it lies is taken to lie where it is expected."""
+    node = open_node(place)
+    if isinstance(node, zarr.Array) and node.ndim == 3 and "translation" not in node.attrs:
+        voxel_size_nm = tuple(node.attrs.get("voxel_size", expected.voxel_size_nm))
+        return Volume(node, Grid(node.shape, voxel_size_nm, expected.origin_nm), place)
+    return open_volume(place)
+
+
+def _misplaced(found: Grid, expected: Grid) -> str | None:
+    """In what a grid differs from the manifest's."""
+    if found.matches(expected):
+        return None
+    sides = (
+        ("shape", found.shape, expected.shape),
+        ("voxel_size", found.voxel_size_nm, expected.voxel_size_nm),
+        ("translation", found.origin_nm, expected.origin_nm),
+    )
+    differing = [
+        f"{key} {list(ours)} where the manifest has {list(theirs)}" for key, ours, theirs in sides if ours != theirs
+    ]
+    return f"has {' and '.join(differing)}"
