@@ -76,7 +76,7 @@ def prepared(case: Case, work: Path):
     from ensemble.storage.volume import em_place
     from registry import networks
     from registry.card import Card
-    from registry.store import Store
+    from registry.store import Registry
 
     side = case.side + 2 * case.around
     em = np.random.default_rng(0).integers(1, 256, (side,) * 3, dtype=np.uint8)
@@ -100,7 +100,7 @@ def prepared(case: Case, work: Path):
         overlap=case.overlap,
         activation="sigmoid",
     )
-    store = Store(f"sqlite:///{(work / 'mlflow.db').resolve()}")
+    store = Registry(f"sqlite:///{(work / 'mlflow.db').resolve()}")
     store.register(work / "m.pt", card, alias="a")
     budget = Budget(int(case.memory_gib * GIB), 2)
     request = Request(work / "recipe.yaml", work / "out", work / "manifest.csv", str(work), device="cpu", budget=budget)

@@ -21,7 +21,7 @@ from ensemble.scoring.evaluation import score
 from ensemble.storage.volume import open_volume
 from ensemble.submission.reader import Submission
 from ensemble.support import yaml_files as yamlfile
-from registry.store import Store
+from registry.store import Registry
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Case:
         }
 
 
-def compare(case: Case, store: Store) -> None:
+def compare(case: Case, store: Registry) -> None:
     """Build and score every option; print IoU per class, mito objects matched at IoU >= 0.5, official scores."""
     rows = {option: _measure(case, option, store) for option in case.options()}
     columns = next(iter(rows.values()))
@@ -57,7 +57,7 @@ def compare(case: Case, store: Store) -> None:
     terminal.show([table])
 
 
-def _measure(case: Case, option: str, store: Store) -> dict[str, str]:
+def _measure(case: Case, option: str, store: Registry) -> dict[str, str]:
     folder = case.out / option.split(":")[0].split(",")[0].replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "recipe.yaml"
@@ -118,7 +118,7 @@ def main() -> None:
     recipe, _ = yamlfile.load_yaml(find_recipe("demo.yaml"), RecipeError)
     kept = {key: recipe[key] for key in ("sources", "defaults", "classes", "empty")}
     case = Case(kept, demo / "manifest.csv", demo / "truth.zarr", demo / "data", Path("build/options"), 60, 100_000)
-    compare(case, Store())
+    compare(case, Registry())
 
 
 if __name__ == "__main__":

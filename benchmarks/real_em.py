@@ -15,7 +15,7 @@ from benchmarks.options import Case, compare
 from ensemble.cli import console as terminal
 from ensemble.train import spec as training_spec
 from ensemble.train.training import train
-from registry.store import Store
+from registry.store import Registry
 
 SPECS = ("fly_brain_mito.yaml", "hippocampus.yaml")
 RECIPE = {
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("--out", type=Path, default=Path("build/real-em"))
     arguments = parser.parse_args()
-    store, started = Store(), time.monotonic()
+    store, started = Registry(), time.monotonic()
     for name in SPECS:
         spec = training_spec.load_spec(Path(str(files("recipes"))) / "train" / name)
         with terminal.progress() as progress:

@@ -16,20 +16,20 @@ from ensemble.train.training import train
 from ensemble.tune.soup import Validation, average_checkpoints
 from registry import soup
 from registry.card import Card
-from registry.store import ModelVersion, Store
+from registry.store import ModelVersion, Registry
 
 SEEDS = (1, 2, 3)
 STEPS, EVERY, KEPT = 1000, 200, 5
 
 
-def learned(spec: training_spec.TrainingSpec, root: Path, store: Store, work: Path) -> ModelVersion:
+def learned(spec: training_spec.TrainingSpec, root: Path, store: Registry, work: Path) -> ModelVersion:
     """The spec's network, trained and registered."""
     with terminal.progress() as progress:
         progress.stage(f"train {spec.name}", spec.steps)
         return train(spec, data_root=root, store=store, work=work, progress=progress.at)
 
 
-def compare(name: str, root: Path, store: Store, out: Path) -> None:
+def compare(name: str, root: Path, store: Registry, out: Path) -> None:
     """A line for the base, each member, and each soup."""
     spec, work = training_spec.load_spec(name), out / "training"
     base = learned(spec, root, store, work)
@@ -55,13 +55,13 @@ def compare(name: str, root: Path, store: Store, out: Path) -> None:
         for seed in SEEDS
     ]
     judged = _validation(root, base.card, out)
-    members = [soup.registered(store, version) for version in (base, *tuned)]
+    members = [soup.registered_member(store, version) for version in (base, *tuned)]
     scores: dict[str, float] = {}
     for how in ("uniform", "greedy"):
         made = average_checkpoints(members, f"{spec.name}-{how}", how, store, validation=judged)
         scores |= {**made.scores, how: made.scores["soup"], "mixed by greedy": len(made.members)}
     steps = sorted((work / tuned[0].name).glob("step-*.ckpt"))
-    along = [soup.in_file(step, tuned[0].card) for step in steps]
+    along = [soup.member_in_file(step, tuned[0].card) for step in steps]
     made = average_checkpoints(along, f"{spec.name}-ema", "ema", store, decay=0.5, validation=judged)
     scores |= {f"ema of {len(along)} checkpoints of {tuned[0].name}": made.scores["soup"]}
     del scores["soup"]
@@ -83,7 +83,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in SPECS:
-        compare(name.removesuffix(".yaml"), arguments.root, Store(), arguments.out)
+        compare(name.removesuffix(".yaml"), arguments.root, Registry(), arguments.out)
 
 
 if __name__ == "__main__":

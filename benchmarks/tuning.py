@@ -21,7 +21,7 @@ from ensemble.plan.describe import route_in_words
 from ensemble.plan.request import Request
 from ensemble.support import yaml_files as yamlfile
 from ensemble.tune.tuning import TuningTask, tune
-from registry.store import Store
+from registry.store import Registry
 
 CLASSES = ("mito", "nuc", "er")
 SURE, UNSURE, OFFSET = 1.0, 4.0, 2.0
@@ -77,7 +77,7 @@ def main() -> None:
     request = Request(out / "known.yaml", out / "work", out / "manifest.csv", str(demo / "data"))
     began = time.monotonic()
     with terminal.progress() as progress:
-        made = tune(TuningTask(request, demo / "truth.zarr", out / "tuned.yaml", registered=False), Store(), progress)
+        made = tune(TuningTask(request, demo / "truth.zarr", out / "tuned.yaml", registered=False), Registry(), progress)
     for result in made.results:
         known = KNOWN[result.unit.name]
         terminal.line(f"{result.unit.label:6} known best: {known:32} chosen: {route_in_words(result.chosen.route)}")

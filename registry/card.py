@@ -20,22 +20,24 @@ from pydantic import (
     field_validator,
 )
 
-from ensemble.core import classes as taxonomy
-from ensemble.support import yaml_files as yamlfile
+from ensemble.core.classes import all_classes, atoms_of
 from ensemble.support.errors import CardError, suggestion
+from ensemble.support.yaml_files import dotted_key, dump_yaml, explain_invalid, load_yaml, yaml_place
 
-Architecture = Literal[
-    *("UNet", "DynUNet", "SegResNet", "SwinUNETR", "MedNeXt"),  # MONAI's
-    "MedNeXtV1",  # as published
-    *("PlainConvUNet", "ResidualEncoderUNet"),  # nnU-Net's
-]
+MonaiArchitecture = Literal["UNet", "DynUNet", "SegResNet", "SwinUNETR", "MedNeXt"]
+PublishedArchitecture = Literal["MedNeXtV1"]
+NnUNetArchitecture = Literal["PlainConvUNet", "ResidualEncoderUNet"]
+Architecture = Literal[MonaiArchitecture, PublishedArchitecture, NnUNetArchitecture]
 Activation = Literal["sigmoid", "softmax", "none"]
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 
+Where = Callable[..., str]
+"""Tells the place of a key, given as its path from the top, in messages about a card."""
+
 
 def _known_class(name: str) -> str:
-    if name not in taxonomy.all_classes():
-        raise ValueError(f"unknown class {name!r}{suggestion(name, taxonomy.all_classes())}")
+    if name not in all_classes():
+        raise ValueError(f"unknown class {name!r}{suggestion(name, all_classes())}")
     return name
 
 
@@ -96,9 +98,11 @@ class Normalisation(BaseModel):
             count, total, squares = count + grey.size, total + grey.sum(), squares + np.square(grey).sum()
             low, high = min(low, grey.min()), max(high, grey.max())
         mean = total / count
-        known = {"mean": mean, "min": low, "range": high - low, "std": math.sqrt(max(0.0, squares / count - mean**2))}
-        divide = max(1e-8, known.get(self.divide, self.divide))
-        return Normalisation(clip=self.clip, subtract=float(known.get(self.subtract, self.subtract)), divide=divide)
+        std = math.sqrt(max(0.0, squares / count - mean**2))
+        statistics = {"mean": mean, "min": low, "range": high - low, "std": std}
+        subtract = statistics[self.subtract] if isinstance(self.subtract, str) else self.subtract
+        divide = statistics[self.divide] if isinstance(self.divide, str) else self.divide
+        return Normalisation(clip=self.clip, subtract=float(subtract), divide=max(1e-8, divide))
 
     def apply(self, grey: Any) -> Any:
         """``grey`` (a float array or tensor) as the network expects it; the whole image, unless ``is_fixed``."""
@@ -170,7 +174,7 @@ class Card(BaseModel):
         if len(classes) == 1:
             raise ValueError("the softmax of a single channel is 1 everywhere; use 'sigmoid'")
         for a, b in combinations([name for name in classes if name is not None], 2):
-            if taxonomy.atoms_of(a) & taxonomy.atoms_of(b):
+            if atoms_of(a) & atoms_of(b):
                 raise ValueError(
                     f"softmax makes channels exclude each other, but {a} and {b} overlap; use 'sigmoid' if"
                     " they were trained so, else name the class that each channel holds alone, or null"
@@ -187,33 +191,33 @@ class Card(BaseModel):
         return scores
 
 
-def load(path: Path) -> Card:
+def load_card(path: Path) -> Card:
     """The card in a YAML file; CardError names file, line and key of the first thing that is wrong."""
     path = Path(path)
-    data, lines = yamlfile.load_yaml(path, CardError)
+    data, lines = load_yaml(path, CardError)
     try:
         return Card.model_validate(data)
     except ValidationError as invalid:
-        raise CardError(yamlfile.explain_invalid(invalid, path, lines, model=Card)) from invalid
+        raise CardError(explain_invalid(invalid, path, lines, model=Card)) from invalid
 
 
-def dump(card: Card) -> str:
-    """The card as YAML, keys in the order of the fields; ``load`` reads back an equal card."""
+def dump_card(card: Card) -> str:
+    """The card as YAML, keys in the order of the fields; ``load_card`` reads back an equal card."""
     data = card.model_dump(mode="json")
     if card.sha256 is None:
         del data["sha256"]
-    return yamlfile.dump_yaml(data)
+    return dump_yaml(data)
 
 
-def place(card: Card, path: Path | None) -> Callable[..., str]:
-    """A function from a key path to where a fault found after loading lies.
+def where_in(card: Card, path: Path | None) -> Where:
+    """Where a fault found after loading lies, by the key path.
 
     That is ``file:line: key`` when ``path`` is the file the card was read from, else ``card NAME: key``.
     """
 
     def where(*key: str | int) -> str:
         if path is None:
-            return f"card {card.name}: {yamlfile.dotted_key(key)}"
-        return yamlfile.yaml_place(path, yamlfile.load_yaml(path, CardError)[1], key)
+            return f"card {card.name}: {dotted_key(key)}"
+        return yaml_place(path, load_yaml(path, CardError)[1], key)
 
     return where

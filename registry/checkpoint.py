@@ -14,17 +14,18 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from ensemble.support.errors import NOT_A_ZIP, CheckpointError
-from registry import bundle, nnunet
+from ensemble.support.files import one_line
+from registry import monai_bundle, nnunet
 
 CONTAINERS = ("state_dict", "model_state_dict", "network_weights", "model")
 SETTINGS = ("hyper_parameters", "hparams", "config", "args", "init_args")
@@ -112,11 +113,11 @@ def file_of(path: Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         return path
-    results = nnunet.Results.around(path)
+    results = nnunet.ResultsFolder.around(path)
     if results is not None:
         return results.checkpoint() if path.absolute() == results.folder else _in_fold(path)
-    if bundle.is_one(path):
-        return bundle.weights(path)
+    if monai_bundle.is_bundle(path):
+        return monai_bundle.weights_file(path)
     raise CheckpointError(
         f"{path}: cannot read the checkpoint: a folder that is neither nnU-Net's (plans.json, dataset.json) nor a"
         " MONAI bundle (configs/metadata.json); name a file"
@@ -153,7 +154,7 @@ def _read_safetensors(path: Path) -> Tensors:
             values = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
             return Tensors(path, values, settings=file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged safetensors file: {one_line(error)}") from error
+        raise CheckpointError(f"{path}: damaged safetensors file: {one_line(error, 200)}") from error
 
 
 def _read_pickle(path: Path, *, zipped: bool) -> Any:
@@ -168,8 +169,9 @@ def _read_pickle(path: Path, *, zipped: bool) -> Any:
             raise CheckpointError(
                 f"{path}: refused: it would take any amount of memory by {name}; save only a state_dict()"
             )
+    unread: list[Callable[..., Any] | tuple[Callable[..., Any], str]]
     unread = [(Unread, name) for name in called if _HARMLESS.fullmatch(name) and name not in _MAPPINGS]
-    unread += [(made, name) for name, made in _MAPPINGS.items()]
+    unread += [(mapping, name) for name, mapping in _MAPPINGS.items()]
     try:
         with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(unread):
             warnings.simplefilter("ignore")  # what they warn of is refused below
@@ -205,7 +207,7 @@ def _unsafe(path: Path, error: pickle.UnpicklingError, *, zipped: bool) -> str:
     called = [named[1]] if named else [name for name in _called(path, zipped=zipped) if not _is_data(name)]
     if not called:
         return _damaged(path, error)
-    name = one_line(called[0])
+    name = one_line(called[0], 200)
     return f"{path}: refused: unpickling would call {name}, which is not data; save only a state_dict()"
 
 
@@ -215,9 +217,9 @@ def _is_data(name: str) -> bool:
 
 def _called(path: Path, *, zipped: bool) -> list[str]:
     """Names a pickle would look up, read off its opcodes without following any."""
-    names = []
+    names: list[str] = []
     with suppress(*_GARBLED, RuntimeError, zipfile.BadZipFile, zlib.error), ExitStack() as opened:
-        stream = opened.enter_context(path.open("rb"))
+        stream: IO[bytes] = opened.enter_context(path.open("rb"))
         if zipped:
             archive = opened.enter_context(zipfile.ZipFile(stream))
             inside = next(name for name in (*archive.namelist(), "data.pkl") if name.endswith("data.pkl"))
@@ -227,31 +229,26 @@ def _called(path: Path, *, zipped: bool) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _names(stream: Any) -> Iterator[str]:
-    texts = []
+def _names(stream: IO[bytes]) -> Iterator[str]:
+    texts: list[str] = []
     for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name == "GLOBAL":
-            yield argument.replace(" ", ".")
+            yield str(argument).replace(" ", ".")
         elif opcode.name == "STACK_GLOBAL":
             yield ".".join(texts[-2:])
         elif "UNICODE" in opcode.name:
-            texts.append(argument)
+            texts.append(str(argument))
 
 
 def _damaged(path: Path, error: BaseException) -> str:
-    return f"{path}: not a checkpoint, or damaged: {one_line(error)}"
+    return f"{path}: not a checkpoint, or damaged: {one_line(error, 200)}"
 
 
-def one_line(error: object, width: int = 200) -> str:
-    """What ``error`` says, without line ends."""
-    return " ".join(str(error).split())[:width] or type(error).__name__
-
-
-def listed(keys: Any) -> str:
+def listed(keys: Iterable[object]) -> str:
     """The first few of some names in a file, which are whatever its author, or a flipped bit, made them."""
-    keys = [one_line(repr(str(key))[1:-1]) for key in keys]
-    more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
-    return ", ".join(keys[:LISTED]) + more
+    names = [one_line(repr(str(key))[1:-1], 200) for key in keys]
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def _state_dict(path: Path, content: Any) -> Tensors:
@@ -266,9 +263,9 @@ def _state_dict(path: Path, content: Any) -> Tensors:
         if isinstance(content.get(name), Mapping)
         for key, value in content[name].items()
     }
-    for place in (*(content.get(container) for container in CONTAINERS), content):
-        if isinstance(place, Mapping) and any(isinstance(value, torch.Tensor) for value in place.values()):
-            values = {str(key): value for key, value in place.items()}
+    for candidate in (*(content.get(container) for container in CONTAINERS), content):
+        if isinstance(candidate, Mapping) and any(isinstance(value, torch.Tensor) for value in candidate.values()):
+            values = {str(key): value for key, value in candidate.items()}
             return Tensors(path, values, lightning, settings)
     keys = listed(content) or "nothing"
     where = f"under {', '.join(CONTAINERS)} or at its top"

@@ -7,7 +7,7 @@ import torch
 
 from registry.card import Card
 from registry.checkpoint import read
-from registry.store import ModelVersion, Store
+from registry.store import ModelVersion, Registry
 
 _LEFT_OUT = ("sha256", "validation", "truth_sizes_log2_nm3", "name")
 
@@ -27,18 +27,18 @@ class Comparison:
     apart: float | None
 
 
-def compare(store: Store, a: ModelVersion, b: ModelVersion) -> Comparison:
+def compare_models(registry: Registry, a: ModelVersion, b: ModelVersion) -> Comparison:
     """What differs between two versions, from their cards and their weights."""
     keys = [key for key in Card.model_fields if key not in _LEFT_OUT]
-    said_a, said_b = a.card.model_dump(mode="json"), b.card.model_dump(mode="json")
-    differences = {key: (str(said_a[key]), str(said_b[key])) for key in keys if said_a[key] != said_b[key]}
+    keys_a, keys_b = a.card.model_dump(mode="json"), b.card.model_dump(mode="json")
+    differences = {key: (str(keys_a[key]), str(keys_b[key])) for key in keys if keys_a[key] != keys_b[key]}
     names = dict.fromkeys([*a.card.validation, *b.card.validation])
     scores = {name: (a.card.validation.get(name), b.card.validation.get(name)) for name in names}
-    return Comparison(a, b, differences, scores, _apart(store, a, b))
+    return Comparison(a, b, differences, scores, _apart(registry, a, b))
 
 
-def _apart(store: Store, a: ModelVersion, b: ModelVersion) -> float | None:
-    first, second = read(store.weights(a)).values, read(store.weights(b)).values
+def _apart(registry: Registry, a: ModelVersion, b: ModelVersion) -> float | None:
+    first, second = read(registry.weights(a)).values, read(registry.weights(b)).values
     if {k: v.shape for k, v in first.items()} != {k: v.shape for k, v in second.items()}:
         return None
     floats = [key for key, value in first.items() if value.is_floating_point()]

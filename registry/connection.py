@@ -9,13 +9,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ensemble.support.errors import RegistryError
+from ensemble.support.errors import EnsembleError, RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -94,39 +94,26 @@ class Connection:
         """Tell whatever goes wrong between here and the store in one line."""
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
-        from alembic.util import CommandError
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             yield
-        except (MlflowException, SQLAlchemyError, CommandError, ImportError, OSError) as error:
+        except EnsembleError:
+            raise
+        except Exception as error:
+            if not isinstance(error, _failures()):
+                raise
             lines = str(error).splitlines() or [type(error).__name__]
             raise RegistryError(f"{self.address}: the model registry failed: {lines[0][:300]}") from error
 
-    @contextmanager
-    def run(self, experiment: str, name: str, tags: dict[str, str]) -> Iterator[Any]:
-        """An MLflow run that is finished if all goes well, and else deleted."""
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What MLflow raises; known only once something failed, since it takes seconds to import."""
+    try:
+        from alembic.util import CommandError
         from mlflow.exceptions import MlflowException
-
-        identifier = self._experiment(experiment)
-        run = persistently(lambda: self.client.create_run(identifier, tags=tags, run_name=name))
-        try:
-            yield run
-            self.client.set_terminated(run.info.run_id)
-        except BaseException:
-            with suppress(MlflowException, OSError):
-                self.client.set_terminated(run.info.run_id, "FAILED")
-                self.client.delete_run(run.info.run_id)
-            raise
-
-    def _experiment(self, name: str) -> str:
-        location = None if self.database is None else (self.database.parent / "artifacts").as_uri()
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            unless_there(lambda: self.client.create_experiment(name, artifact_location=location))
-            found = self.client.get_experiment_by_name(name)
-        return found.experiment_id
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError:
+        return ImportError, OSError
+    return MlflowException, SQLAlchemyError, CommandError, ImportError, OSError
 
 
 def pages(search: Callable[..., Any], query: str | None = None) -> Iterator[Any]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from ensemble.support import yaml_files as yamlfile
 from ensemble.support.errors import CheckpointError
-from registry import bundle, mednext_layouts, nnunet
+from ensemble.support.files import one_line
+from ensemble.support.yaml_files import dump_yaml
+from registry import mednext_names, monai_bundle, nnunet
 from registry.card import ARCHITECTURES
-from registry.checkpoint import Tensors, one_line, read
-from registry.sidecar import known_class
+from registry.checkpoint import Tensors, read
+from registry.description_files import known_class
 
 KEYS = (
     *("name", "architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "normalisation"),
@@ -36,8 +37,6 @@ _SETTINGS = {
     "voxel_size_nm": ("voxel_size_nm", "voxel_size", "resolution_nm", "resolution", "spacing"),
     "activation": ("activation",),
 }
-
-
 MAX_CHANNELS = 256
 
 
@@ -52,7 +51,7 @@ class Draft:
     def text(self) -> str:
         """The card as YAML, a comment on each line that needs a person."""
         lines = []
-        for line in yamlfile.dump_yaml({key: self.values.get(key) for key in KEYS}).splitlines():
+        for line in dump_yaml({key: self.values.get(key) for key in KEYS}).splitlines():
             key = line.partition(":")[0]
             if key in self.asks:
                 lines.append(f"# please check: {self.asks[key]}")
@@ -62,72 +61,73 @@ class Draft:
     def questions(self, file: Path) -> list[str]:
         """For each line of the draft, written as ``file``, that needs a person: its place and what to say."""
         lines = self.text().splitlines()
-        found = []
+        questions = []
         for key, why in self.asks.items():
             number = next(n for n, line in enumerate(lines, 1) if line.startswith(f"{key}:"))
-            found.append(f"{file}:{number}: {key}: {why}")
-        return found
+            questions.append(f"{file}:{number}: {key}: {why}")
+        return questions
 
 
-def of(path: Path) -> Draft:
+def draft_card(path: Path) -> Draft:
     """The draft for a checkpoint, nnU-Net folder or MONAI bundle. Raises CheckpointError if it cannot be read."""
     path = Path(path)
     tensors = read(path)
-    said: dict[str, Any] = {"name": _name(path), "overlap": 0.5}
+    values: dict[str, Any] = {"name": _name(path), "overlap": 0.5}
     asks = dict(_UNKNOWN)
-    results, folder = nnunet.Results.around(path), bundle.around(path)
+    results, folder = nnunet.ResultsFolder.around(path), monai_bundle.around(path)
     if results is not None:
-        said |= results.card()
+        values |= results.card_values()
         asks = {"trained_on": _UNKNOWN["trained_on"], **results.unsure()}
     elif folder is not None:
-        said |= bundle.card(folder)
-    if "architecture" not in said:
-        said |= _mednext(tensors)
+        values |= monai_bundle.card_values(folder)
+    if "architecture" not in values:
+        values |= _mednext(tensors)
     if results is None:
-        said |= {key: value for key, value in _settings(tensors).items() if not _is_said(said.get(key))}
+        values |= {key: value for key, value in _settings(tensors).items() if not _is_filled(values.get(key))}
         for key in ("architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "activation"):
-            whole = key != "arguments" or None not in (said.get(key) or {}).values()
-            if _is_said(said.get(key)) and whole:
+            whole = key != "arguments" or None not in (values.get(key) or {}).values()
+            if whole and _is_filled(values.get(key)):
                 asks.pop(key, None)
-    said.setdefault("normalisation", {"subtract": 0.0, "divide": 255.0})
-    said.setdefault("activation", "sigmoid")
+    values.setdefault("normalisation", {"subtract": 0.0, "divide": 255.0})
+    values.setdefault("activation", "sigmoid")
     for key in ("trained_on", "validated_on", "datasets"):
-        said.setdefault(key, [])
-    in_order = {key: asks[key] for key in KEYS if key in asks}
-    in_order = {key: one_line(why, 1000) for key, why in in_order.items()}
-    return Draft(path, said, in_order)
+        values.setdefault(key, [])
+    in_order = {key: one_line(asks[key], 1000) for key in KEYS if key in asks}
+    return Draft(path, values, in_order)
 
 
-def _is_said(value: Any) -> bool:
+def _is_filled(value: Any) -> bool:
     return value is not None and not (isinstance(value, list) and set(value) == {None})
 
 
 def _name(path: Path) -> str:
-    results = nnunet.Results.around(path)
+    results = nnunet.ResultsFolder.around(path)
     stem = results.folder.parent.name if results is not None else path.stem
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-_.") or "model"
 
 
 def _settings(tensors: Tensors) -> dict[str, Any]:
     """What the hyper-parameters in a checkpoint say of a card's keys, under the names people use."""
-    said: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, names in _SETTINGS.items():
-        value = next((tensors.settings[name] for name in names if name in tensors.settings), None)
-        plain = list(value) if isinstance(value, tuple) else value
-        if _MEANS[key](plain):
-            said[key] = [known_class(name) for name in plain] if key == "classes" else plain
-    return said
+        setting = next((tensors.settings[name] for name in names if name in tensors.settings), None)
+        value = list(setting) if isinstance(setting, tuple) else setting
+        if _IS_VALUE[key](value):
+            values[key] = [known_class(name) for name in value or ()] if key == "classes" else value
+    return values
 
 
-def _is_size(value: Any, kinds: tuple[type, ...]) -> bool:
+def _is_size(value: object, *, whole: bool) -> bool:
+    """Whether it is a number above 0, or one for each axis."""
     numbers = value if isinstance(value, list) and len(value) == 3 else [value]
+    kinds = int if whole else int | float
     return all(isinstance(n, kinds) and not isinstance(n, bool) and n > 0 for n in numbers)
 
 
-_MEANS: dict[str, Callable[[Any], bool]] = {
+_IS_VALUE: dict[str, Callable[[Any], bool]] = {
     "classes": lambda value: isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value),
-    "patch_voxels": lambda value: _is_size(value, (int,)),
-    "voxel_size_nm": lambda value: _is_size(value, (int, float)),
+    "patch_voxels": lambda value: _is_size(value, whole=True),
+    "voxel_size_nm": lambda value: _is_size(value, whole=False),
     "activation": lambda value: value in ("sigmoid", "softmax", "none"),
 }
 
@@ -136,13 +136,13 @@ def _mednext(tensors: Tensors) -> dict[str, Any]:
     """Architecture, arguments and channels of a MedNeXt of either naming; nothing for another network."""
     plain = {k: v for k, v in tensors.values.items() if isinstance(v, torch.Tensor) and not v.is_nested}
     shapes = {key: tuple(value.shape) for key, value in plain.items()}
-    inside = [key for key in shapes if re.search(r"(^|\.)(enc_block_0|enc_stages\.0)\.0\.conv1\.weight$", key)]
-    if len(inside) != 1:
+    first = [key for key in shapes if re.search(r"(^|\.)(enc_block_0|enc_stages\.0)\.0\.conv1\.weight$", key)]
+    if len(first) != 1:
         return {}
-    prefix = re.sub(r"(enc_block_0|enc_stages\.0)\.0\.conv1\.weight$", "", inside[0])
+    prefix = re.sub(r"(enc_block_0|enc_stages\.0)\.0\.conv1\.weight$", "", first[0])
     named = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
     try:
-        architecture, arguments = mednext_layouts.described_by(named)
+        architecture, arguments = mednext_names.described_by(named)
         channels = named["out_0.conv_out.weight"][1]
         inputs = named["stem.weight"][1]
     except (LookupError, ValueError, ZeroDivisionError):

@@ -5,12 +5,13 @@ instead of the one they lead into: the same network at size S, another at B, M a
 ``MedNeXtV1`` and MONAI's ``MedNeXt``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from monai.networks.blocks.mednext_block import MedNeXtBlock, MedNeXtDownBlock, MedNeXtOutBlock, MedNeXtUpBlock
 from torch import Tensor, nn
 
-from registry.mednext_layouts import BLOCKS, LEVELS, RATIOS, STAGES, Size
+from registry.mednext_names import BLOCKS, LEVELS, RATIOS, STAGES, Size
 
 
 class MedNeXtV1(nn.Module):
@@ -41,12 +42,16 @@ class MedNeXtV1(nn.Module):
         for name, values in (("expansion_ratios", ratios), ("blocks", counts)):
             if len(values) != STAGES:
                 raise ValueError(f"{name} has {len(values)} entries where the network has {STAGES} stages")
-        common = {"kernel_size": kernel_size, "dim": f"{spatial_dims}d"}
-        plain = {**common, "use_residual_connection": residual}
-        resampling = {**common, "use_residual_connection": residual_resampling}
+        dim = f"{spatial_dims}d"
+
+        block = partial(MedNeXtBlock, kernel_size=kernel_size, dim=dim, use_residual_connection=residual)
+        down_block, up_block = (
+            partial(kind, kernel_size=kernel_size, dim=dim, use_residual_connection=residual_resampling)
+            for kind in (MedNeXtDownBlock, MedNeXtUpBlock)
+        )
 
         def stage(index: int, width: int) -> nn.Sequential:
-            return nn.Sequential(*(MedNeXtBlock(width, width, ratios[index], **plain) for _ in range(counts[index])))
+            return nn.Sequential(*(block(width, width, ratios[index]) for _ in range(counts[index])))
 
         widths = [init_filters * 2**level for level in range(LEVELS + 1)]
         self.deep_supervision = deep_supervision
@@ -55,23 +60,26 @@ class MedNeXtV1(nn.Module):
             width, below = widths[level], widths[level + 1]
             up = STAGES - 1 - level
             self.add_module(f"enc_block_{level}", stage(level, width))
-            self.add_module(f"down_{level}", MedNeXtDownBlock(width, below, ratios[level + 1], **resampling))
-            self.add_module(f"up_{level}", MedNeXtUpBlock(below, width, ratios[up], **resampling))
+            self.add_module(f"down_{level}", down_block(width, below, ratios[level + 1]))
+            self.add_module(f"up_{level}", up_block(below, width, ratios[up]))
             self.add_module(f"dec_block_{level}", stage(up, width))
         self.bottleneck = stage(LEVELS, widths[LEVELS])
+        out_block: Callable[..., nn.Module] = MedNeXtOutBlock  # whose constructor MONAI leaves untyped
         for level in range(LEVELS + 1 if deep_supervision else 1):
-            self.add_module(f"out_{level}", MedNeXtOutBlock(widths[level], out_channels, common["dim"]))
+            self.add_module(f"out_{level}", out_block(widths[level], out_channels, dim))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        x, kept, answers = self.stem(x), [], []
+        x = self.stem(x)
+        skips: list[Tensor] = []
+        answers: list[Tensor] = []
         for level in range(LEVELS):
-            kept.append(self.get_submodule(f"enc_block_{level}")(x))
-            x = self.get_submodule(f"down_{level}")(kept[level])
+            skips.append(self.get_submodule(f"enc_block_{level}")(x))
+            x = self.get_submodule(f"down_{level}")(skips[level])
         x = self.bottleneck(x)
         for level in reversed(range(LEVELS)):
             if self.deep_supervision and self.training:
                 answers.append(self.get_submodule(f"out_{level + 1}")(x))
-            x = kept.pop() + self.get_submodule(f"up_{level}")(x)
+            x = skips.pop() + self.get_submodule(f"up_{level}")(x)
             x = self.get_submodule(f"dec_block_{level}")(x)
-        x = self.out_0(x)
+        x = self.get_submodule("out_0")(x)
         return [x, *reversed(answers)] if self.deep_supervision and self.training else x

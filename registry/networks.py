@@ -5,11 +5,9 @@ import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -17,27 +15,23 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ensemble.support import yaml_files as yamlfile
 from ensemble.support.errors import CardError, CheckpointError, suggestion
-from registry import card as cards
+from ensemble.support.yaml_files import dotted_key
 from registry import nnunet
-from registry.card import ARCHITECTURES, Card
+from registry.card import ARCHITECTURES, Card, Where, where_in
 
 MAX_PARAMETERS = 2_000_000_000
 MAX_TENSORS = 5_000
 MAX_ARGUMENT = 65_536
 MAX_LIST = 64
-GOLDEN_EDGES_VOXELS = (32, 64, 96, 128)
-PROBABILITY_SLACK = 1e-3
 DEFAULTS = {"spatial_dims": 3, "in_channels": 1}
 
-Where = Callable[..., str]
-# What a constructor or a forward pass raises when its arguments or shapes do not go together.
-_MISFIT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+MISFITS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a constructor or a forward pass raises when its arguments or shapes do not go together."""
 
 
 def _dotted(*key: str | int) -> str:
-    return yamlfile.dotted_key(key)
+    return dotted_key(key)
 
 
 def build(architecture: str, arguments: Mapping[str, Any], where: Where = _dotted) -> nn.Module:
@@ -57,49 +51,60 @@ def blank(architecture: str, arguments: Mapping[str, Any], where: Where = _dotte
         return _construct(architecture, arguments, where).eval()
 
 
-def for_card(card: Card, path: Path | None = None) -> nn.Module:
+def new_network(card: Card, path: Path | None = None) -> nn.Module:
     """The network a card describes, with random weights; ``path`` is the card's file, for messages.
 
     Raises CardError as ``build`` does, and for channels or a patch that do not fit the card.
     """
     blank_for_card(card, path)
-    where = cards.place(card, path)
+    where = where_in(card, path)
     return _construct(card.architecture, arguments_of(card, where), where)
 
 
 def blank_for_card(card: Card, path: Path | None = None) -> nn.Module:
     """The same on the meta device; raises the same."""
-    where = cards.place(card, path)
+    where = where_in(card, path)
     network = blank(card.architecture, arguments_of(card, where), where)
     check_patch(network, card, where)
     return network
 
 
-def footprint(card: Card) -> tuple[int, int]:
-    """Bytes of the card's network in float32: its weights, and the most that other tensors take at once.
+def with_weights(card: Card, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    """The card's network with the weights in ``state``, in eval mode, asking for no gradients.
 
-    The latter while it answers one patch of the card's size; found without computing or taking memory.
+    ``state`` has been fitted to the card's ``blank`` network, so its arguments are known to be sane.
     """
-    network = blank(card.architecture, arguments_of(card), cards.place(card, None))
+    network = _construct(card.architecture, arguments_of(card), where_in(card, None))
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(requires_grad=False)
+
+
+def footprint(network: nn.Module, patch_voxels: tuple[int, ...]) -> tuple[int, int]:
+    """Bytes of a ``blank`` network in float32: its weights, and the most that other tensors take at once.
+
+    The latter while it answers one patch; found without computing or taking memory.
+    """
     with _Alive() as alive, torch.inference_mode():
-        network(torch.empty((1, 1, *card.patch_voxels), device="meta"))
+        network(torch.empty((1, 1, *patch_voxels), device="meta"))
     return sum(t.numel() * t.element_size() for t in network.state_dict().values()), alive.most_bytes
 
 
-class _Alive(TorchDispatchMode):
+class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_subclass__ is untyped
     """Counts the bytes of the tensors made while it lasts that are alive at once."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.most_bytes = self._bytes = 0
         self._storages: set[int] = set()
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 self._count(tensor.untyped_storage())
-        return made
+        return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
@@ -116,7 +121,7 @@ class _Alive(TorchDispatchMode):
 
 def arguments_of(card: Card, where: Where | None = None) -> dict[str, Any]:
     """The card's arguments with the channels it implies: one of EM in, one per class out."""
-    where = where or cards.place(card, None)
+    where = where or where_in(card, None)
     implied = {**DEFAULTS, "out_channels": len(card.classes)}
     why = {
         "spatial_dims": "volumes have 3 axes",
@@ -132,12 +137,12 @@ def arguments_of(card: Card, where: Where | None = None) -> dict[str, Any]:
 
 def check_patch(network: nn.Module, card: Card, where: Where) -> None:
     """Raise CardError unless the ``blank`` network maps the card's patch onto as many voxels."""
-    fault = _misfit(network, card.patch_voxels)
+    fault = misfit(network, card.patch_voxels)
     if fault is None:
         return
     for multiple in (2, 4, 8, 16, 32, 64, 128):
         rounded = tuple(math.ceil(n / multiple) * multiple for n in card.patch_voxels)
-        if _misfit(network, rounded) is None:
+        if misfit(network, rounded) is None:
             fault = f"{fault}; use {list(rounded)}"
             break
     patch = list(card.patch_voxels)
@@ -146,21 +151,23 @@ def check_patch(network: nn.Module, card: Card, where: Where) -> None:
 
 def _construct(architecture: str, arguments: Mapping[str, Any], where: Where) -> nn.Module:
     constructor = _constructor(architecture, where)
-    known = inspect.signature(constructor).parameters
+    parameters = inspect.signature(constructor).parameters
     for name, value in arguments.items():
-        if name not in known:
-            raise CardError(f"{where('arguments', name)}: {architecture} has no such argument{suggestion(name, known)}")
+        if name not in parameters:
+            raise CardError(
+                f"{where('arguments', name)}: {architecture} has no such argument{suggestion(name, parameters)}"
+            )
         _check_size(value, ("arguments", name), where)
-    given = {**{name: value for name, value in DEFAULTS.items() if name in known}, **arguments}
-    for name, parameter in known.items():
-        if parameter.default is parameter.empty and name not in given:
+    values = {**{name: value for name, value in DEFAULTS.items() if name in parameters}, **arguments}
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in values:
             raise CardError(f"{where('arguments')}: {architecture} needs the argument {name!r}")
     try:
-        return constructor(**given)
+        return constructor(**values)
     except ImportError as error:
         raise _not_installed(architecture, error) from error
-    except _MISFIT as error:
-        raise CardError(f"{where('arguments')}: {architecture} refuses them: {_first_line(error)}") from error
+    except MISFITS as error:
+        raise CardError(f"{where('arguments')}: {architecture} refuses them: {first_line(error)}") from error
 
 
 def _constructor(architecture: str, where: Where) -> Callable[..., nn.Module]:
@@ -176,7 +183,8 @@ def _constructor(architecture: str, where: Where) -> Callable[..., nn.Module]:
         return nnunet.constructor(architecture)
     from monai.networks import nets
 
-    return getattr(nets, architecture)
+    network: Callable[..., nn.Module] = getattr(nets, architecture)
+    return network
 
 
 def _check_size(value: Any, key: tuple[str | int, ...], where: Where) -> None:
@@ -196,7 +204,9 @@ def _check_size(value: Any, key: tuple[str | int, ...], where: Where) -> None:
 class _SchedulesOnCpu(TorchFunctionMode):
     """Lets a constructor read back the drop rates it spaces out, which the meta device cannot."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         if func is torch.linspace:
             kwargs = {**(kwargs or {}), "device": "cpu"}
         return func(*args, **(kwargs or {}))
@@ -224,25 +234,25 @@ def _limits(architecture: str, where: Where) -> Iterator[None]:
         handle.remove()
 
 
-def _misfit(network: nn.Module, patch_voxels: tuple[int, ...]) -> str | None:
+def misfit(network: nn.Module, patch_voxels: tuple[int, ...]) -> str | None:
     """Why a ``blank`` network cannot take a patch, or None if it can."""
     try:
         with torch.no_grad():
             answer = network(torch.empty((1, 1, *patch_voxels), device="meta"))
     except ImportError as error:
         raise _not_installed(type(network).__name__, error) from error
-    except _MISFIT as error:
-        return _first_line(error)
+    except MISFITS as error:
+        return first_line(error)
     if tuple(answer.shape[2:]) != tuple(patch_voxels):
         return f"its answer has {list(answer.shape[2:])} voxels"
     return None
 
 
 def _not_installed(architecture: str, error: ImportError) -> CheckpointError:
-    return CheckpointError(f"{architecture} cannot run here: {_first_line(error)}; install what is missing")
+    return CheckpointError(f"{architecture} cannot run here: {first_line(error)}; install what is missing")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     text = lines[0].rstrip(".")
     return f"{type(error).__name__} {text}" if isinstance(error, KeyError) else text
@@ -256,64 +266,3 @@ def activate(outputs: torch.Tensor, activation: str) -> torch.Tensor:
     if activation == "softmax":
         return outputs.softmax(dim=1)
     return outputs
-
-
-@dataclass(frozen=True)
-class Golden:
-    """A patch and a network's answer to it, by which another machine can tell that it runs the same network.
-
-    ``grey`` uint8 (z, y, x) before normalisation, ``probabilities`` float32 (classes, z, y, x).
-    """
-
-    grey: np.ndarray
-    probabilities: np.ndarray
-
-
-def apart(network: nn.Module, card: Card, stored: Golden, device: torch.device) -> np.ndarray:
-    """How far the network's answer to a golden patch is from the stored one. Raises CheckpointError for none of it."""
-    wanted = (len(card.classes), *stored.grey.shape)
-    if stored.grey.ndim != 3 or stored.grey.dtype != np.uint8 or stored.probabilities.shape != wanted:
-        raise CheckpointError(f"card {card.name}: its golden answer is not one of this network; register it again")
-    if stored.probabilities.dtype != np.float32:
-        raise CheckpointError(f"card {card.name}: its golden answer holds no probabilities; register it again")
-    try:
-        return np.abs(answer(network, card, stored.grey, device) - stored.probabilities)
-    except _MISFIT as error:
-        raise CheckpointError(f"card {card.name}: its golden patch does not fit it: {_first_line(error)}") from error
-
-
-def answer(network: nn.Module, card: Card, grey: np.ndarray, device: torch.device) -> np.ndarray:
-    """The network's probabilities (classes, z, y, x) for one patch of EM (z, y, x), taken as a whole image."""
-    patch = torch.from_numpy(card.normalisation.apply(grey.astype(np.float32))).to(device)
-    with torch.no_grad():
-        return activate(network(patch[None, None]), card.activation)[0].cpu().numpy()
-
-
-def golden(network: nn.Module, card: Card, where: Where | None = None) -> Golden:
-    """The network's answer on this machine's CPU to a fixed noise patch no larger than the card's.
-
-    Raises CheckpointError if the answer is not finite, CardError if activation "none" is given for
-    outputs that are no probabilities.
-    """
-    where = where or cards.place(card, None)
-    shape = _golden_shape(card, where)
-    grey = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    probabilities = answer(network.eval(), card, grey, torch.device("cpu"))
-    if not np.isfinite(probabilities).all():
-        raise CheckpointError(f"card {card.name}: the network answers a plain patch with NaN or infinity")
-    low, high = float(probabilities.min()), float(probabilities.max())
-    if low < -PROBABILITY_SLACK or high > 1 + PROBABILITY_SLACK:
-        raise CardError(
-            f"{where('activation')}: 'none' says that outputs are probabilities, but they reach from"
-            f" {low:.3g} to {high:.3g}; use 'sigmoid' or 'softmax'"
-        )
-    return Golden(grey, probabilities)
-
-
-def _golden_shape(card: Card, where: Where) -> tuple[int, ...]:
-    network = blank(card.architecture, arguments_of(card, where), where)
-    for edge in GOLDEN_EDGES_VOXELS:
-        shape = tuple(min(n, edge) for n in card.patch_voxels)
-        if _misfit(network, shape) is None:
-            return shape
-    return card.patch_voxels

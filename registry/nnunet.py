@@ -7,13 +7,14 @@ Its plans name layers by import path; they are looked up in a table here, and no
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ensemble.support.errors import CheckpointError
-from registry.sidecar import known_class, read_json
+from registry.description_files import known_class, read_json
 
 ARCHITECTURES = ("PlainConvUNet", "ResidualEncoderUNet")
 PLANS, DATASET = "plans.json", "dataset.json"
@@ -35,28 +36,28 @@ def constructor(architecture: str) -> Callable[..., nn.Module]:
     """The network class of that name; its arguments are those of the plans, layers given by their names."""
     from dynamic_network_architectures.architectures import unet
 
-    made = getattr(unet, architecture)
+    published: type[nn.Module] = getattr(unet, architecture)
 
-    class Network(made):
+    class Network(published):  # type: ignore[valid-type, misc]  # the base class is looked up by its name
         def __init__(
             self, spatial_dims: int = 3, in_channels: int = 1, out_channels: int = 1, **arguments: Any
         ) -> None:
             layers = {name: _layer(name, arguments[name]) for name in _LAYER_ARGUMENTS if name in arguments}
             super().__init__(input_channels=in_channels, num_classes=out_channels, **{**arguments, **layers})
 
-        def forward(self, x):
-            answers = super().forward(x)
+        def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+            answers: Tensor | list[Tensor] = super().forward(x)
             return answers[0] if isinstance(answers, list | tuple) and not self.training else answers
 
     Network.__name__ = architecture
-    Network.__signature__ = _signature(made)
+    Network.__signature__ = _signature(published)
     return Network
 
 
-def _signature(made: type[nn.Module]) -> inspect.Signature:
+def _signature(published: type[nn.Module]) -> inspect.Signature:
     """The parameters of the class, its channels named as MONAI's networks name them; ``block`` is not for cards."""
     renamed = {"input_channels": "in_channels", "num_classes": "out_channels"}
-    kept = [p for p in inspect.signature(made).parameters.values() if p.name != "block"]
+    kept = [p for p in inspect.signature(published).parameters.values() if p.name != "block"]
     by_name = [p.replace(name=renamed.get(p.name, p.name), kind=inspect.Parameter.KEYWORD_ONLY) for p in kept]
     return inspect.Signature([inspect.Parameter("spatial_dims", inspect.Parameter.KEYWORD_ONLY, default=3), *by_name])
 
@@ -70,68 +71,78 @@ def _layer(argument: str, name: Any) -> type[nn.Module] | None:
     return layer
 
 
-_ODD = (AttributeError, TypeError, ValueError, LookupError, OverflowError, ArithmeticError)
 # What reading keys of files raises that hold something else than nnU-Net writes.
+_ODD = (AttributeError, TypeError, ValueError, LookupError, OverflowError, ArithmeticError)
 
 
 def _number(value: Any) -> int:
     return int(value[0] if isinstance(value, list) else value)
 
 
-class Results:
-    """A results folder such as ``nnUNetTrainer__nnUNetPlans__3d_fullres``; raises CheckpointError if it is none."""
+class ResultsFolder:
+    """A results folder such as ``nnUNetTrainer__nnUNetPlans__3d_fullres``: its plans, and its data set's labels."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-        self._plans, self._dataset = read_json(self.folder / PLANS), read_json(self.folder / DATASET)
+    def __init__(self, folder: Path, plans: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._plans, self._dataset = plans, dataset
+
+    @classmethod
+    def read(cls, folder: Path) -> "ResultsFolder":
+        """The folder, its files read and looked at. Raises CheckpointError where they are not nnU-Net's."""
+        results = cls(folder, read_json(folder / PLANS), read_json(folder / DATASET))
         try:
-            self.configuration = self._resolved(self._name())
-            patch, spacing = self.configuration["patch_size"], self.configuration["spacing"]
+            patch, spacing = results.configuration["patch_size"], results.configuration["spacing"]
             if len(patch) == 3 and not all(isinstance(n, int) and n > 0 for n in patch):
                 raise ValueError(f"patch_size {patch}")
             if len(spacing) != 3 or not all(math.isfinite(v) and v > 0 for v in map(float, spacing)):
                 raise ValueError(f"spacing {spacing}")
         except _ODD as error:
-            raise self._odd(error) from error
+            raise results._odd(error) from error
+        return results
+
+    @cached_property
+    def configuration(self) -> dict[str, Any]:
+        """The one of the plans' configurations that the folder's name says, with whatever it inherits."""
+        return self._resolved(self._name())
 
     @staticmethod
-    def around(path: Path) -> "Results | None":
+    def around(path: Path) -> "ResultsFolder | None":
         """The results folder that ``path`` is, or lies in as ``fold_X/checkpoint.pth`` or as ``fold_X``."""
         path = Path(path).absolute()
         for folder in (path, path.parent, path.parent.parent):
             if (folder / PLANS).is_file() and (folder / DATASET).is_file():
-                return Results(folder)
+                return ResultsFolder.read(folder)
         return None
 
     def checkpoint(self) -> Path:
         """The checkpoint of the only fold. Raises CheckpointError, listing them, when there are several."""
-        found = {}
+        files = {}
         for fold in sorted(self.folder.glob("fold_*")):
             file = next((fold / name for name in FINAL if (fold / name).is_file()), None)
             if file is not None:
-                found[fold.name] = file
-        if len(found) != 1:
-            what = f"{len(found)} folds ({', '.join(found)})" if found else f"no fold with a {FINAL[0]}"
+                files[fold.name] = file
+        if len(files) != 1:
+            what = f"{len(files)} folds ({', '.join(files)})" if files else f"no fold with a {FINAL[0]}"
             raise CheckpointError(
                 f"{self.folder}: holds {what}; name the checkpoint of one fold, such as fold_0/{FINAL[0]}, and"
                 " register each as a model of its own to mix them in a recipe"
             )
-        return next(iter(found.values()))
+        return next(iter(files.values()))
 
-    def card(self) -> dict[str, Any]:
+    def card_values(self) -> dict[str, Any]:
         """What the folder says of a card's keys. Raises CheckpointError where it is not as nnU-Net writes it."""
         try:
-            return self._card()
+            return self._values()
         except _ODD as error:
             raise self._odd(error) from error
 
     def _odd(self, error: Exception) -> CheckpointError:
-        said = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        fault = " ".join(f"{type(error).__name__} {error}".split())[:200]
         return CheckpointError(
-            f"{self.folder}: {PLANS} or {DATASET} are not as nnU-Net writes them ({said}); copy them again"
+            f"{self.folder}: {PLANS} or {DATASET} are not as nnU-Net writes them ({fault}); copy them again"
         )
 
-    def _card(self) -> dict[str, Any]:
+    def _values(self) -> dict[str, Any]:
         configuration = self.configuration
         labels = {name: value for name, value in self._dataset["labels"].items() if name != "ignore"}
         regions = any(isinstance(value, list) and len(value) > 1 for value in labels.values())
@@ -159,10 +170,10 @@ class Results:
 
     def _name(self) -> str:
         last = self.folder.name.rpartition("__")[2]
-        known = self._plans.get("configurations", {})
-        if last in known:
+        configurations: Mapping[str, Any] = self._plans.get("configurations", {})
+        if last in configurations:
             return last
-        three_d = [name for name in known if name.startswith("3d") and "cascade" not in name]
+        three_d = [name for name in configurations if name.startswith("3d") and "cascade" not in name]
         if len(three_d) == 1:
             return three_d[0]
         raise CheckpointError(
@@ -172,27 +183,31 @@ class Results:
 
     def _resolved(self, name: str) -> dict[str, Any]:
         """A configuration with whatever it inherits."""
-        known, seen = self._plans["configurations"], []
-        said: dict[str, Any] = {}
-        while name is not None:
-            if name in seen or not isinstance(known.get(name), Mapping):
-                raise CheckpointError(f"{self.folder / PLANS}: configuration {name!r} is not there or inherits itself")
-            seen.append(name)
-            said = {**known[name], **said}
-            name = known[name].get("inherits_from")
+        configurations = self._plans["configurations"]
+        resolved: dict[str, Any] = {}
+        names: list[str] = []
+        parent: str | None = name
+        while parent is not None:
+            if parent in names or not isinstance(configurations.get(parent), Mapping):
+                raise CheckpointError(
+                    f"{self.folder / PLANS}: configuration {parent!r} is not there or inherits itself"
+                )
+            names.append(parent)
+            resolved = {**configurations[parent], **resolved}
+            parent = configurations[parent].get("inherits_from")
         for key in ("patch_size", "spacing", "normalization_schemes"):
-            if not isinstance(said.get(key), list):
+            if not isinstance(resolved.get(key), list):
                 raise CheckpointError(f"{self.folder / PLANS}: its configuration says no {key}; copy the file again")
         if self._plans.get("transpose_forward", [0, 1, 2]) != [0, 1, 2]:
             raise CheckpointError(
                 f"{self.folder / PLANS}: transpose_forward is {list(self._plans['transpose_forward'])}: this network"
                 " sees its axes in another order than z, y, x, which is not supported"
             )
-        if said.get("previous_stage"):
+        if resolved.get("previous_stage"):
             raise CheckpointError(f"{self.folder}: the second network of a cascade cannot run alone")
-        if len(said["patch_size"]) != 3:
+        if len(resolved["patch_size"]) != 3:
             raise CheckpointError(f"{self.folder}: a 2d configuration; volumes need a 3d one")
-        return said
+        return resolved
 
     def _network(self) -> dict[str, Any]:
         architecture = self.configuration.get("architecture")
@@ -205,21 +220,21 @@ class Results:
 
     def _older_network(self) -> dict[str, Any]:
         """Plans from before nnU-Net 2.4 name what the network is made of piece by piece."""
-        said = self.configuration
-        name = said.get("UNet_class_name")
+        plan = self.configuration
+        name = plan.get("UNet_class_name")
         if name not in ARCHITECTURES:
             raise CheckpointError(f"{self.folder / PLANS}: its network {name!r} is none of {', '.join(ARCHITECTURES)}")
-        stages = len(said["n_conv_per_stage_encoder"])
-        base, most = said["UNet_base_num_features"], said["unet_max_num_features"]
+        stages = len(plan["n_conv_per_stage_encoder"])
+        base, most = plan["UNet_base_num_features"], plan["unet_max_num_features"]
         per_stage = "n_conv_per_stage" if name == "PlainConvUNet" else "n_blocks_per_stage"
         arguments = {
             "n_stages": stages,
             "features_per_stage": [min(base * 2**i, most) for i in range(stages)],
             "conv_op": "Conv3d",
-            "kernel_sizes": said["conv_kernel_sizes"],
-            "strides": said["pool_op_kernel_sizes"],
-            per_stage: said["n_conv_per_stage_encoder"],
-            "n_conv_per_stage_decoder": said["n_conv_per_stage_decoder"],
+            "kernel_sizes": plan["conv_kernel_sizes"],
+            "strides": plan["pool_op_kernel_sizes"],
+            per_stage: plan["n_conv_per_stage_encoder"],
+            "n_conv_per_stage_decoder": plan["n_conv_per_stage_decoder"],
             "conv_bias": True,
             "norm_op": "InstanceNorm3d",
             "norm_op_kwargs": {"eps": 1e-5, "affine": True},
@@ -238,10 +253,10 @@ class Results:
                 raise CheckpointError(f"{self.folder}: normalises within a mask, which is not supported")
             return {"subtract": "mean", "divide": "std"}
         if schemes[0] == "CTNormalization":
-            known = self._plans["foreground_intensity_properties_per_channel"]["0"]
-            low, high = known["percentile_00_5"], known["percentile_99_5"]
-            return {"clip": [low, high], "subtract": known["mean"], "divide": max(known["std"], 1e-8)}
-        fixed = {
+            grey = self._plans["foreground_intensity_properties_per_channel"]["0"]
+            low, high = grey["percentile_00_5"], grey["percentile_99_5"]
+            return {"clip": [low, high], "subtract": grey["mean"], "divide": max(grey["std"], 1e-8)}
+        fixed: dict[str, dict[str, Any]] = {
             "RescaleTo01Normalization": {"subtract": "min", "divide": "range"},
             "RGBTo01Normalization": {"subtract": 0.0, "divide": 255.0},
             "NoNormalization": {"subtract": 0.0, "divide": 1.0},

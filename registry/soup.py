@@ -16,14 +16,14 @@ from pydantic import ValidationError
 from ensemble.support.errors import CheckpointError, RegistryError
 from registry import checkpoint, networks, weights
 from registry.card import Card
-from registry.store import ModelVersion, Store
+from registry.store import ModelVersion, Registry
 
-How = Literal["uniform", "weighted", "greedy", "ema"]
+Averaging = Literal["uniform", "weighted", "greedy", "ema"]
 _ALIKE = ("architecture", "arguments", "classes", "voxel_size_nm", "normalisation", "activation")
 
 
 @dataclass(frozen=True)
-class Member:
+class SoupMember:
     """Weights with their card; ``ancestry`` names all that they are known to have begun as, themselves included."""
 
     name: str
@@ -32,36 +32,38 @@ class Member:
     ancestry: frozenset[str]
 
 
-def registered(store: Store, version: ModelVersion) -> Member:
+def registered_member(registry: Registry, version: ModelVersion) -> SoupMember:
     """A registered version as a member; its ancestry is followed through the registry."""
-    return Member(version.uri, version.card, store.weights(version), _ancestry(store, version.card, version.uri))
+    return SoupMember(
+        version.uri, version.card, registry.weights(version), _ancestry(registry, version.card, version.uri)
+    )
 
 
-def in_file(file: Path, card: Card) -> Member:
+def member_in_file(file: Path, card: Card) -> SoupMember:
     """A checkpoint as a member; its ancestry is what the file tells, if this tool's training wrote it."""
-    told = checkpoint.read(file).settings
-    begun = [told.get(key) for key in ("origin", "fine_tuned_from")]
-    return Member(str(file), card, file, frozenset(name for name in begun if isinstance(name, str)))
+    settings = checkpoint.read(file).settings
+    names = [settings.get(key) for key in ("origin", "fine_tuned_from")]
+    return SoupMember(str(file), card, file, frozenset(name for name in names if isinstance(name, str)))
 
 
-def _ancestry(store: Store, card: Card, uri: str) -> frozenset[str]:
-    known, waiting = {uri, *({card.origin} if card.origin else ())}, [card]
+def _ancestry(registry: Registry, card: Card, uri: str) -> frozenset[str]:
+    names, waiting = {uri, *({card.origin} if card.origin else ())}, [card]
     while waiting:
         card = waiting.pop()
         for parent in (*((card.fine_tuned_from,) if card.fine_tuned_from else ()), *card.merged_from):
-            if parent in known or not parent.startswith("models:/"):
+            if parent in names or not parent.startswith("models:/"):
                 continue
-            known.add(parent)
+            names.add(parent)
             try:
-                found = store.resolve(parent).card
+                ancestor = registry.resolve(parent).card
             except RegistryError:
                 continue  # it was registered elsewhere, or retired: its name is all that is needed
-            known |= {found.origin} if found.origin else set()
-            waiting.append(found)
-    return frozenset(known)
+            names |= {ancestor.origin} if ancestor.origin else set()
+            waiting.append(ancestor)
+    return frozenset(names)
 
 
-def check(members: Sequence[Member], *, same_origin: bool) -> None:
+def check_members(members: Sequence[SoupMember], *, same_origin: bool) -> None:
     """Raise RegistryError unless all are one network that began as the same weights.
 
     ``same_origin`` says that a person vouches for the latter.
@@ -89,7 +91,7 @@ def check(members: Sequence[Member], *, same_origin: bool) -> None:
         )
 
 
-def shares(how: How, count: int, *, given: Sequence[float] = (), decay: float = 0.9) -> list[float]:
+def member_shares(how: Averaging, count: int, *, given: Sequence[float] = (), decay: float = 0.9) -> list[float]:
     """The share of each of ``count`` members, in their order; they add up to 1.
 
     For "ema" each member takes 1 - ``decay`` from those before it, the first of all beginning with everything.
@@ -109,7 +111,7 @@ def shares(how: How, count: int, *, given: Sequence[float] = (), decay: float = 
     return [1 / count] * count
 
 
-def merge(members: Sequence[Member], weight: Sequence[float]) -> dict[str, torch.Tensor]:
+def average_members(members: Sequence[SoupMember], weight: Sequence[float]) -> dict[str, torch.Tensor]:
     """The mean of the members' weights, summed in float64; whole numbers are those of the last member.
 
     Raises CheckpointError for a member whose tensors are not those of its card's network.
@@ -128,7 +130,7 @@ def merge(members: Sequence[Member], weight: Sequence[float]) -> dict[str, torch
     return merged
 
 
-def card_of(members: Sequence[Member], name: str, *, notes: str) -> Card:
+def averaged_card(members: Sequence[SoupMember], name: str, *, notes: str) -> Card:
     """The card of a soup: that of its members, with its lineage, and all that any of them has seen.
 
     Raises RegistryError for what is no name of a model.
@@ -139,7 +141,7 @@ def card_of(members: Sequence[Member], name: str, *, notes: str) -> Card:
         return tuple(dict.fromkeys(value for member in members for value in getattr(member.card, key)))
 
     origins = frozenset.intersection(*(member.ancestry for member in members))
-    changed = {
+    changed: dict[str, object] = {
         "name": name,
         "trained_on": all_of("trained_on"),
         "validated_on": all_of("validated_on"),

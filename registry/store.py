@@ -1,40 +1,41 @@
-"""Where registered models are kept: MLflow's model registry, embedded in a sqlite file or behind a server.
+"""The model registry: MLflow's, embedded in a sqlite file or behind a server.
 
 MLflow and torch take seconds to import, so they are imported where they are first needed.
 """
 
 import os
-import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
+from typing import TYPE_CHECKING
 
 from ensemble.support.errors import CardError, CheckpointError, RegistryError, suggestion
-from registry import card as cards
-from registry.card import Card
+from ensemble.support.files import one_line
+from registry import version_folder
+from registry.card import Card, load_card
 from registry.connection import Connection, pages, persistently, unless_there
-from registry.files import CARD, GOLDEN, WEIGHTS
+from registry.listing import Entry, read_listing
+from registry.references import check_alias, is_model_name, parse_model_uri
+from registry.runs import MODELS, MetricPoint, Runs
+from registry.version_folder import CARD, FOLDER, GOLDEN, WEIGHTS
 
 if TYPE_CHECKING:
-    from registry.networks import Golden
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
-MODELS, BUILDS, TUNINGS = "ensemble models", "ensemble builds", "ensemble tunings"
-FOLDER = "model"
+    from registry.golden import Golden
+    from registry.packing import Packed
+
 REGISTER = "ensemble register CHECKPOINT --card CARD.yaml"
-_WEIGHTS_BYTES, _PATCH_BYTES = "weights_bytes", "patch_bytes"
-_TAGS = ("sha256", "architecture", _WEIGHTS_BYTES, _PATCH_BYTES)
-_RETIRED, _MOVED = "retired", "moved."
 TAG_CHARACTERS = 5000
 READY_WITHIN_S = 60
-PARAMETERS_PER_CALL = 100
-METRICS_PER_CALL = 1000
+_WEIGHTS_BYTES, _PATCH_BYTES = "weights_bytes", "patch_bytes"
+_REQUIRED_TAGS = ("sha256", "architecture", _WEIGHTS_BYTES, _PATCH_BYTES)
+_RETIRED, _MOVED = "retired", "moved."
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,18 @@ class ModelVersion:
     retired: str | None = None
 
 
-class Store:
+class Registry:
     """The registry at ``tracking_uri``, else MLFLOW_TRACKING_URI, else ``mlruns/`` in the working directory.
 
     Nothing is read or created before a method asks for it, and only writing creates. Every method raises
-    RegistryError if the store does not answer.
+    RegistryError if the store does not answer. ``runs`` are the MLflow runs kept beside the models.
     """
 
     def __init__(self, tracking_uri: str | None = None) -> None:
         embedded = f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}"
         self.tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded
         self._mlflow = Connection(self.tracking_uri)
+        self.runs = Runs(self._mlflow)
         self.broken: list[str] = []
 
     def register(
@@ -83,15 +85,15 @@ class Store:
         """
         check_alias(alias)
         with tempfile.TemporaryDirectory(prefix="ensemble-register-") as folder:
-            from registry import package
+            from registry.packing import pack
 
-            card = package.pack(Path(folder), Path(checkpoint), card, card_path)
+            packed = pack(Path(folder), Path(checkpoint), card, card_path)
             with self._mlflow.answering(), self._mlflow.locked():
-                found = self._same(card)
-                if found is None:
-                    number = self._create(Path(folder), card, alias)
+                same = self._same(packed.card)
+                if same is None:
+                    number = self._create(Path(folder), packed, alias)
                 else:
-                    number = found.version
+                    number = same.version
                     if alias is not None:
                         self._move(card.name, alias, number, "registered")
         return self.resolve(f"models:/{card.name}/{number}")
@@ -103,83 +105,80 @@ class Store:
 
         Raises RegistryError for a ``name`` of which there is no version.
         """
-        if not self._mlflow.exists():
-            found = []
-        else:
+        versions = []
+        if self._mlflow.exists() and (name is None or is_model_name(name)):
             with self._mlflow.answering():
-                found = self._versions(name)
-        if name is not None and not found:
+                versions = self._versions(name)
+        if name is not None and not versions:
             raise RegistryError(self._unknown(name))
-        return found
+        return versions
 
-    def resolve(self, reference: str) -> ModelVersion:
+    def resolve(self, uri: str) -> ModelVersion:
         """The version that ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` means now.
 
         Raises RegistryError, with what is registered, for a name, alias or version that is not there.
         """
-        parts = re.fullmatch(r"models:/([\w.-]+)(?:@([\w-]+)|/([0-9]{1,9}))", reference)
-        if parts is None:
-            forms = "models:/NAME@ALIAS or models:/NAME/VERSION"
-            raise RegistryError(f"{reference!r} names no model; write {forms}")
-        name, alias, number = parts.groups()
+        reference = parse_model_uri(uri)
+        name, number = reference.name, reference.version
         if not self._mlflow.exists():
-            raise RegistryError(f"{reference}: {self._unknown(name)}")
+            raise RegistryError(f"{uri}: {self._unknown(name)}")
         with self._mlflow.answering():
-            model = self._model(name)
-            if model is None:
-                raise RegistryError(f"{reference}: {self._unknown(name)}")
-            if alias is not None and alias not in model.aliases:
-                hint = suggestion(alias, model.aliases) or "; it has none, set one with --alias"
-                raise RegistryError(f"{reference}: model {name!r} has no alias {alias!r}{hint}")
-            number = int(number if alias is None else model.aliases[alias])
-            known = {int(entity.version): entity for entity in self._entities(name)}
-            if number not in known:
-                have = ", ".join(map(str, sorted(known))) or "none"
-                raise RegistryError(f"{reference}: model {name!r} has no version {number}; known: {have}")
-            if not _is_ours(known[number]):
-                raise RegistryError(f"{reference}: another tool registered it, without a card; {REGISTER}")
-            found = self._version(known[number], model.aliases)
-        if found.retired is not None:
+            listing = read_listing(self._mlflow, name)
+            if name not in listing.models:
+                raise RegistryError(f"{uri}: {self._unknown(name)}")
+            aliases, entries = listing.aliases(name), listing.of(name)
+            if isinstance(number, str):
+                if number not in aliases:
+                    hint = suggestion(number, aliases) or "; it has none, set one with --alias"
+                    raise RegistryError(f"{uri}: model {name!r} has no alias {number!r}{hint}")
+                number = aliases[number]
+            if number not in entries:
+                known = ", ".join(map(str, sorted(entries))) or "none"
+                raise RegistryError(f"{uri}: model {name!r} has no version {number}; known: {known}")
+            if not _is_ours(entries[number]):
+                raise RegistryError(f"{uri}: another tool registered it, without a card; {REGISTER}")
+            version = self._version(entries[number], aliases)
+        if version.retired is not None:
             raise RegistryError(
-                f"{reference}: version {number} was retired: {found.retired}; use another, or say --update-lock"
+                f"{uri}: version {number} was retired: {version.retired}; use another, or say --update-lock"
                 " where a lock keeps it"
             )
-        return found
+        return version
 
     def weights(self, version: ModelVersion) -> Path:
         """The version's model.safetensors on this machine, its sha256 verified.
 
         Raises CheckpointError if the file is not, bit for bit, what was registered.
         """
-        from registry.weights import verify
+        from registry.weights import check_sha256
 
         with self._mlflow.answering():
-            path = self._file(version.source, version.run_id, WEIGHTS)
+            path = self._file(version, WEIGHTS)
             try:
-                verify(path, version.sha256)
+                check_sha256(path, version.sha256)
             except CheckpointError:
-                if not path.is_relative_to(_cache()):
+                if not version_folder.is_fetched(path):
                     raise
                 path.unlink(missing_ok=True)
-                path = self._file(version.source, version.run_id, WEIGHTS)
-                verify(path, version.sha256)
+                path = self._file(version, WEIGHTS)
+                check_sha256(path, version.sha256)
         return path
 
     def file(self, version: ModelVersion, name: str) -> Path:
         """One of the version's files on this machine, such as its card or its golden answer."""
         with self._mlflow.answering():
-            return self._file(version.source, version.run_id, name)
+            return self._file(version, name)
 
     def golden(self, version: ModelVersion) -> "Golden":
         """The patch and the answer that were stored when the version was registered."""
-        from registry import package
+        from registry import golden
 
-        return package.read_golden(self.file(version, GOLDEN))
+        return golden.read(self.file(version, GOLDEN))
 
     def set_alias(self, name: str, alias: str, version: int, reason: str) -> None:
         """Let ``models:/NAME@ALIAS`` mean ``version`` from now on, and keep the reason (see ``moves``)."""
         check_alias(alias)
-        reason = _told(reason)
+        reason = _on_one_line(reason)
         self.resolve(f"models:/{name}/{version}")
         with self._mlflow.answering(), self._mlflow.locked():
             self._move(name, alias, version, reason)
@@ -187,13 +186,13 @@ class Store:
     def moves(self, name: str) -> list[str]:
         """When and why aliases of a model were moved, oldest first."""
         with self._mlflow.answering():
-            model = self._model(name)
+            model = read_listing(self._mlflow, name).models.get(name)
             tags = {} if model is None else model.tags
         return [tags[key] for key in sorted(tags) if key.startswith(_MOVED)]
 
     def retire(self, version: ModelVersion, reason: str) -> None:
         """Let nobody resolve the version any more; it stays listed with the reason. Refused while an alias means it."""
-        reason = _told(reason)
+        reason = _on_one_line(reason)
         if version.aliases:
             raise RegistryError(
                 f"{version.uri}: still in use as @{', @'.join(version.aliases)}; move the alias first:"
@@ -203,113 +202,47 @@ class Store:
             tag = reason[:TAG_CHARACTERS]
             self._mlflow.client.set_model_version_tag(version.name, str(version.version), _RETIRED, tag)
 
-    def log_run(
-        self,
-        experiment: str,
-        name: str,
-        *,
-        params: Mapping[str, str],
-        metrics: Mapping[str, float],
-        tags: dict[str, str],
-        artifacts: Sequence[Path] = (),
-        parent: str | None = None,
-    ) -> str:
-        """The id of a finished MLflow run, below the run ``parent`` if one is given; ``artifacts``: files, folders."""
-        tags = tags if parent is None else {**tags, "mlflow.parentRunId": parent}
-        for path in artifacts:
-            if not Path(path).exists():
-                raise RegistryError(f"{path}: not there, so it cannot be recorded")
-        with self._mlflow.answering(), self._mlflow.run(experiment, name, tags) as run:
-            from mlflow.entities import Metric, Param
-
-            client, run_id, now = self._mlflow.client, run.info.run_id, int(time.time() * 1000)
-            client.log_batch(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
-            listed = [Param(key, str(value)) for key, value in params.items()]
-            for start in range(0, len(listed), PARAMETERS_PER_CALL):
-                client.log_batch(run_id, params=listed[start : start + PARAMETERS_PER_CALL])
-            for path in map(Path, artifacts):
-                if path.is_dir():
-                    client.log_artifacts(run_id, str(path), path.name)
-                else:
-                    client.log_artifact(run_id, str(path))
-        return run_id
-
-    def add_to_run(self, run_id: str, metrics: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
-        """Add metrics and files to a run there is. Raises RegistryError when there is no such run."""
-        if not self._mlflow.exists():
-            raise RegistryError(f"{self.tracking_uri}: there is no registry, and so no run {run_id}")
-        with self._mlflow.answering():
-            from mlflow.entities import Metric
-
-            now = int(time.time() * 1000)
-            listed = [Metric(key, value, now, 0) for key, value in metrics.items()]
-            for start in range(0, len(listed), METRICS_PER_CALL):
-                self._mlflow.client.log_batch(run_id, metrics=listed[start : start + METRICS_PER_CALL])
-            for path in artifacts:
-                self._mlflow.client.log_artifact(run_id, str(path))
-
     # -- reading
 
     def _versions(self, name: str | None) -> list[ModelVersion]:
-        aliases = {model.name: model.aliases for model in pages(self._mlflow.client.search_registered_models)}
-        found, self.broken = [], []
-        for entity in (e for e in self._entities(name) if _is_ours(e)):
+        listing = read_listing(self._mlflow, name)
+        versions, self.broken = [], []
+        for entry in listing.entries if name is None else listing.of(name).values():
+            if not _is_ours(entry):
+                continue
             try:
-                found.append(self._version(entity, aliases.get(entity.name, {})))
+                versions.append(self._version(entry, listing.aliases(entry.name)))
             except (RegistryError, CardError) as error:
-                self.broken.append(f"models:/{entity.name}/{entity.version}: {error}")
-        return sorted(found, key=lambda version: (version.name, version.version))
+                self.broken.append(f"models:/{entry.name}/{entry.version}: {error}")
+        return sorted(versions, key=lambda version: (version.name, version.version))
 
-    def _entities(self, name: str | None) -> list[Any]:
-        if name is not None and not re.fullmatch(r"[\w.-]+", name):
-            return []
-        query = None if name is None else f"name = '{name}'"
-        return list(pages(self._mlflow.client.search_model_versions, query))
-
-    def _model(self, name: str) -> Any | None:
-        return next(iter(pages(self._mlflow.client.search_registered_models, f"name = '{name}'")), None)
-
-    def _version(self, entity: Any, aliases: dict[str, Any]) -> ModelVersion:
-        uri, digest = f"models:/{entity.name}/{entity.version}", entity.tags["sha256"]
-        card = cards.load(self._file(entity.source, entity.run_id, CARD))
+    def _version(self, entry: Entry, aliases: Mapping[str, int]) -> ModelVersion:
+        uri, digest = f"models:/{entry.name}/{entry.version}", entry.tags["sha256"]
+        card = load_card(version_folder.local_file(self._mlflow, entry.source, entry.run_id, CARD))
         if card.sha256 != digest:
             raise RegistryError(f"{uri}: its card is of other weights than its tag says; {REGISTER}")
         return ModelVersion(
-            name=entity.name,
-            version=int(entity.version),
-            aliases=tuple(sorted(a for a, number in aliases.items() if int(number) == int(entity.version))),
+            name=entry.name,
+            version=entry.version,
+            aliases=tuple(sorted(alias for alias, number in aliases.items() if number == entry.version)),
             card=card,
             sha256=digest,
             uri=uri,
-            source=entity.source,
-            run_id=entity.run_id,
-            created=datetime.fromtimestamp(entity.creation_timestamp / 1000, UTC),
-            weights_bytes=int(entity.tags[_WEIGHTS_BYTES]),
-            patch_bytes=int(entity.tags[_PATCH_BYTES]),
-            retired=entity.tags.get(_RETIRED),
+            source=entry.source,
+            run_id=entry.run_id,
+            created=datetime.fromtimestamp(entry.milliseconds / 1000, UTC),
+            weights_bytes=int(entry.tags[_WEIGHTS_BYTES]),
+            patch_bytes=int(entry.tags[_PATCH_BYTES]),
+            retired=entry.tags.get(_RETIRED),
         )
 
-    def _file(self, source: str, run_id: str, name: str) -> Path:
-        """A version's file where it lies, or its copy fetched once from a server."""
-        if source.startswith(("file:", "/")):
-            path = _path(source) / name
-            if not path.is_file():
-                raise RegistryError(
-                    f"{path}: the registry lists this file, but it is not there; restore it, or register the"
-                    " model again (a server's files are only reachable if it runs with --serve-artifacts)"
-                )
-            return path
-        path = _cache() / run_id / name
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
-                os.replace(self._mlflow.client.download_artifacts(run_id, f"{FOLDER}/{name}", folder), path)
-        return path
+    def _file(self, version: ModelVersion, name: str) -> Path:
+        return version_folder.local_file(self._mlflow, version.source, version.run_id, name)
 
     def _unknown(self, name: str) -> str:
         with self._mlflow.answering():
-            exists = self._mlflow.exists()
-            names = {entity.name for entity in self._entities(None) if _is_ours(entity)} if exists else set()
+            entries = read_listing(self._mlflow).entries if self._mlflow.exists() else ()
+            names = {entry.name for entry in entries if _is_ours(entry)}
         if not names:
             return f"nothing is registered yet in {self._mlflow.address}; use {REGISTER}"
         return f"no model {name!r} in {self._mlflow.address}{suggestion(name, names)}"
@@ -319,22 +252,22 @@ class Store:
     def _move(self, name: str, alias: str, version: int, reason: str) -> None:
         client, now = self._mlflow.client, datetime.now(UTC)
         client.set_registered_model_alias(name, alias, str(version))
-        said = f"{now:%Y-%m-%d %H:%M} @{alias} -> version {version}: {reason}"
-        client.set_registered_model_tag(name, f"{_MOVED}{now:%Y%m%dT%H%M%S%f}", said[:TAG_CHARACTERS])
+        entry = f"{now:%Y-%m-%d %H:%M} @{alias} -> version {version}: {reason}"
+        client.set_registered_model_tag(name, f"{_MOVED}{now:%Y%m%dT%H%M%S%f}", entry[:TAG_CHARACTERS])
 
     def _same(self, card: Card) -> ModelVersion | None:
         """The latest version with these weights and this card whose files are whole."""
-        same = [e for e in self._entities(card.name) if e.tags.get("sha256") == card.sha256 and _is_ours(e)]
-        for entity in sorted(same, key=lambda entity: int(entity.version), reverse=True):
+        entries = read_listing(self._mlflow, card.name).of(card.name).values()
+        same = [entry for entry in entries if _is_ours(entry) and entry.tags["sha256"] == card.sha256]
+        for entry in sorted(same, key=lambda entry: entry.version, reverse=True):
             with suppress(RegistryError, CardError, CheckpointError):
-                version = self._version(entity, {})
+                version = self._version(entry, {})
                 if version.card == card and version.retired is None and self.weights(version):
                     return version
         return None
 
-    def _create(self, folder: Path, card: Card, alias: str | None) -> int:
-        from registry import networks
-
+    def _create(self, folder: Path, packed: "Packed", alias: str | None) -> int:
+        card, client = packed.card, self._mlflow.client
         tags = {
             "classes": ",".join(name for name in card.classes if name is not None),
             "voxel_size_nm": "x".join(f"{v:g}" for v in card.voxel_size_nm),
@@ -342,17 +275,14 @@ class Store:
             "sha256": card.sha256 or "",
             **({"fine_tuned_from": card.fine_tuned_from} if card.fine_tuned_from else {}),
             **({"merged_from": " ".join(card.merged_from)[:TAG_CHARACTERS]} if card.merged_from else {}),
-            **dict(zip((_WEIGHTS_BYTES, _PATCH_BYTES), map(str, networks.footprint(card)), strict=True)),
+            _WEIGHTS_BYTES: str(packed.weights_bytes),
+            _PATCH_BYTES: str(packed.patch_bytes),
         }
-        client = self._mlflow.client
-        with self._mlflow.run(MODELS, card.name, tags) as run:
+        with self.runs.finishing(MODELS, card.name, tags) as run:
             client.log_artifacts(run.info.run_id, str(folder), FOLDER)
-            if card.validation:
-                from mlflow.entities import Metric
-
-                now = int(time.time() * 1000)
-                scores = [Metric(f"validation_{name}", score, now, 0) for name, score in card.validation.items()]
-                client.log_batch(run.info.run_id, metrics=scores)
+            now = int(time.time() * 1000)
+            scores = [MetricPoint(f"validation_{name}", score, now, 0) for name, score in card.validation.items()]
+            self.runs.add_points(run.info.run_id, scores)
         try:
             unless_there(lambda: client.create_registered_model(card.name))
             number = self._create_version(card.name, run, tags)
@@ -365,13 +295,13 @@ class Store:
             raise
         return number
 
-    def _create_version(self, name: str, run: Any, tags: dict[str, str]) -> int:
+    def _create_version(self, name: str, run: "Run", tags: dict[str, str]) -> int:
         source = f"{run.info.artifact_uri}/{FOLDER}"
 
         def create() -> int:
-            made = self._versions_of(run)
-            if made:
-                return int(made[0].version)
+            versions = self._versions_of(run)
+            if versions:
+                return int(versions[0].version)
             entity = self._mlflow.client.create_model_version(
                 name, source, run.info.run_id, tags=tags, await_creation_for=READY_WITHIN_S
             )
@@ -379,37 +309,17 @@ class Store:
 
         return persistently(create)
 
-    def _versions_of(self, run: Any) -> list[Any]:
+    def _versions_of(self, run: "Run") -> "list[MlflowVersion]":
         return list(pages(self._mlflow.client.search_model_versions, f"run_id = '{run.info.run_id}'"))
 
 
-def _told(reason: str) -> str:
+def _on_one_line(reason: str) -> str:
     """The reason on one line. Raises RegistryError for none."""
-    reason = " ".join(reason.split())
-    if not reason:
+    if not reason.split():
         raise RegistryError("--reason: say why, for those who wonder later")
-    return reason
+    return one_line(reason)
 
 
-def check_alias(alias: str | None) -> None:
-    """Raise RegistryError for what MLflow would not take as an alias; None is none."""
-    if alias is None:
-        return
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", alias):
-        raise RegistryError(f"{alias!r} is no alias; use letters, digits, - and _, such as 'champion'")
-    if re.fullmatch(r"latest|v[0-9]+", alias, re.IGNORECASE):
-        raise RegistryError(f"the alias {alias!r} is reserved by MLflow; use another, such as 'champion'")
-
-
-def _is_ours(entity: Any) -> bool:
-    return bool(entity.run_id and all(entity.tags.get(tag) for tag in _TAGS))
-
-
-def _path(uri: str) -> Path:
-    parts = urlparse(uri)
-    return Path(url2pathname(parts.path) if parts.scheme == "file" else uri)
-
-
-def _cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "ensemble" / "models"
+def _is_ours(entry: Entry) -> bool:
+    """Whether this program registered the version, with a card."""
+    return bool(entry.run_id and entry.source and all(entry.tags.get(tag) for tag in _REQUIRED_TAGS))

@@ -1,7 +1,6 @@
 """Weights: fitted to a network key by key, kept as safetensors, loaded bit for bit."""
 
 import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,9 +12,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ensemble.support.errors import CheckpointError
-from registry import mednext_layouts, networks
+from ensemble.support.files import one_line, replacing
+from registry import mednext_names, networks
 from registry.card import Card
-from registry.checkpoint import Tensors, listed, one_line, read
+from registry.checkpoint import Tensors, listed, read
 
 MAX_DEPTH = 64
 """Of names; deeper ones are no network's."""
@@ -36,21 +36,21 @@ def fit(tensors: Tensors, network: nn.Module) -> dict[str, torch.Tensor]:
     """
     expected = network.state_dict(keep_vars=True)
     twins = _twins(expected)
-    values = mednext_layouts.as_named_by(expected, tensors.values)
+    values = mednext_names.as_named_by(expected, tensors.values)
     prefix = _prefix(tensors.path, values, expected, twins)
-    found = _under(prefix, values)
+    network_values = _under(prefix, values)
     outside = [] if tensors.lightning else [key for key in values if not key.startswith(prefix)]
-    faults = _faults(expected, found, outside, twins)
+    faults = _faults(expected, network_values, outside, twins)
     if faults:
         raise CheckpointError(
             f"{tensors.path}: these are not the weights of the card's {type(network).__name__}: {faults};"
-            f" {mednext_layouts.hint(type(network).__name__, faults)}"
+            f" {mednext_names.hint(type(network).__name__, faults)}"
             "correct the card's architecture and arguments, or give the checkpoint they describe"
         )
-    _check_twins(tensors.path, found, twins)
+    _check_twins(tensors.path, network_values, twins)
     # Twins share one converted tensor, so that saving can tell that they are one.
-    first = {key: next(name for name in twins[key] if name in found) for key in expected}
-    converted = {name: found[name].detach().to(expected[name].dtype) for name in set(first.values())}
+    first = {key: next(name for name in twins[key] if name in network_values) for key in expected}
+    converted = {name: network_values[name].detach().to(expected[name].dtype) for name in set(first.values())}
     fitted = {key: converted[name] for key, name in first.items()}
     _check_finite(tensors.path, fitted)
     return fitted
@@ -108,15 +108,15 @@ def _equal(a: Any, b: Any) -> bool:
 
 def _faults(
     expected: Mapping[str, torch.Tensor],
-    found: Mapping[str, Any],
+    values: Mapping[str, Any],
     outside: Iterable[str],
     twins: Mapping[str, tuple[str, ...]],
 ) -> str:
     """All that is missing, unexpected or of another shape, counted and its first few named; "" if nothing."""
-    differences = [_difference(key, found[key], expected[key]) for key in expected if key in found]
+    differences = [_difference(key, values[key], expected[key]) for key in expected if key in values]
     kinds = {
-        "missing": [key for key in expected if not any(name in found for name in twins[key])],
-        "unexpected": [*(key for key in found if key not in expected), *outside],
+        "missing": [key for key in expected if not any(name in values for name in twins[key])],
+        "unexpected": [*(key for key in values if key not in expected), *outside],
         "of another shape or type": [text for text in differences if text],
     }
     return ", ".join(f"{len(keys)} {kind} ({listed(keys)})" for kind, keys in kinds.items() if keys)
@@ -137,11 +137,11 @@ def _difference(key: str, value: Any, expected: torch.Tensor) -> str | None:
     return None
 
 
-def _check_twins(path: Path, found: Mapping[str, Any], twins: Mapping[str, tuple[str, ...]]) -> None:
+def _check_twins(path: Path, values: Mapping[str, Any], twins: Mapping[str, tuple[str, ...]]) -> None:
     for names in set(twins.values()):
-        present = [name for name in names if name in found]
+        present = [name for name in names if name in values]
         for name in present[1:]:
-            if not _equal(found[name], found[present[0]]):
+            if not _equal(values[name], values[present[0]]):
                 raise CheckpointError(
                     f"{path}: {present[0]} and {name} are one tensor in the network but differ in the file;"
                     " save it anew from the network"
@@ -157,7 +157,7 @@ def _check_finite(path: Path, fitted: Mapping[str, torch.Tensor]) -> None:
         )
 
 
-def save(state_dict: Mapping[str, torch.Tensor], path: Path) -> None:
+def save_weights(state_dict: Mapping[str, torch.Tensor], path: Path) -> None:
     """Write ``state_dict`` as safetensors: equal weights give equal bytes, and no tensor is there twice."""
     path = Path(path)
     kept: dict[str, torch.Tensor] = {}
@@ -169,14 +169,11 @@ def save(state_dict: Mapping[str, torch.Tensor], path: Path) -> None:
             seen.add(identity)
             # The format refuses views of one storage.
             kept[key] = tensor.clone(memory_format=torch.contiguous_format)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(kept, temporary, metadata={"format": "pt"})
-        os.replace(temporary, path)
+        with replacing(path) as partial:
+            save_file(kept, partial, metadata={"format": "pt"})
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot write the weights: {one_line(error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot write the weights: {one_line(error, 200)}") from error
 
 
 def sha256(path: Path) -> str:
@@ -185,7 +182,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def verify(path: Path, expected: str) -> None:
+def check_sha256(path: Path, expected: str) -> None:
     """Raise CheckpointError unless the file is there and its SHA-256 is ``expected``."""
     try:
         actual = sha256(path)
@@ -205,9 +202,6 @@ def load_network(card: Card, path: Path) -> nn.Module:
     sha256) or does not fit the card's network.
     """
     if card.sha256 is not None:
-        verify(path, card.sha256)
-    arguments = networks.arguments_of(card)
-    state = fit(read(path), networks.blank(card.architecture, arguments))
-    network = networks.build(card.architecture, arguments)
-    network.load_state_dict(state)
-    return network.eval().requires_grad_(requires_grad=False)
+        check_sha256(path, card.sha256)
+    blank = networks.blank(card.architecture, networks.arguments_of(card))
+    return networks.with_weights(card, fit(read(path), blank))

@@ -10,14 +10,14 @@ from volumes import noise, write_array, write_em
 from ensemble.core import manifest
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
-from registry.store import Store
+from registry.store import Registry
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """A registry with two models, used by every build of this file."""
     folder = tmp_path_factory.mktemp("registry")
-    store = Store(f"sqlite:///{folder / 'mlflow.db'}")
+    store = Registry(f"sqlite:///{folder / 'mlflow.db'}")
     fine = checkpoint(folder / "fine.pt", 3, 1)
     store.register(fine, card("fine", ("mito", "mito_mem", "mito_lum"), 4), alias="champion")
     coarse = checkpoint(folder / "coarse.pt", 2, 2)
@@ -26,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture
-def place(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, store: Registry, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with EM, one tool's predictions, a manifest and a recipe; the working directory."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
     monkeypatch.chdir(tmp_path)

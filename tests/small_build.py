@@ -13,7 +13,7 @@ from monai.networks.nets import UNet
 from ensemble.cli import main
 from ensemble.core import manifest
 from registry.card import Card
-from registry.store import Store
+from registry.store import Registry
 
 ARGUMENTS = {"channels": [4, 8], "strides": [2]}
 ALL = manifest.official_manifest()[0].classes
@@ -74,7 +74,7 @@ def wrong(capsys: pytest.CaptureFixture, *arguments: str) -> str:
     return lines[0]
 
 
-def runs(store: Store) -> int:
+def runs(store: Registry) -> int:
     import mlflow
 
     client = mlflow.MlflowClient(store.tracking_uri)

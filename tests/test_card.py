@@ -35,7 +35,7 @@ def write(tmp_path):
 
 
 def test_a_card_says_all_that_is_needed_to_run_the_network(write):
-    card = cards.load(write(GOOD))
+    card = cards.load_card(write(GOOD))
     assert card.name == "mito-l-4nm"
     assert card.arguments == {"channels": [4, 8], "strides": [2], "norm": None}
     assert card.classes == ("mito", None)
@@ -57,16 +57,16 @@ def test_a_card_says_all_that_is_needed_to_run_the_network(write):
     ],
 )
 def test_what_is_dumped_loads_as_an_equal_card(write, more):
-    card = cards.load(write(GOOD + more))
-    text = cards.dump(card)
-    again = cards.load(write(text))
+    card = cards.load_card(write(GOOD + more))
+    text = cards.dump_card(card)
+    again = cards.load_card(write(text))
     assert again == card
-    assert cards.dump(again) == text
+    assert cards.dump_card(again) == text
     assert [line.split(":")[0] for line in text.splitlines()][:2] == ["name", "architecture"]
 
 
 def test_a_card_cannot_be_changed(write):
-    card = cards.load(write(GOOD))
+    card = cards.load_card(write(GOOD))
     with pytest.raises(ValueError, match="frozen"):
         card.overlap = 0.25
 
@@ -109,7 +109,7 @@ def test_a_card_cannot_be_changed(write):
 def test_a_wrong_card_is_one_line_with_its_place(write, old, new, message):
     path = write(GOOD.replace(old, new, 1))
     with pytest.raises(CardError) as caught:
-        cards.load(path)
+        cards.load_card(path)
     assert str(caught.value) == f"{path}{message}"
 
 
@@ -124,26 +124,26 @@ def test_a_wrong_card_is_one_line_with_its_place(write, old, new, message):
 def test_softmax_is_refused_where_channels_cannot_exclude_each_other(write, classes, reason):
     path = write(GOOD.replace("[mito, null]", classes).replace("sigmoid", "softmax"))
     with pytest.raises(CardError, match=reason) as caught:
-        cards.load(path)
+        cards.load_card(path)
     assert str(caught.value).startswith(f"{path}:7: activation: ")
 
 
 def test_softmax_over_classes_that_exclude_each_other_is_fine(write):
     text = GOOD.replace("[mito, null]", "[null, mito, nuc]").replace("sigmoid", "softmax")
-    assert cards.load(write(text)).activation == "softmax"
+    assert cards.load_card(write(text)).activation == "softmax"
 
 
 def test_tags_in_a_card_run_nothing(write, tmp_path):
     trace = tmp_path / "trace"
     path = write(GOOD + f"datasets: !!python/object/apply:os.system ['touch {trace}']\n")
     with pytest.raises(CardError, match=r"the tag !!python/object/apply:os\.system is not"):
-        cards.load(path)
+        cards.load_card(path)
     assert not trace.exists()
 
 
 def test_faults_found_later_are_placed_in_the_cards_file(write):
     path = write(GOOD)
-    card = cards.load(path)
+    card = cards.load_card(path)
     assert cards.place(card, path)("arguments", "channels", 0) == f"{path}:3: arguments.channels[0]"
     assert cards.place(card, None)("arguments", "channels") == "card mito-l-4nm: arguments.channels"
 

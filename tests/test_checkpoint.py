@@ -109,7 +109,7 @@ def test_the_container_is_told_by_content_not_by_name(tmp_path, suffix):
 def test_the_weights_of_every_architecture_survive_saving(tmp_path, architecture):
     network = networks.build(architecture, SMALL[architecture])
     state = network.state_dict()
-    weights.save(state, tmp_path / "w.safetensors")
+    weights.save_weights(state, tmp_path / "w.safetensors")
     blank = networks.blank(architecture, SMALL[architecture])
     again = weights.fit(checkpoint.read(tmp_path / "w.safetensors"), blank)
     assert same(again, state)

@@ -24,22 +24,22 @@ def saved(path, architecture="MedNeXtV1", prefix="model.", settings=None, **argu
 def test_a_mednext_is_known_by_its_tensors_and_lightning_by_its_settings(tmp_path):
     told = {"classes": ["mitochondria", "nucleus"], "patch_size": (32, 32, 32), "resolution": 4}
     saved(tmp_path / "best.ckpt", settings=told, size="S", kernel_size=5, deep_supervision=True, out_channels=2)
-    made = draft.of(tmp_path / "best.ckpt")
+    made = draft.draft_card(tmp_path / "best.ckpt")
     assert made.values["architecture"] == "MedNeXtV1"
     assert made.values["arguments"] == {"kernel_size": 5, "deep_supervision": True, "size": "S"}
     assert (made.values["classes"], made.values["patch_voxels"]) == (["mito", "nuc"], [32, 32, 32])
     assert set(made.asks) == {"normalisation", "activation", "trained_on"}
     (tmp_path / "c.yaml").write_text(made.text())
-    assert cards.load(tmp_path / "c.yaml").voxel_size_nm == (4, 4, 4)
+    assert cards.load_card(tmp_path / "c.yaml").voxel_size_nm == (4, 4, 4)
 
 
 def test_what_a_file_does_not_tell_is_asked_and_cannot_be_forgotten(tmp_path):
     torch.save(unet().state_dict(), tmp_path / "mine.pt")
-    made = draft.of(tmp_path / "mine.pt")
+    made = draft.draft_card(tmp_path / "mine.pt")
     assert set(made.asks) >= {"architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels"}
     (tmp_path / "c.yaml").write_text(made.text())
     with pytest.raises(CardError, match=r"c.yaml:3: architecture: None is not known; known: DynUNet"):
-        cards.load(tmp_path / "c.yaml")
+        cards.load_card(tmp_path / "c.yaml")
 
 
 def bundle(folder, **network):
@@ -59,7 +59,7 @@ def test_a_bundle_tells_its_network_and_no_expression_of_it_is_evaluated(tmp_pat
     trace = tmp_path / "trace"
     expression = f"$open({str(trace)!r}, 'w')"
     bundle(tmp_path / "b", channels="@widths", strides="@strides", out_channels=2, dropout=expression)
-    made = draft.of(tmp_path / "b")
+    made = draft.draft_card(tmp_path / "b")
     assert made.values["architecture"] == "UNet"
     assert made.values["arguments"] == {**UNET, "dropout": None}
     assert (made.values["classes"], made.values["patch_voxels"]) == ([None, "mito"], [16, 16, 16])

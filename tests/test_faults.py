@@ -10,7 +10,7 @@ import mlflow_server
 import pytest
 from small_build import BUILD, card, checkpoint, predictions, run, start, wait_for, wrong
 
-from registry.store import Store
+from registry.store import Registry
 
 OUT = Path("build/small")
 
@@ -94,7 +94,7 @@ def test_a_registry_server_that_goes_away_in_the_middle(place, tmp_path_factory,
     with mlflow_server.started(folder) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        store = Store(server.address)
+        store = Registry(server.address)
         store.register(
             checkpoint(folder / "a.pt", 3, 1), card("fine", ("mito", "mito_mem", "mito_lum"), 4), alias="champion"
         )

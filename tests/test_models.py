@@ -13,18 +13,18 @@ from ensemble.cli import main
 from ensemble.support.errors import CheckpointError, RegistryError
 from registry import networks, transfer
 from registry.files import GOLDEN, WEIGHTS
-from registry.store import Store
-from registry.verify import verify
+from registry.store import Registry
+from registry.verify import verify_model
 from registry.weights import load_network
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch) -> Store:
+def store(tmp_path, monkeypatch) -> Registry:
     """A registry with two versions of one model, the first of which scored better."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    store = Store()
+    store = Registry()
     for seed, score in ((1, 0.8), (2, 0.7)):
         torch.save(unet(seed).state_dict(), tmp_path / f"{seed}.pt")
         described = card(validation={"mito": score}, trained_on=["7"], normalisation={"divide": 200 + seed})
@@ -41,7 +41,7 @@ def said(capsys, *arguments: str, code: int = 0) -> str:
 
 def test_a_model_is_verified_by_replaying_its_golden_input(store, capsys):
     for version in store.versions():
-        assert verify(store, version, CPU).largest < 1e-6
+        assert verify_model(store, version, CPU).largest < 1e-6
     text = said(capsys, "models", "verify", "m")
     assert text.count("the same network") == 2
     assert "models:/m/1 on cpu: largest deviation" in text
@@ -53,7 +53,7 @@ def test_another_answer_is_told_as_one(store, capsys):
     path = store.file(version, GOLDEN)
     golden = store.golden(version)
     np.savez_compressed(path, input=golden.grey, output=golden.probabilities + 0.01)
-    assert not verify(store, version, CPU).holds
+    assert not verify_model(store, version, CPU).holds
     assert "NOT the same answer" in said(capsys, "models", "verify", "m/1", code=1)
     path.write_bytes(b"no archive")
     assert "its golden answer is damaged" in said(capsys, "models", "verify", "m/1", code=2)
@@ -97,7 +97,7 @@ def test_a_model_travels_as_one_file(store, tmp_path, monkeypatch, capsys):
     assert again.read_bytes() == (tmp_path / "m.zip").read_bytes()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other/mlflow.db")
     said(capsys, "models", "import", str(again), "--alias", "champion")
-    mine, theirs = Store().resolve("models:/m@champion"), store.resolve("models:/m/1")
+    mine, theirs = Registry().resolve("models:/m@champion"), store.resolve("models:/m/1")
     assert (mine.card, mine.sha256) == (theirs.card, theirs.sha256)
 
 
@@ -123,7 +123,7 @@ def test_a_file_that_is_no_exported_model_is_refused_and_nothing_is_registered(s
         "answers": (lambda m: {**m, "card.yaml": m["card.yaml"].replace(b"sigmoid", b"softmax")}, CheckpointError),
         "is damaged": (lambda m: {**m, GOLDEN: b"x"}, CheckpointError),
     }
-    empty = Store(f"sqlite:///{tmp_path}/empty/mlflow.db")
+    empty = Registry(f"sqlite:///{tmp_path}/empty/mlflow.db")
     for number, (message, (change, error)) in enumerate(cases.items()):
         bad = _changed(file, tmp_path / f"{number}.zip", change)
         assert message in refusal(transfer.import_, empty, bad, None, error=error)

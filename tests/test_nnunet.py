@@ -84,9 +84,9 @@ def results(folder: Path, *, network_kind=PlainConvUNet, labels=None, folds=("fo
 
 
 def loaded(place: Path) -> tuple[Card, nn.Module]:
-    values = {**draft.of(place).values, "name": "n"}
+    values = {**draft.draft_card(place).values, "name": "n"}
     made = Card.model_validate(values)
-    net = networks.for_card(made)
+    net = networks.new_network(made)
     net.load_state_dict(weights.fit(checkpoint.read(place), net))
     return made, net.eval()
 
@@ -143,7 +143,7 @@ def test_any_part_of_the_folder_names_it(tmp_path):
     message = refusal(checkpoint.read, place)
     assert "holds 2 folds (fold_0, fold_1); name the checkpoint of one fold" in message
     for path in (place / "fold_1", place / "fold_1" / "checkpoint_final.pth"):
-        assert draft.of(path).values["architecture"] == "PlainConvUNet"
+        assert draft.draft_card(path).values["architecture"] == "PlainConvUNet"
 
 
 @pytest.mark.parametrize(
@@ -159,13 +159,13 @@ def test_any_part_of_the_folder_names_it(tmp_path):
     ],
 )
 def test_what_cannot_run_here_is_told(tmp_path, changes, message):
-    assert message in refusal(draft.of, results(tmp_path, **changes))
+    assert message in refusal(draft.draft_card, results(tmp_path, **changes))
 
 
 def test_files_that_are_not_nnunets_are_told(tmp_path):
     place = results(tmp_path)
     (place / "plans.json").write_text("{")
-    assert "not JSON" in refusal(draft.of, place)
+    assert "not JSON" in refusal(draft.draft_card, place)
     (place / "plans.json").write_text("[]")
     assert "a list where keys are expected" in refusal(nnunet.Results, place)
 
@@ -188,16 +188,16 @@ def test_files_that_are_not_nnunets_are_told(tmp_path):
 def test_a_garbled_description_is_one_line(tmp_path, file, keys):
     place = results(tmp_path)
     (place / file).write_text(json.dumps(keys))
-    assert str(place) in refusal(draft.of, place)
+    assert str(place) in refusal(draft.draft_card, place)
 
 
 def test_channels_follow_the_values_of_labels_not_their_order(tmp_path):
     place = results(tmp_path, labels={"er": 2, "background": 0, "mito": 1})
-    assert draft.of(place).values["classes"] == [None, "mito", "er"]
+    assert draft.draft_card(place).values["classes"] == [None, "mito", "er"]
 
 
 def test_odd_names_of_labels_stay_inside_the_comment(tmp_path):
-    made = draft.of(results(tmp_path, labels={"background": 0, "mi\ud800to\norigin: x": 1}))
+    made = draft.draft_card(results(tmp_path, labels={"background": 0, "mi\ud800to\norigin: x": 1}))
     lines = made.text().splitlines()
     assert not [line for line in lines if line.startswith("origin")]
     made.text().encode("utf-8", "backslashreplace")

@@ -31,7 +31,7 @@ from ensemble.report.viewer import open_viewer
 from ensemble.submission.reader import Submission
 from ensemble.support.errors import EnsembleError
 from ensemble.support.progress import QuietProgress
-from registry.store import Store
+from registry.store import Registry
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -42,7 +42,7 @@ ALONE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 
 @pytest.fixture(scope="module")
-def once(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory, store: Registry) -> Path:
     """The small build, with truth for one class; made once."""
     folder = furnish(tmp_path_factory.mktemp("built"))
     with pytest.MonkeyPatch.context() as patched:
@@ -55,7 +55,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Path:
 
 
 @pytest.fixture
-def built(once: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def built(once: Path, store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it for each test; the working directory."""
     shutil.copytree(once, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
@@ -146,9 +146,9 @@ def test_the_picture_of_a_change_is_of_the_plane_that_changed_most(built):
     build, check = facts.FinishedBuild.of(OUT), json.loads((OUT / "check.json").read_text())
     said = json.loads((OUT / "report.json").read_text())
     request = Request.again(OUT)
-    prepared = prepare(request, Store())
+    prepared = prepare(request, Registry())
     crops = {crop.target.crop: crop for crop in prepared.plan.crops}
-    predicting = Predictor(request, prepared, Store(), QuietProgress())
+    predicting = Predictor(request, prepared, Registry(), QuietProgress())
     fields = {name: predicting.fields(crop) for name, crop in crops.items()}
     with Submission.open(OUT / "submission.zip") as submission:
         for shown in closeups.changes(build, said, submission, crops, fields):
@@ -356,7 +356,7 @@ def test_the_viewer_serves_every_class_where_it_lies(built):
     moved = [row[3] for row in source["transform"]["matrix"]]
     assert moved == [5.0, 20.0, 20.0]  # corners at 20, 80, 80 nm, in voxels of 4 nm
     with pytest.raises(EnsembleError, match="9: not in this build"):
-        open_viewer(OUT, Store(), crop="9")
+        open_viewer(OUT, Registry(), crop="9")
 
 
 def _environment() -> dict[str, str]:

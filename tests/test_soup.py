@@ -13,15 +13,15 @@ from ensemble.core.manifest import Target
 from ensemble.support.errors import RegistryError
 from ensemble.tune.soup import Validation, average_checkpoints
 from registry import checkpoint, soup
-from registry.store import Store
+from registry.store import Registry
 
 GRID = Grid((16, 16, 16), (4, 4, 4), (2, 2, 2))
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch) -> Store:
+def store(tmp_path, monkeypatch) -> Registry:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return Store()
+    return Registry()
 
 
 def registered(store, folder, state, name="m", **changes):
@@ -32,7 +32,7 @@ def registered(store, folder, state, name="m", **changes):
 def members(store, folder, *states, **changes):
     base = registered(store, folder, unet(9).state_dict(), "base")
     tuned = {"fine_tuned_from": base.uri, **changes}
-    return [soup.registered(store, registered(store, folder, s, f"m{i}", **tuned)) for i, s in enumerate(states)]
+    return [soup.registered_member(store, registered(store, folder, s, f"m{i}", **tuned)) for i, s in enumerate(states)]
 
 
 def weights_of(store, version):
@@ -40,13 +40,13 @@ def weights_of(store, version):
 
 
 def test_shares_add_up_as_their_name_says():
-    assert soup.shares("uniform", 4) == [0.25] * 4
-    assert soup.shares("weighted", 2, given=(3, 1)) == [0.75, 0.25]
+    assert soup.member_shares("uniform", 4) == [0.25] * 4
+    assert soup.member_shares("weighted", 2, given=(3, 1)) == [0.75, 0.25]
     running = 10.0
     for value in (20.0, 40.0):
         running = 0.9 * running + 0.1 * value
-    assert np.dot(soup.shares("ema", 3, decay=0.9), [10, 20, 40]) == pytest.approx(running)
-    assert "give 3 numbers above 0" in refusal(lambda: soup.shares("weighted", 3, given=(1, 0, 2)), error=RegistryError)
+    assert np.dot(soup.member_shares("ema", 3, decay=0.9), [10, 20, 40]) == pytest.approx(running)
+    assert "give 3 numbers above 0" in refusal(lambda: soup.member_shares("weighted", 3, given=(1, 0, 2)), error=RegistryError)
 
 
 def test_a_soup_is_the_mean_of_its_members_and_tells_of_them(store, tmp_path):
@@ -60,12 +60,12 @@ def test_a_soup_is_the_mean_of_its_members_and_tells_of_them(store, tmp_path):
     assert found.trained_on == ("7",)
     assert found.notes == "Soup (weighted): 0.75 models:/m0/1, 0.25 models:/m1/1."
     # a soup can be a member again: its ancestry reaches back to the base
-    again = average_checkpoints([soup.registered(store, made.version), both[0]], "stew", "uniform", store)
+    again = average_checkpoints([soup.registered_member(store, made.version), both[0]], "stew", "uniform", store)
     assert again.version.card.merged_from == ("models:/broth/1", "models:/m0/1")
 
 
 def test_networks_that_did_not_begin_as_the_same_are_refused(store, tmp_path):
-    loners = [soup.registered(store, registered(store, tmp_path, unet(i).state_dict(), f"l{i}")) for i in (1, 2)]
+    loners = [soup.registered_member(store, registered(store, tmp_path, unet(i).state_dict(), f"l{i}")) for i in (1, 2)]
     message = refusal(lambda: average_checkpoints(loners, "x", "uniform", store), error=RegistryError)
     assert message.startswith("models:/l2/1: nothing says that it began as the same weights as models:/l1/1")
     assert average_checkpoints(loners, "x", "uniform", store, same_origin=True).version.version == 1
@@ -92,12 +92,12 @@ def test_wrong_options_are_told_before_anything_is_registered(store, tmp_path, o
         lambda: average_checkpoints(both, said.pop("name"), said.pop("how"), store, **said), error=RegistryError
     )
     assert len(store.versions()) == known
-    assert "is there 2 times" in refusal(lambda: soup.check([both[0]] * 2, same_origin=True), error=RegistryError)
+    assert "is there 2 times" in refusal(lambda: soup.check_members([both[0]] * 2, same_origin=True), error=RegistryError)
 
 
 def test_networks_of_another_shape_are_refused(store, tmp_path):
     (one,) = members(store, tmp_path, unet(1).state_dict())
-    other = soup.registered(store, registered(store, tmp_path, unet(1).state_dict(), "o", voxel_size_nm=8))
+    other = soup.registered_member(store, registered(store, tmp_path, unet(1).state_dict(), "o", voxel_size_nm=8))
     message = refusal(
         lambda: average_checkpoints([one, other], "x", "uniform", store, same_origin=True), error=RegistryError
     )
@@ -150,7 +150,7 @@ def test_the_checkpoints_of_one_run_are_averaged_by_the_command(store, tmp_path,
         told = {"origin": "training abc", "classes": ["mito"]}
         content = {"pytorch-lightning_version": "2", "state_dict": unet(step).state_dict(), "hyper_parameters": told}
         torch.save(content, tmp_path / f"step-{step}.ckpt")
-    (tmp_path / "card.yaml").write_text(cards.dump(card()))
+    (tmp_path / "card.yaml").write_text(cards.dump_card(card()))
     files = [str(tmp_path / f"step-{step}.ckpt") for step in (1, 2, 3)]
     options = ["--name", "smooth", "--how", "ema", "--decay", "0.5", "--card", str(tmp_path / "card.yaml")]
     assert main(["soup", *files, *options]) == 0

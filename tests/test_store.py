@@ -17,7 +17,8 @@ import torch
 from ensemble.support.errors import CardError, CheckpointError, RegistryError
 from registry import networks, weights
 from registry.card import Card
-from registry.store import BUILDS, Store
+from registry.runs import BUILDS
+from registry.store import Registry
 
 torch.set_num_threads(2)
 ARGUMENTS = {"channels": [4, 8], "strides": [2]}
@@ -55,18 +56,18 @@ def own_surroundings(monkeypatch, tmp_path):
 def made(tmp_path_factory) -> str:
     """An empty sqlite store, its tables in place: making them takes MLflow a second each time."""
     path = tmp_path_factory.mktemp("made") / "mlflow.db"
-    store = Store(f"sqlite:///{path}")
+    store = Registry(f"sqlite:///{path}")
     store.log_run("first", "first", params={}, metrics={}, tags={})
     return str(path)
 
 
 @pytest.fixture
-def store(made, tmp_path) -> Store:
+def store(made, tmp_path) -> Registry:
     """A store of its own for each test, in a folder with a space in its name."""
     folder = tmp_path / "a store"
     folder.mkdir()
     shutil.copy(made, folder / "mlflow.db")
-    return Store(f"sqlite:///{folder / 'mlflow.db'}")
+    return Registry(f"sqlite:///{folder / 'mlflow.db'}")
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +78,9 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(params=["sqlite", "server"])
-def any_store(request) -> Store:
+def any_store(request) -> Registry:
     if request.param == "server":
-        return Store(request.getfixturevalue("server"))
+        return Registry(request.getfixturevalue("server"))
     return request.getfixturevalue("store")
 
 
@@ -194,7 +195,7 @@ def test_models_of_other_tools_are_left_alone(store, tmp_path):
 # -- nothing half-registered
 
 
-def _left_behind(store: Store) -> tuple[list, list]:
+def _left_behind(store: Registry) -> tuple[list, list]:
     client = store._mlflow.client
     experiment = client.get_experiment_by_name("ensemble models")
     runs = client.search_runs([experiment.experiment_id]) if experiment else []
@@ -221,12 +222,12 @@ def test_a_checkpoint_or_card_that_does_not_fit_leaves_nothing(store, tmp_path):
 def test_a_fault_of_the_card_is_placed_in_its_file(store, tmp_path):
     from registry import card as cards
 
-    text = cards.dump(card()).replace("channels:", "chanels:")
+    text = cards.dump_card(card()).replace("channels:", "chanels:")
     path = tmp_path / "card.yaml"
     path.write_text(text)
     line = text.splitlines().index("  chanels: [4, 8]") + 1
     weights_path = checkpoint(tmp_path / "c.pt")
-    message = refusal(store.register, weights_path, cards.load(path), card_path=path, error=CardError)
+    message = refusal(store.register, weights_path, cards.load_card(path), card_path=path, error=CardError)
     assert message.startswith(f"{path}:{line}: arguments.chanels: UNet has no such argument")
 
 
@@ -260,7 +261,7 @@ def test_a_flipped_bit_is_found_and_registering_again_mends_it(store, tmp_path):
 
 
 def test_a_damaged_copy_of_a_servers_file_is_fetched_anew(server, tmp_path):
-    store = Store(server)
+    store = Registry(server)
     version = store.register(checkpoint(tmp_path / "c.pt"), card("refetch"))
     local = store.weights(version)
     assert local.is_relative_to(tmp_path / "cache")
@@ -283,7 +284,7 @@ Store().register(sys.argv[1], card, alias="champion")
 
 def test_the_embedded_store_lies_in_the_working_directory_and_is_made_without_chatter(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    store = Store()
+    store = Registry()
     assert store.tracking_uri == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
     assert store.versions() == []
     assert "nothing is registered yet" in refusal(store.resolve, "models:/mito@champion")
@@ -300,8 +301,8 @@ def test_the_embedded_store_lies_in_the_working_directory_and_is_made_without_ch
 
 def test_the_environment_names_the_store_unless_an_argument_does(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.org:5000")
-    assert Store().tracking_uri == "http://example.org:5000"
-    assert Store("sqlite:///other.db").tracking_uri == "sqlite:///other.db"
+    assert Registry().tracking_uri == "http://example.org:5000"
+    assert Registry("sqlite:///other.db").tracking_uri == "sqlite:///other.db"
 
 
 def test_a_server_that_is_not_there_is_told_within_seconds():
@@ -311,7 +312,7 @@ def test_a_server_that_is_not_there_is_told_within_seconds():
         gone = "http://user:secret@127.0.0.1:9"
         for address in (gone, f"http://127.0.0.1:{silent.getsockname()[1]}"):
             begun = time.monotonic()
-            message = refusal(Store(address).versions)
+            message = refusal(Registry(address).versions)
             assert "the MLflow server does not answer" in message
             assert "secret" not in message
             assert time.monotonic() - begun < 15
@@ -319,10 +320,10 @@ def test_a_server_that_is_not_there_is_told_within_seconds():
 
 def test_stores_that_are_none_are_told_in_one_line(tmp_path):
     (tmp_path / "mlflow.db").write_text("not a database " * 100)
-    assert "file is not a database" in refusal(Store(f"sqlite:///{tmp_path}/mlflow.db").versions)
+    assert "file is not a database" in refusal(Registry(f"sqlite:///{tmp_path}/mlflow.db").versions)
     for folder in (str(tmp_path / "mlruns"), f"file:{tmp_path}/mlruns"):
-        assert "keeps no registry in plain folders" in refusal(Store(folder).versions)
-    assert "failed" in refusal(Store("nonsense://x").versions)
+        assert "keeps no registry in plain folders" in refusal(Registry(folder).versions)
+    assert "failed" in refusal(Registry("nonsense://x").versions)
 
 
 # -- builds
@@ -365,7 +366,7 @@ def test_a_build_without_its_files_is_not_recorded(store, tmp_path):
 def _register(address: str, path: str, start, answers) -> None:
     start.wait()
     try:
-        answers.put(Store(address).register(Path(path), card("shared")).version)
+        answers.put(Registry(address).register(Path(path), card("shared")).version)
     except BaseException as error:
         answers.put(repr(error))
         raise
@@ -388,6 +389,6 @@ def test_registrations_from_several_processes_lose_no_version(kind, tmp_path, re
     for process in processes:
         process.join()
     assert sorted(got, key=str) == [1, 2, 3]
-    found = Store(address).versions("shared")
+    found = Registry(address).versions("shared")
     assert [version.version for version in found] == [1, 2, 3]
     assert len({version.sha256 for version in found}) == 3

@@ -15,7 +15,7 @@ from scipy import ndimage
 from ensemble.support.errors import CardError, TrainingError
 from ensemble.train import spec as training_spec
 from ensemble.train.training import train
-from registry.store import ModelVersion, Store
+from registry.store import ModelVersion, Registry
 
 SPEC = """\
 name: blobs
@@ -60,8 +60,8 @@ def spec_of(folder: Path, *changes: tuple[str, str]) -> training_spec.TrainingSp
     return training_spec.load_spec(path)
 
 
-def store_in(folder: Path) -> Store:
-    return Store(f"sqlite:///{folder}/mlflow.db")
+def store_in(folder: Path) -> Registry:
+    return Registry(f"sqlite:///{folder}/mlflow.db")
 
 
 def run(spec, data: Path, folder: Path, progress=lambda done, what: None) -> ModelVersion:
@@ -316,9 +316,9 @@ def test_checkpoints_of_the_last_validations_stay_and_tell_where_they_come_from(
     version = run(spec_of(tmp_path, ("steps: 60", "steps: 60\nkeep: 2")), data, tmp_path)
     files = sorted((tmp_path / "work" / "blobs").glob("step-*.ckpt"))
     assert [file.name for file in files] == ["step-0000040.ckpt", "step-0000060.ckpt"]
-    found = [soup.in_file(file, version.card) for file in files]
+    found = [soup.member_in_file(file, version.card) for file in files]
     assert {member.ancestry for member in found} == {frozenset({version.card.origin})}
-    soup.check(found, same_origin=False)
+    soup.check_members(found, same_origin=False)
 
 
 def test_training_begins_with_the_weights_of_a_registered_model(tmp_path, data):

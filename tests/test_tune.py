@@ -25,7 +25,7 @@ from ensemble.tune import folds as ground
 from ensemble.tune import selection as select
 from ensemble.tune import space
 from ensemble.tune.folds import TuningUnit, blocks_of
-from registry.store import Store
+from registry.store import Registry
 
 GRID = Grid((32, 48, 160), (8, 8, 8), (4, 4, 4))
 CLASSES = ("mito", "nuc", "er")
@@ -128,7 +128,7 @@ def _check_runs() -> None:
 def test_building_the_tuned_recipe_gives_exactly_what_was_promised(place):
     promised = tuned()
     request = Request("tuned.yaml", place / "again", place / "manifest.csv", str(place / "data"))
-    build(request, Store())
+    build(request, Registry())
     again = score(request.zip, place / "truth.zarr", manifest.load_manifest(place / "manifest.csv"))
     assert again.overall.score == promised["overall"]["after"]
     for name, one in promised["classes"].items():

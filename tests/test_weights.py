@@ -56,7 +56,7 @@ def test_tensors_are_counted_while_they_live():
 @pytest.mark.skipif(HAS_EINOPS, reason="einops is installed")
 def test_a_missing_package_is_named():
     swin = card(architecture="SwinUNETR", arguments=SMALL["SwinUNETR"], patch_voxels=64)
-    assert "einops" in refusal(networks.for_card, swin)
+    assert "einops" in refusal(networks.new_network, swin)
 
 
 def test_monai_names_the_arguments_the_registry_relies_on():
@@ -109,7 +109,7 @@ def test_wrong_arguments_are_told_in_one_line_before_memory_is_taken(architectur
     ],
 )
 def test_a_card_that_does_not_fit_its_network(changes, message):
-    text = refusal(networks.for_card, card(**changes), error=CardError)
+    text = refusal(networks.new_network, card(**changes), error=CardError)
     assert text.startswith("card m: ")
     assert message in text
 
@@ -118,7 +118,7 @@ def test_channels_follow_from_the_classes_if_the_card_does_not_say():
     arguments = {"init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}
     three = card(architecture="SegResNet", arguments=arguments, classes=("mito", "nuc", None))
     with torch.no_grad():
-        assert networks.for_card(three).eval()(torch.rand(1, 1, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
+        assert networks.new_network(three).eval()(torch.rand(1, 1, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
 
 
 def test_activations_give_probabilities():
@@ -150,8 +150,8 @@ def test_activation_none_is_refused_for_outputs_that_are_no_probabilities():
 
 def test_equal_weights_give_equal_bytes(tmp_path):
     state = unet().state_dict()
-    weights.save(state, tmp_path / "a")
-    weights.save(dict(reversed(state.items())), tmp_path / "b")
+    weights.save_weights(state, tmp_path / "a")
+    weights.save_weights(dict(reversed(state.items())), tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert weights.sha256(tmp_path / "a") == weights.sha256(tmp_path / "b")
     assert same(load_file(tmp_path / "a"), state)
@@ -159,13 +159,13 @@ def test_equal_weights_give_equal_bytes(tmp_path):
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
-    assert "cannot write the weights" in refusal(weights.save, unet().state_dict(), tmp_path / "no" / "w")
+    assert "cannot write the weights" in refusal(weights.save_weights, unet().state_dict(), tmp_path / "no" / "w")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_loaded_network_runs_and_asks_for_no_gradients(tmp_path):
     original = unet(seed=5).eval()
-    weights.save(original.state_dict(), tmp_path / "w")
+    weights.save_weights(original.state_dict(), tmp_path / "w")
     known = card(sha256=weights.sha256(tmp_path / "w"))
     network = weights.load_network(known, tmp_path / "w")
     patch = torch.rand(1, 1, 8, 8, 8)
@@ -175,7 +175,7 @@ def test_a_loaded_network_runs_and_asks_for_no_gradients(tmp_path):
 
 
 def test_a_flipped_bit_is_found_at_load(tmp_path):
-    weights.save(unet().state_dict(), tmp_path / "w")
+    weights.save_weights(unet().state_dict(), tmp_path / "w")
     known = card(sha256=weights.sha256(tmp_path / "w"))
     content = bytearray((tmp_path / "w").read_bytes())
     content[-100] ^= 1

@@ -15,14 +15,14 @@ def leftovers(out: Path, *, everything: bool = False) -> dict[Path, int]:
     when nothing was built there.
     """
     work = _workspace(out)
-    found = sorted(p for p in work.root.iterdir() if p.name != "lock") if everything else work.unneeded()
-    return {path: _size(path) for path in found}
+    paths = sorted(p for p in work.root.iterdir() if p.name != "lock") if everything else work.unneeded()
+    return {path: _size(path) for path in paths}
 
 
-def free(out: Path, found: Iterable[Path]) -> None:
+def free(out: Path, paths: Iterable[Path]) -> None:
     """Remove them. Raises EnsembleError while a build is at work there."""
     with _workspace(out).alone():
-        for path in found:
+        for path in paths:
             if path.is_dir():
                 shutil.rmtree(path)
             else:

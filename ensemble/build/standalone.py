@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numcodecs
 import numpy as np
 
-from ensemble.core import classes as taxonomy
+from ensemble.core.classes import all_classes, is_instance
 from ensemble.core.manifest import Target
 from ensemble.decode.assembling import CropAssembly, assemble_group
 from ensemble.decode.mixing import Probability
@@ -23,12 +24,14 @@ from ensemble.plan.plan import CropPlan
 from ensemble.plan.recipe import NamedSource, Route
 from ensemble.plan.recipe_reader import load_recipe
 from ensemble.predict.probabilities import StoredProbabilities
-from ensemble.storage.chunked_array import ChunkedArray, scratch_array
+from ensemble.storage.chunked_array import ChunkedArray, Encoding, scratch_array
 from ensemble.storage.volume import Volume, open_volume
 from ensemble.support.errors import VolumeError
+from ensemble.support.files import PARTIAL, replacing
 from ensemble.support.progress import Progress
 
 _CODEC = numcodecs.Zstd(level=1)
+_ENCODING = Encoding(_CODEC, _CODEC.get_config())
 _SHIPPED = {"binary": "baseline.yaml", "components": "components.yaml", "watershed": "watershed.yaml"}
 
 
@@ -62,7 +65,7 @@ def postprocess(
         target = Target(entry.crop, entry.dataset, entry.volume.grid, (entry.name,))
         route = _alone(rules.route(entry.name, target), entry.name, method)
         if not (out / entry.relative).exists():
-            _one(entry, target, route, out, budget, progress.say)
+            _process(entry, target, route, out, budget, progress.say)
     progress.at(len(entries))
     return len(entries)
 
@@ -72,43 +75,41 @@ def _alone(route: Route, name: str, method: str) -> Route:
     others = tuple(step for step in route.steps if step.method.stage is not Stage.LABEL)
     own = tuple(step for step in route.steps if step.method.name == method)
     steps = others
-    if taxonomy.is_instance(name):
+    if is_instance(name):
         label = own[0] if own else _default(method)
         at = sum(step.method.stage in (Stage.PROBABILITY, Stage.FILL) for step in others)
-        at += sum(bool(step.method.traits.get("needs_probability")) for step in others)
+        at += sum(step.method.traits.needs_probability for step in others)
         steps = (*others[:at], label, *others[at:])
     return Route(NamedSource("tree"), route.threshold, "hard", route.resampling, steps, route.place)
 
 
 def _default(method: str) -> Step:
-    said = {"min_distance_voxels": 10} if method == "watershed" else {}
+    parameters = {"min_distance_voxels": 10} if method == "watershed" else {}
     entry = METHODS.by_name[method]
-    return Step(entry, entry.parameters.model_validate(said).model_dump())
+    return Step(entry, entry.parameters.model_validate(parameters).model_dump())
 
 
-def _one(entry: Entry, target: Target, route: Route, out: Path, budget: Budget, say: Callable[[str], None]) -> None:
-    place, part = out / entry.relative, out / f".{os.getpid()}.part"
+def _process(entry: Entry, target: Target, route: Route, out: Path, budget: Budget, say: Callable[[str], None]) -> None:
     plan = CropPlan(target, {entry.name: route}, (entry.name,), ())
-    field = StoredProbabilities(entry.volume)
-    shutil.rmtree(part, ignore_errors=True)
+    attributes = dict(entry.volume.array.attrs)
+    scratch_folder = out / f".{os.getpid()}{PARTIAL}"
+    shutil.rmtree(scratch_folder, ignore_errors=True)
+
+    def scratch(name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
+        return scratch_array(scratch_folder, target, name, dtype, keep=keep)
+
     try:
-        attributes = dict(entry.volume.array.attrs)
+        with replacing(out / entry.relative) as partial:
 
-        def create(name: str, dtype: np.dtype, *, keep: bool = False) -> ChunkedArray:
-            shape = target.grid.shape
-            return ChunkedArray.create(part / "result", shape, dtype, _CODEC, _CODEC.get_config(), attributes)
+            def create(name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
+                return ChunkedArray.create(partial, target.grid.shape, dtype, _ENCODING, attributes)
 
-        def scratch(name: str, dtype: np.dtype, *, keep: bool = False) -> ChunkedArray:
-            return scratch_array(part, target, name, dtype, keep=keep)
-
-        probability = Probability(plan, {(entry.name, "tree"): field})
-        crop = CropAssembly(plan, probability, scratch, create, budget, say=say)
-        assemble_group(crop, (entry.name,), joint=False)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(part / "result", place)
+            probability = Probability(plan, {(entry.name, "tree"): StoredProbabilities(entry.volume)})
+            assembly = CropAssembly(plan, probability, scratch, create, budget, say=say)
+            assemble_group(assembly, (entry.name,), joint=False)
         _copy_group_files(entry, out)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(scratch_folder, ignore_errors=True)
 
 
 def _entries(root: Path) -> Iterator[Entry]:
@@ -118,7 +119,7 @@ def _entries(root: Path) -> Iterator[Entry]:
     for dataset in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for crop in sorted(path for path in dataset.iterdir() if path.is_dir()):
             for place in sorted(path for path in crop.iterdir() if path.is_dir()):
-                if place.name in taxonomy.all_classes():
+                if place.name in all_classes():
                     array = place / "s0" if (place / "s0").is_dir() else place
                     names = dataset.name.removesuffix(".zarr"), crop.name.removeprefix("crop"), place.name
                     yield Entry(array.relative_to(root), *names, open_volume(place))

@@ -1,28 +1,40 @@
 """What a build keeps under OUT/work to go on from: finished groups of classes, begun ones, scratch arrays.
 
-predictions/      what networks predicted, by content (see ``predictions``)
+predictions/      what networks predicted, by content (see ``predict.prediction_store``)
 submission.zarr/  the arrays as they will be packed
 assembled/        a file per crop: which of its arrays are finished, and what they were made from
 scratch/          a folder per crop that is begun, with its journal
 state.json        how far the whole is
 needed.json       what the recipe as it was built last goes on from
+
+Everything here carries a checksum: what is not as it was written is made anew, never used.
 """
 
 import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ensemble.core.manifest import Target
+from ensemble.decode.assembling import GroupOutcome
 from ensemble.storage.chunked_array import ChunkedArray, scratch_array
-from ensemble.submission import writer as submission
-from ensemble.support.files import alone_with, read_json, write_json
+from ensemble.submission.writer import create_array, reopen_array
+from ensemble.support.files import PARTIAL, alone_with, read_sealed, write_sealed
 from ensemble.support.journal import Journal
+
+
+@dataclass
+class CropState:
+    """Of a crop's finished arrays: by class the key of its group and how many files it has; by key the outcome."""
+
+    keys: dict[str, str] = field(default_factory=dict)
+    files: dict[str, int | None] = field(default_factory=dict)
+    outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,26 +65,33 @@ class Workspace:
 
     def need(self, predictions: Iterable[str], groups: Iterable[str], arrays: Iterable[str]) -> None:
         """Note the keys of the predictions and of the groups, and the arrays ("crop557/mito"), that are in use."""
-        write_json(
+        write_sealed(
             self.root / "needed.json",
             {"predictions": sorted(predictions), "groups": sorted(groups), "arrays": sorted(arrays)},
         )
 
     def unneeded(self) -> list[Path]:
         """Files and folders that the recipe as it was built last has no use for."""
-        needed = read_json(self.root / "needed.json") or {}
-        known = {what: frozenset(needed.get(what, ())) for what in ("predictions", "groups", "arrays")}
-        found = [p for p in sorted(self.predictions.glob("*")) if not self._serves(p, known["predictions"])]
+        needed = read_sealed(self.root / "needed.json") or {}
+        in_use = {what: frozenset(needed.get(what, ())) for what in ("predictions", "groups", "arrays")}
+        torn = [
+            *self.predictions.glob(f"*{PARTIAL}"),
+            *self.predictions.glob(f"*/*{PARTIAL}"),
+            *self.store.glob(f"crop*/*/*{PARTIAL}"),
+        ]
+        unused = [
+            path
+            for path in sorted(self.predictions.glob("*"))
+            if path not in torn and not self._serves(path, in_use["predictions"])
+        ]
         for array in sorted(self.store.glob("crop*/*")):
-            if array.is_dir() and f"{array.parent.name}/{array.name}" not in known["arrays"]:
-                found.append(array)
+            if array.is_dir() and f"{array.parent.name}/{array.name}" not in in_use["arrays"]:
+                unused.append(array)
         for folder in sorted((self.root / "scratch").glob("*")):
-            journal = folder / "journal"
-            key = Journal.read(journal).get("key", [None])[0] if journal.exists() else None
-            if key not in known["groups"]:
-                found.append(folder)
-        inside = (*self.predictions.glob("*/*.part"), *self.store.glob("crop*/*/*.part"))
-        return [*found, *sorted(p for p in inside if not any(p.is_relative_to(f) for f in found))]
+            noted = Journal.read(folder / "journal").get("key", [None])
+            if noted[0] not in in_use["groups"]:
+                unused.append(folder)
+        return [*unused, *sorted(path for path in torn if not any(path.is_relative_to(u) for u in unused))]
 
     def _serves(self, prediction: Path, needed: frozenset[str]) -> bool:
         """Whether one of the keys means this array, or has none of its own and can do with this."""
@@ -84,59 +103,63 @@ class Workspace:
 
     # -- groups of classes
 
-    def finished(self, target: Target, group: Sequence[str], key: str) -> dict[str, Any] | None:
+    def finished(self, target: Target, group: Sequence[str], key: str) -> GroupOutcome | None:
         """The outcome of a group that was made from what ``key`` says and is still there in whole."""
         state = self._state(target)
         for name in group:
-            if state["keys"].get(name) != key or state["chunks"].get(name) != self._chunks(target, name):
+            if state.keys.get(name) != key or state.files.get(name) != self._files(target, name):
                 return None
-        return state["outcomes"].get(key)
+        outcome = state.outcomes.get(key)
+        return None if outcome is None else GroupOutcome.of(outcome)
 
     def begin(self, target: Target, group: Sequence[str], key: str) -> Journal:
         """The journal of a group, as far as it was begun with the same key; else everything starts anew."""
         state = self._state(target)
-        if any(name in state["keys"] for name in group):
+        if any(name in state.keys for name in group):
             for name in group:
-                state["keys"].pop(name, None)
+                state.keys.pop(name, None)
             self._keep_state(target, state)
         folder = self.scratch(target)
         path = folder / "journal"
-        begun = Journal.open(path) if path.exists() else None
-        if begun is not None:
+        if path.exists():
+            begun = Journal.open(path)
             if begun.noted("key") == [key]:
                 return begun
             begun.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        self.drop(target)
         folder.mkdir(parents=True)
         journal = Journal.open(path)
         journal.note("key", key)
         return journal
 
-    def finish(self, target: Target, group: Sequence[str], key: str, outcome: dict[str, Any], journal: Journal) -> None:
+    def drop(self, target: Target) -> None:
+        """Forget what of a crop was begun."""
+        shutil.rmtree(self.scratch(target), ignore_errors=True)
+
+    def finish(self, target: Target, group: Sequence[str], key: str, outcome: GroupOutcome) -> None:
         """Note that a group is finished, and drop what it needed on the way."""
-        journal.close()
         state = self._state(target)
         for name in group:
-            state["keys"][name] = key
-            state["chunks"][name] = self._chunks(target, name)
-        state["outcomes"][key] = outcome
-        state["outcomes"] = {k: v for k, v in state["outcomes"].items() if k in state["keys"].values()}
+            state.keys[name] = key
+            state.files[name] = self._files(target, name)
+        state.outcomes[key] = asdict(outcome)
+        state.outcomes = {k: v for k, v in state.outcomes.items() if k in state.keys.values()}
         self._keep_state(target, state)
-        shutil.rmtree(self.scratch(target), ignore_errors=True)
+        self.drop(target)
 
     def forget(self, crop: str) -> None:
         """Have a crop assembled anew."""
         (self.root / "assembled" / f"{crop}.json").unlink(missing_ok=True)
 
-    def _state(self, target: Target) -> dict[str, Any]:
-        known = read_json(self.root / "assembled" / f"{target.crop}.json")
-        whole = isinstance(known, dict) and set(known) == {"keys", "chunks", "outcomes"}
-        return known if whole else {"keys": {}, "chunks": {}, "outcomes": {}}
+    def _state(self, target: Target) -> CropState:
+        state = read_sealed(self.root / "assembled" / f"{target.crop}.json")
+        right = isinstance(state, dict) and set(state) == {"keys", "files", "outcomes"}
+        return CropState(**state) if right else CropState()
 
-    def _keep_state(self, target: Target, state: dict[str, Any]) -> None:
-        write_json(self.root / "assembled" / f"{target.crop}.json", state)
+    def _keep_state(self, target: Target, state: CropState) -> None:
+        write_sealed(self.root / "assembled" / f"{target.crop}.json", asdict(state))
 
-    def _chunks(self, target: Target, name: str) -> int | None:
+    def _files(self, target: Target, name: str) -> int | None:
         """How many files an array has."""
         try:
             return len(os.listdir(self.store / target.group / name))
@@ -145,12 +168,10 @@ class Workspace:
 
     # -- arrays
 
-    def array(self, target: Target, name: str, dtype: np.dtype, *, keep: bool = False) -> ChunkedArray:
+    def array(self, target: Target, name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
         """The final array of a class, all background; with ``keep`` as it was left."""
-        if keep:
-            return submission.reopen_array(self.store, target, name)
-        return submission.create_array(self.store, target, name, dtype)
+        return (reopen_array if keep else create_array)(self.store, target, name, dtype)
 
-    def temporary(self, target: Target, name: str, dtype: np.dtype, *, keep: bool = False) -> ChunkedArray:
+    def temporary(self, target: Target, name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
         """A scratch array of zeros on the target's grid; with ``keep`` as it was left, if it is there."""
         return scratch_array(self.scratch(target), target, name, dtype, keep=keep)

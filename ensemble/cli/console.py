@@ -3,18 +3,24 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from ensemble.plan import describe
-from ensemble.plan.budget import Budget
-from ensemble.plan.job import Job
-from ensemble.plan.plan import CropPlan, Plan
 from ensemble.support.progress import QuietProgress
+
+if TYPE_CHECKING:
+    from ensemble.plan.budget import Budget
+    from ensemble.plan.job import Job
+    from ensemble.plan.plan import CropPlan, Plan
+    from ensemble.report.array_changes import Difference
+    from ensemble.submission.check_report import CheckReport
+    from ensemble.tune.soup import Soup
+    from ensemble.tune.tuning import Tuned
+    from registry import Comparison, ModelVersion, Verification
 
 _PIPE_COLUMNS = 240
 _RELATIONS = 10
@@ -69,7 +75,7 @@ def progress(show: bool = True) -> Iterator[_Shown | QuietProgress]:
         shown.close()
 
 
-def report(found: Any) -> None:
+def report(found: "CheckReport") -> None:
     """What a check found: faults and warnings by name, then what the arrays hold, in words."""
     for text in found.faults:
         _OUT.print(f"fault: {text}", style="red", markup=False)
@@ -78,11 +84,11 @@ def report(found: Any) -> None:
     arrays = sum(len(classes) for classes in found.arrays.values())
     if found.empty:
         line(f"empty: {_by_crop(found.empty)}")
-    changed = {name: one for name, one in found.decoding.items() if one.removed or one.added}
+    changed = {name: row for name, row in found.decoding.items() if row.removed or row.added}
     if changed:
         table = Table("class", "alone (voxels)", "removed", "added", title="joint decoding", title_justify="left")
-        for name, one in changed.items():
-            table.add_row(name, f"{one.alone:,}", _share(one.removed, one.alone), _share(one.added, one.alone))
+        for name, row in changed.items():
+            table.add_row(name, f"{row.alone:,}", _share(row.removed, row.alone), _share(row.added, row.alone))
         _OUT.print(table)
     if found.relations:
         _OUT.print(_contradictions(found))
@@ -90,7 +96,7 @@ def report(found: Any) -> None:
     line(f"{arrays} arrays checked: {verdict}, {len(found.warnings)} warnings, {len(found.empty)} empty arrays")
 
 
-def _contradictions(found: Any) -> Table:
+def _contradictions(found: "CheckReport") -> Table:
     """The most frequent ways in which voxels contradict themselves, before joint decoding where that is known."""
     columns = {"each class alone": "before"} if found.violations_before else {}
     columns["as written"] = "written"
@@ -123,7 +129,7 @@ def show(items: Iterable[RenderableType]) -> None:
         _OUT.print(item)
 
 
-def models(versions: Sequence[Any], where: str) -> None:
+def models(versions: "Sequence[ModelVersion]", where: str) -> None:
     """What is registered."""
     if not versions:
         line(f"nothing is registered yet in {where}; use ensemble register CHECKPOINT --card CARD.yaml")
@@ -144,7 +150,7 @@ def models(versions: Sequence[Any], where: str) -> None:
     _OUT.print(table)
 
 
-def history(versions: Sequence[Any], moves: Sequence[str]) -> None:
+def history(versions: "Sequence[ModelVersion]", moves: Sequence[str]) -> None:
     """Where each version comes from, why some were retired, and when aliases moved."""
     for version in versions:
         card = version.card
@@ -159,32 +165,32 @@ def history(versions: Sequence[Any], moves: Sequence[str]) -> None:
         line(text)
 
 
-def verified(found: Sequence[Any]) -> None:
+def verified(verifications: "Sequence[Verification]") -> None:
     """How far each model's answer is from the one it was registered with."""
-    for one in found:
-        verdict = "the same network" if one.holds else "NOT the same answer: check devices and library versions"
+    for replay in verifications:
+        verdict = "the same network" if replay.holds else "NOT the same answer: check devices and library versions"
         line(
-            f"{one.version.uri} on {one.device}: largest deviation {one.largest:.2g}, mean {one.mean:.2g}"
+            f"{replay.version.uri} on {replay.device}: largest deviation {replay.largest:.2g}, mean {replay.mean:.2g}"
             f" in probability: {verdict}"
         )
 
 
-def compared(found: Any) -> None:
+def compared(comparison: "Comparison") -> None:
     """What two models say of themselves, where they differ, and their scores."""
-    table = Table("", found.a.uri, found.b.uri)
-    for key, values in found.differences.items():
+    table = Table("", comparison.a.uri, comparison.b.uri)
+    for key, values in comparison.differences.items():
         table.add_row(key, *values)
-    for name, scores in found.scores.items():
+    for name, scores in comparison.scores.items():
         table.add_row(f"validation {name}", *("-" if score is None else f"{score:.4f}" for score in scores))
-    table.add_row("MB of weights", *(f"{v.weights_bytes / 1e6:.1f}" for v in (found.a, found.b)))
+    table.add_row("MB of weights", *(f"{v.weights_bytes / 1e6:.1f}" for v in (comparison.a, comparison.b)))
     _OUT.print(table)
-    if found.apart is None:
+    if comparison.apart is None:
         line("their weights are those of different networks")
     else:
-        line(f"their weights are {found.apart:.3g} of their length apart")
+        line(f"their weights are {comparison.apart:.3g} of their length apart")
 
 
-def soup(made: Any) -> None:
+def soup(made: "Soup") -> None:
     """What went into a soup, and what it is worth."""
     if made.scores:
         table = Table("member", "mean score of its classes", "in the soup")
@@ -194,14 +200,16 @@ def soup(made: Any) -> None:
     line(f"registered {made.version.uri}, merged from {', '.join(made.members)}")
 
 
-def tuned(made: Any) -> None:
+def tuned(made: "Tuned") -> None:
     """What tuning chose for each class, where the most is left to gain first."""
+    from ensemble.plan.describe import route_in_words
+
     table = Table("class", "before", "after", "held out", "could gain", "chosen", "because", title="tuned")
-    for one in sorted(made.results, key=lambda result: -(result.could_gain or 0)):
-        scores = (one.official_before, one.official_after, one.chosen.held_out, one.could_gain)
+    for result in sorted(made.results, key=lambda result: -(result.could_gain or 0)):
+        scores = (result.official_before, result.official_after, result.chosen.held_out, result.could_gain)
         shown = ["-" if score is None else f"{score:.4f}" for score in scores]
-        chosen = describe.route_in_words(one.chosen.route) if one.chosen.changed else "as it was"
-        table.add_row(one.unit.label, *shown, chosen, one.chosen.why)
+        chosen = route_in_words(result.chosen.route) if result.chosen.changed else "as it was"
+        table.add_row(result.unit.label, *shown, chosen, result.chosen.why)
     _OUT.print(table)
     for crop, names in made.leaks.items():
         _OUT.print(f"leakage: {', '.join(names)} was trained on {crop}; these scores flatter", style="yellow")
@@ -209,7 +217,7 @@ def tuned(made: Any) -> None:
     line(f"recipe: {made.recipe}   MLflow run {made.run_id}")
 
 
-def difference(found: Any) -> None:
+def difference(found: "Difference") -> None:
     """What changed between two submissions, by class, the largest change first."""
     for name, (a, b) in found.routes.items():
         line(f"{name}: {a} -> {b}")
@@ -217,9 +225,9 @@ def difference(found: Any) -> None:
     table = Table(
         "class", *voxels, "objects A", "objects B", "the same", title="voxels and objects", title_justify="left"
     )
-    for name, one in found.by_class().items():
-        if one.any:
-            counts = (f"{n:,}" for n in (one.both, one.only_a, one.only_b, one.moved))
+    for name, change in found.by_class().items():
+        if change.any:
+            counts = (f"{n:,}" for n in (change.both, change.only_a, change.only_b, change.moved))
             objects = ("-" if n is None else f"{n:,}" for n in (one.objects_a, one.objects_b, one.kept))
             table.add_row(name, *counts, *objects)
     if table.row_count:
@@ -240,8 +248,10 @@ def leftovers(found: Mapping[Path, int], *, freed: bool) -> None:
     line(f"{_bytes(sum(found.values()))} {'freed' if freed else 'to be freed'}" if found else "nothing is left over")
 
 
-def plan(value: Plan, budget: Budget) -> None:
+def plan(value: "Plan", budget: "Budget") -> None:
     """The routes, class by class where crops agree, and what they cost."""
+    from ensemble.plan.plan_description import PlanCost
+
     routes = Table("class", "crops", "source", "resampled", "decision", "post-processing", title="routes")
     for (name, *cells), crops in _routes(value).items():
         routes.add_row(name, " ".join(crops), *cells)
@@ -250,15 +260,15 @@ def plan(value: Plan, budget: Budget) -> None:
     for job in value.jobs:
         jobs.add_row(*_job(job, budget))
     _OUT.print(jobs)
-    cost = describe.describe_plan(value, budget)["cost"]
+    cost = PlanCost.of(value, budget)
     line(
-        f"{cost['arrays']} arrays, {cost['voxels'] / 1e9:.2f} Gvoxel; {cost['forward_passes']:,} forward passes, "
-        f"{_bytes(cost['stored_bytes'])} of probabilities before compression, "
-        f"about {_bytes(cost['peak_memory_bytes'])} of memory at the peak"
+        f"{cost.arrays} arrays, {cost.voxels / 1e9:.2f} Gvoxel; {cost.forward_passes:,} forward passes, "
+        f"{_bytes(cost.stored_bytes)} of probabilities before compression, "
+        f"about {_bytes(cost.peak_memory_bytes)} of memory at the peak"
     )
 
 
-def _routes(value: Plan) -> dict[tuple[str, ...], list[str]]:
+def _routes(value: "Plan") -> dict[tuple[str, ...], list[str]]:
     rows: dict[tuple[str, ...], list[str]] = {}
     for crop in value.crops:
         for name in crop.target.classes:
@@ -275,47 +285,48 @@ def _routes(value: Plan) -> dict[tuple[str, ...], list[str]]:
     )
 
 
-def _route(crop: CropPlan, name: str) -> tuple[str, ...]:
-    route, row = crop.routes[name], describe.describe_class(crop, name)
+def _route(crop: "CropPlan", name: str) -> tuple[str, ...]:
+    from ensemble.plan.plan_description import ClassDescription
+
     if name not in crop.claimed:
         return (name, "empty", "", "zeros", "")
-    used = row["models"]
-    source = _source(row["source"])
-    versions = ", ".join(f"{s} = {m['model'].removeprefix('models:/')}" for s, m in used.items() if s in source)
+    route, row = crop.routes[name], ClassDescription.of(crop, name)
+    source = _source(row.source)
+    versions = ", ".join(f"{s} = {m.model.removeprefix('models:/')}" for s, m in row.models.items() if s in source)
     decision = f"p > {route.threshold:g}" + ("" if route.weight == 1 else f", weight {route.weight}")
-    chain = " → ".join(_step(step) for step in row["postprocess"])
-    resampled = ", ".join(dict.fromkeys(m["resampled"] for m in used.values()))
+    chain = " → ".join(_step(step) for step in row.postprocess)
+    resampled = ", ".join(dict.fromkeys(m.resampled for m in row.models.values()))
     return (name, f"{source} ({versions})" if versions else source, resampled, decision, chain)
 
 
-def _source(said: Any) -> str:
-    if isinstance(said, str):
-        return said
-    ((how, members),) = said.items()
+def _source(described: Any) -> str:
+    if isinstance(described, str):
+        return described
+    ((how, members),) = described.items()
     parts = [f"{m[1]:g}·{_source(m[0])}" if isinstance(m, list) else m for m in members]
     return f"{how}({', '.join(parts)})"
 
 
-def _step(said: Mapping[str, Any]) -> str:
-    ((name, parameters),) = said.items()
+def _step(described: Mapping[str, Mapping[str, Any]]) -> str:
+    ((name, parameters),) = described.items()
     return name + "".join(
         f" {key} {value:g}" if isinstance(value, float) else f" {key} {value}" for key, value in parameters.items()
     )
 
 
-def _job(job: Job, budget: Budget) -> tuple[str, ...]:
-    row = describe.describe_job(job, budget)
-    em = f"{describe.voxel_size_in_words(job.level_grid)} nm, {row['em']}"
+def _job(job: "Job", budget: "Budget") -> tuple[str, ...]:
+    from ensemble.plan.describe import voxel_size_in_words
+
     return (
         job.source,
-        row["model"].removeprefix("models:/"),
+        f"{job.model.name}/{job.model.version}",
         job.crop,
-        em,
+        f"{voxel_size_in_words(job.level_grid)} nm, {job.em_in_words}",
         f"{job.patches:,}",
         f"{job.forward_passes:,}",
         f"{job.lattice.size / 1e6:.1f}",
         _bytes(job.stored_bytes),
-        _bytes(row["peak_memory_bytes"]),
+        _bytes(budget.predicting_bytes(job)),
     )
 
 

@@ -4,12 +4,17 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ensemble.cli.options import command
+from ensemble.cli import console
+from ensemble.cli.options import Commands, command
 from ensemble.support.errors import EXIT_FAULTS_FOUND, EnsembleError, RegistryError
 
+if TYPE_CHECKING:
+    from registry import ModelVersion, Registry
 
-def add(commands) -> None:
+
+def add_model_commands(commands: Commands) -> None:
     """Add register, models and soup."""
     _add_register(commands)
     models = commands.add_parser("models", help="List registered models; verify, compare, move, retire, hand on.")
@@ -27,7 +32,7 @@ def with_verb(argv: Sequence[str]) -> list[str]:
     return argv
 
 
-def _add_register(commands) -> None:
+def _add_register(commands: Commands) -> None:
     text = "Register a trained checkpoint with its card; without one, write a draft of it."
     register = command(commands, "register", _register, text)
     register.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a file, nnU-Net folder or MONAI bundle")
@@ -36,26 +41,23 @@ def _add_register(commands) -> None:
 
 
 def _register(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
-    from registry import card
-    from registry.store import Store
+    from registry import Registry, load_card
 
     if arguments.card is None:
         return _draft(arguments.checkpoint)
-    store = Store()
+    store = Registry()
     version = store.register(
-        arguments.checkpoint, card.load(arguments.card), alias=arguments.alias, card_path=arguments.card
+        arguments.checkpoint, load_card(arguments.card), alias=arguments.alias, card_path=arguments.card
     )
     aliases = "".join(f" @{alias}" for alias in version.aliases)
-    terminal.line(f"registered {version.name} version {version.version}{aliases} in {store.tracking_uri}")
+    console.line(f"registered {version.name} version {version.version}{aliases} in {store.tracking_uri}")
     return 0
 
 
 def _draft(checkpoint: Path) -> int:
-    from ensemble.cli import console as terminal
-    from registry import draft
+    from registry import draft_card
 
-    made = draft.of(checkpoint)
+    made = draft_card(checkpoint)
     file = Path(f"{made.values['name']}.card.yaml")
     if file.exists():
         raise EnsembleError(
@@ -66,14 +68,14 @@ def _draft(checkpoint: Path) -> int:
         file.write_bytes(text)
     except OSError as error:
         raise EnsembleError(f"{file}: cannot write the draft here: {error.strerror}") from error
-    terminal.line(f"wrote {file}, a draft of the card; these lines need you:")
+    console.line(f"wrote {file}, a draft of the card; these lines need you:")
     for question in made.questions(file):
-        terminal.line(f"  {question}")
-    terminal.line(f"then: ensemble register {checkpoint} --card {file}")
+        console.line(f"  {question}")
+    console.line(f"then: ensemble register {checkpoint} --card {file}")
     return 0
 
 
-def _resolve(store, reference: str):
+def _resolve(store: "Registry", reference: str) -> "ModelVersion":
     """A version by ``models:/NAME@ALIAS``, ``NAME@ALIAS``, ``NAME/VERSION``, or the latest of ``NAME``."""
     plain = reference.removeprefix("models:/")
     if re.fullmatch(r"[\w.-]+", plain):
@@ -87,26 +89,25 @@ def _resolve(store, reference: str):
 _REFERENCE = "NAME, NAME@ALIAS or NAME/VERSION"
 
 
-def _add_list(verbs) -> None:
+def _add_list(verbs: Commands) -> None:
     parser = command(verbs, "list", _list, "List what is registered.")
     parser.add_argument("name", nargs="?", metavar="NAME", help="one model, with its history")
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
-    from registry.store import Store
+    from registry import Registry
 
-    store = Store()
+    store = Registry()
     versions = store.versions(arguments.name)
-    terminal.models(versions, store.tracking_uri)
+    console.models(versions, store.tracking_uri)
     for text in store.broken:
-        terminal.line(f"broken: {text}")
+        console.line(f"broken: {text}")
     if arguments.name is not None:
-        terminal.history(versions, store.moves(arguments.name))
+        console.history(versions, store.moves(arguments.name))
     return 0
 
 
-def _add_verify(verbs) -> None:
+def _add_verify(verbs: Commands) -> None:
     text = "Replay a model's golden input here and tell how far its answer is from the one stored."
     parser = command(verbs, "verify", _verify, text)
     parser.add_argument("reference", metavar="NAME", help=f"{_REFERENCE}; NAME alone: all its versions")
@@ -114,37 +115,33 @@ def _add_verify(verbs) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
     from ensemble.predict.device import find_device
-    from registry.store import Store
-    from registry.verify import verify
+    from registry import Registry, verify_model
 
-    store = Store()
+    store = Registry()
     bare = re.fullmatch(r"[\w.-]+", arguments.reference)
     versions = store.versions(arguments.reference) if bare else [_resolve(store, arguments.reference)]
     device = find_device(arguments.device)
-    found = [verify(store, version, device) for version in versions]
-    terminal.verified(found)
-    return 0 if all(one.holds for one in found) else EXIT_FAULTS_FOUND
+    verifications = [verify_model(store, version, device) for version in versions]
+    console.verified(verifications)
+    return 0 if all(verification.holds for verification in verifications) else EXIT_FAULTS_FOUND
 
 
-def _add_compare(verbs) -> None:
+def _add_compare(verbs: Commands) -> None:
     parser = command(verbs, "compare", _compare, "Show what differs between two models, and who scores better.")
     parser.add_argument("a", metavar="A", help=_REFERENCE)
     parser.add_argument("b", metavar="B", help=_REFERENCE)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
-    from registry.compare import compare
-    from registry.store import Store
+    from registry import Registry, compare_models
 
-    store = Store()
-    terminal.compared(compare(store, _resolve(store, arguments.a), _resolve(store, arguments.b)))
+    store = Registry()
+    console.compared(compare_models(store, _resolve(store, arguments.a), _resolve(store, arguments.b)))
     return 0
 
 
-def _add_alias(verbs) -> None:
+def _add_alias(verbs: Commands) -> None:
     parser = command(verbs, "alias", _alias, "Let an alias mean another version from now on, and say why.")
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("alias", metavar="ALIAS")
@@ -153,62 +150,56 @@ def _add_alias(verbs) -> None:
 
 
 def _alias(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
-    from registry.store import Store
+    from registry import Registry
 
-    Store().set_alias(arguments.name, arguments.alias, arguments.version, arguments.reason)
-    terminal.line(f"models:/{arguments.name}@{arguments.alias} means version {arguments.version} now")
+    Registry().set_alias(arguments.name, arguments.alias, arguments.version, arguments.reason)
+    console.line(f"models:/{arguments.name}@{arguments.alias} means version {arguments.version} now")
     return 0
 
 
-def _add_retire(verbs) -> None:
+def _add_retire(verbs: Commands) -> None:
     parser = command(verbs, "retire", _retire, "Take a version out of use; it stays listed, with the reason.")
     parser.add_argument("reference", metavar="NAME/VERSION")
     parser.add_argument("--reason", required=True, metavar="TEXT")
 
 
 def _retire(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
-    from registry.store import Store
+    from registry import Registry
 
-    store = Store()
+    store = Registry()
     version = store.resolve(f"models:/{arguments.reference.removeprefix('models:/')}")
     store.retire(version, arguments.reason)
-    terminal.line(f"{version.uri} is retired: {arguments.reason}")
+    console.line(f"{version.uri} is retired: {arguments.reason}")
     return 0
 
 
-def _add_export(verbs) -> None:
+def _add_export(verbs: Commands) -> None:
     parser = command(verbs, "export", _export, "Write a model as one file, for those without your registry.")
     parser.add_argument("reference", metavar="NAME", help=_REFERENCE)
     parser.add_argument("file", type=Path, metavar="FILE")
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
-    from registry import transfer
-    from registry.store import Store
+    from registry import Registry, export_model
 
-    store = Store()
+    store = Registry()
     version = _resolve(store, arguments.reference)
-    transfer.export(store, version, arguments.file)
-    terminal.line(f"wrote {version.uri} to {arguments.file}; read it with ensemble models import {arguments.file}")
+    export_model(store, version, arguments.file)
+    console.line(f"wrote {version.uri} to {arguments.file}; read it with ensemble models import {arguments.file}")
     return 0
 
 
-def _add_import(verbs) -> None:
+def _add_import(verbs: Commands) -> None:
     parser = command(verbs, "import", _import, "Register a model from the file that export wrote.")
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--alias", metavar="NAME", help="such as champion")
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
-    from registry import transfer
-    from registry.store import Store
+    from registry import Registry, import_model
 
-    version = transfer.import_(Store(), arguments.file, arguments.alias)
-    terminal.line(f"registered {version.uri}; it gives its golden answer here")
+    version = import_model(Registry(), arguments.file, arguments.alias)
+    console.line(f"registered {version.uri}; it gives its golden answer here")
     return 0
 
 
@@ -223,7 +214,7 @@ _VERBS = {
 }
 
 
-def _add_soup(commands) -> None:
+def _add_soup(commands: Commands) -> None:
     text = "Make one model of several checkpoints of one network, by averaging their weights, and register it."
     parser = command(commands, "soup", _soup, text)
     parser.add_argument("members", nargs="+", metavar="MEMBER", help=f"{_REFERENCE}, or a checkpoint file with --card")
@@ -248,37 +239,34 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _soup(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
-    from ensemble.tune.soup import Validation, average_checkpoints
-    from registry import card as cards
-    from registry import soup
-    from registry.store import Store
+    from ensemble.tune.soup import AveragingOptions, Validation, average_checkpoints
+    from registry import Registry, load_card, member_in_file, registered_member
 
-    store = Store()
-    known = cards.load(arguments.card) if arguments.card else None
+    store = Registry()
+    card = load_card(arguments.card) if arguments.card else None
     members = []
     for text in arguments.members:
         if Path(text).is_file():
-            if known is None:
+            if card is None:
                 raise EnsembleError(f"{text}: a file tells too little of its network; give --card CARD.yaml")
-            members.append(soup.in_file(Path(text), known))
+            members.append(member_in_file(Path(text), card))
         else:
-            members.append(soup.registered(store, _resolve(store, text)))
+            members.append(registered_member(store, _resolve(store, text)))
     if (arguments.truth is None) != (arguments.manifest is None):
         raise EnsembleError("--truth and --manifest belong together; give both, or neither")
-    judged = arguments.truth and Validation(arguments.truth, arguments.manifest, arguments.data, leaky=arguments.leaky)
-    with terminal.progress() as progress:
-        made = average_checkpoints(
+    validation = None
+    if arguments.truth is not None:
+        validation = Validation(arguments.truth, arguments.manifest, arguments.data, leaky=arguments.leaky)
+    options = AveragingOptions(arguments.how, arguments.weights, arguments.decay, arguments.same_origin)
+    with console.progress() as progress:
+        soup = average_checkpoints(
             members,
             arguments.name,
-            arguments.how,
+            options,
             store,
-            given=arguments.weights,
-            decay=arguments.decay,
-            same_origin=arguments.same_origin,
-            validation=judged,
+            validation=validation,
             alias=arguments.alias,
             progress=progress,
         )
-    terminal.soup(made)
+    console.soup(soup)
     return 0

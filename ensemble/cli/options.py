@@ -3,14 +3,25 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ensemble.support import machine as resources
 from ensemble.support.errors import EnsembleError
+from ensemble.support.machine import cores, default_memory_bytes, has_gpu
+
+if TYPE_CHECKING:
+    from ensemble.plan.budget import Budget
+    from ensemble.plan.request import Request
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    """Where commands are added; argparse gives its type no public name."""
+else:
+    Commands = object
 
 Run = Callable[[argparse.Namespace], int]
+"""What a command does; returns the exit code."""
 
 
-def command(commands, name: str, run: Run, text: str) -> argparse.ArgumentParser:
+def command(commands: Commands, name: str, run: Run, text: str) -> argparse.ArgumentParser:
     """A command with its help, run by ``run``."""
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(run=run)
@@ -38,14 +49,14 @@ def add_request(parser: argparse.ArgumentParser) -> None:
 
 def add_resources(parser: argparse.ArgumentParser) -> None:
     """Threads and memory to stay within."""
-    parser.add_argument("--workers", type=int, default=resources.cores(), help="threads (default: all cores)")
-    half = resources.default_memory_bytes() / 2**30
+    parser.add_argument("--workers", type=int, default=cores(), help="threads (default: all cores)")
+    half = default_memory_bytes() / 2**30
     parser.add_argument(
         "--memory", type=float, default=half, metavar="GIB", help=f"to stay within (default: half, here {half:.1f})"
     )
 
 
-def budget_of(arguments: argparse.Namespace, *, on_cpu: bool = True):
+def budget_of(arguments: argparse.Namespace, *, on_cpu: bool = True) -> "Budget":
     """The limits that were given. Raises EnsembleError for none."""
     from ensemble.plan.budget import Budget
 
@@ -56,11 +67,11 @@ def budget_of(arguments: argparse.Namespace, *, on_cpu: bool = True):
     return Budget(int(arguments.memory * 2**30), arguments.workers, on_cpu)
 
 
-def request_of(arguments: argparse.Namespace, out: Path):
+def request_of(arguments: argparse.Namespace, out: Path) -> "Request":
     """What ``add_request`` was told, its work under ``out``."""
     from ensemble.plan.request import Request
 
-    on_cpu = not resources.has_gpu() if arguments.device == "auto" else arguments.device == "cpu"
+    on_cpu = not has_gpu() if arguments.device == "auto" else arguments.device == "cpu"
     return Request(
         recipe=arguments.recipe,
         out=out,

@@ -1,23 +1,21 @@
 """The commands about a submission that is there: check, score, report, diff, view."""
 
 import argparse
-import errno
 from pathlib import Path
 
-from ensemble.cli.options import add_resources, budget_of, command, names
+from ensemble.cli import console
+from ensemble.cli.options import Commands, add_resources, budget_of, command, names
 from ensemble.support.errors import EXIT_FAULTS_FOUND, EnsembleError
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What tells that the disk is full."""
+from ensemble.support.files import is_disk_full, write_text
 
 
-def add(commands) -> None:
+def add_result_commands(commands: Commands) -> None:
     """Add them all."""
-    for add_one in (_add_check, _add_score, _add_report, _add_diff, _add_view):
-        add_one(commands)
+    for add in (_add_check, _add_score, _add_report, _add_diff, _add_view):
+        add(commands)
 
 
-def _add_check(commands) -> None:
+def _add_check(commands: Commands) -> None:
     parser = command(commands, "check", _check, "Check a submission's format, completeness and consistency.")
     parser.add_argument("submission", type=Path, metavar="SUBMISSION.zip")
     parser.add_argument("--manifest", type=Path, metavar="CSV", help="default: the challenge's own")
@@ -25,11 +23,10 @@ def _add_check(commands) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
     from ensemble.core.manifest import load_manifest
     from ensemble.submission.checking import check
 
-    with terminal.progress(show=not arguments.json) as progress:
+    with console.progress(show=not arguments.json) as progress:
         progress.stage("check", 1)
         report = check(
             arguments.submission,
@@ -39,11 +36,11 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(report.to_json())
     else:
-        terminal.report(report)
+        console.report(report)
     return EXIT_FAULTS_FOUND if report.faults else 0
 
 
-def _add_score(commands) -> None:
+def _add_score(commands: Commands) -> None:
     parser = command(commands, "score", _score, "Score a submission against truth, as the challenge does.")
     parser.add_argument("submission", type=Path, metavar="SUBMISSION.zip")
     parser.add_argument("--truth", required=True, metavar="TRUTH.zarr", help="a plain array per crop and class")
@@ -60,48 +57,47 @@ def _add_score(commands) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
-    from ensemble.cli.score_tables import report
+    from ensemble.cli.score_tables import score_tables
     from ensemble.core.manifest import load_manifest
-    from ensemble.scoring.evaluation import LATEST_RULES, ScoringLimits, score
-    from registry.store import Store
+    from ensemble.scoring.evaluation import ScoringLimits, score
+    from ensemble.scoring.rules import LATEST_RULES
+    from registry import Registry
 
-    limits = budget_of(arguments)
-    lent = ScoringLimits(limits.workers, limits.memory_bytes)
+    budget = budget_of(arguments)
+    limits = ScoringLimits(budget.workers, budget.memory_bytes)
     targets, rules = load_manifest(arguments.manifest), arguments.rules or LATEST_RULES
-    with terminal.progress() as progress:
+    with console.progress() as progress:
         scored = [
-            score(path, arguments.truth, targets, rules_name=rules, resources=lent, progress=progress)
+            score(path, arguments.truth, targets, rules_name=rules, limits=limits, progress=progress)
             for path in (arguments.submission, arguments.against)
             if path is not None
         ]
     scores, against = scored[0], scored[1] if arguments.against else None
     if arguments.json:
         _write(arguments.json, scores.to_json(arguments.metrics) + "\n")
-    terminal.show(report(scores, which=arguments.metrics, by_crop=arguments.by_crop, against=against))
+    console.show(score_tables(scores, which=arguments.metrics, by_crop=arguments.by_crop, against=against))
     if arguments.run_id:
-        Store().add_to_run(arguments.run_id, scores.flat())
+        Registry().runs.add(arguments.run_id, scores.flat())
     return 0
 
 
-def _add_report(commands) -> None:
+def _add_report(commands: Commands) -> None:
     parser = command(commands, "report", _report, "Make a build's report.html anew, with scores where truth is given.")
     parser.add_argument("out", type=Path, metavar="DIR", help="the --out of a build")
     parser.add_argument("--truth", type=Path, metavar="TRUTH.zarr", help="an array per crop and class")
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
-    from ensemble.report import report
-    from registry.store import Store
+    from ensemble.report.report import REPORT_FACTS, REPORT_PAGE, make_report
+    from registry import Registry
 
-    with terminal.progress() as progress:
-        report.make_report(arguments.out, Store(), truth=arguments.truth, progress=progress)
-    terminal.line(f"report: {arguments.out / report.PAGE}   facts: {arguments.out / report.FACTS}")
+    with console.progress() as progress:
+        make_report(arguments.out, Registry(), truth=arguments.truth, progress=progress)
+    console.line(f"report: {arguments.out / REPORT_PAGE}   facts: {arguments.out / REPORT_FACTS}")
     return 0
 
 
-def _add_diff(commands) -> None:
+def _add_diff(commands: Commands) -> None:
     parser = command(commands, "diff", _diff, "Show what changed between two submissions.")
     parser.add_argument("a", type=Path, metavar="A", help="a build's folder, or a zip")
     parser.add_argument("b", type=Path, metavar="B", help="a build's folder, or a zip")
@@ -109,18 +105,17 @@ def _add_diff(commands) -> None:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
     from ensemble.report.difference import diff
 
-    with terminal.progress() as progress:
-        found = diff(arguments.a, arguments.b, page=arguments.page, progress=progress)
-    terminal.difference(found)
+    with console.progress() as progress:
+        difference = diff(arguments.a, arguments.b, page=arguments.page, progress=progress)
+    console.difference(difference)
     if arguments.page:
-        terminal.line(f"page: {arguments.page}")
+        console.line(f"page: {arguments.page}")
     return 0
 
 
-def _add_view(commands) -> None:
+def _add_view(commands: Commands) -> None:
     parser = command(commands, "view", _view, "Open EM, probabilities and labels of a build in neuroglancer.")
     parser.add_argument("out", type=Path, metavar="DIR", help="the --out of a build")
     parser.add_argument("--crop", metavar="N", help="default: the first")
@@ -130,26 +125,27 @@ def _add_view(commands) -> None:
 
 
 def _view(arguments: argparse.Namespace) -> int:
-    from ensemble.cli import console as terminal
     from ensemble.report.viewer import open_viewer
-    from registry.store import Store
+    from registry import Registry
 
     viewer = open_viewer(
-        arguments.out, Store(), crop=arguments.crop, classes=arguments.classes, port=arguments.port, say=terminal.line
+        arguments.out,
+        Registry(),
+        crop=arguments.crop,
+        classes=arguments.classes,
+        port=arguments.port,
+        say=console.line,
     )
-    terminal.line(f"open {viewer.link}   (state: {viewer.state})")
+    console.line(f"open {viewer.link}   (state: {viewer.state})")
     if not arguments.once:
         viewer.serve()
     return 0
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text)
-        part.replace(path)
+        write_text(path, text)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        if error.errno in FULL:
+        if is_disk_full(error):
             raise
         raise EnsembleError(f"{path}: cannot write here: {error.strerror}") from error

@@ -6,12 +6,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ensemble.scoring.scores import MetricSet, Scores, Status
+from ensemble.scoring.scores import ArrayStatus, MetricSet, Scores
 
 _MAX_PLACES = 12
 
 
-def report(
+def score_tables(
     scores: Scores, *, which: MetricSet = "official", by_crop: bool = False, against: Scores | None = None
 ) -> Iterator[RenderableType]:
     """Everything to be printed, in order; ``against`` adds what changed since another submission."""
@@ -50,11 +50,11 @@ def crops(scores: Scores) -> Table:
     table.add_column("status", justify="left")
     for name in _by_gain(scores):
         for crop, arrays in scores.arrays.items():
-            if name not in arrays or arrays[name].status == Status.NO_TRUTH:
+            if name not in arrays or arrays[name].status == ArrayStatus.NO_TRUTH:
                 continue
             array = arrays[name]
             of = scores.of(name, array.tally)
-            counts = array.status != Status.TOO_MANY
+            counts = array.status != ArrayStatus.TOO_MANY
             table.add_row(
                 name,
                 crop,
@@ -99,8 +99,8 @@ def changes(scores: Scores, against: Scores) -> Table:
 def notes(scores: Scores) -> Iterator[Text]:
     """What a person should know of arrays that did not count as they should."""
     said = (
-        (Status.MISSING, "missing from the submission, and held against it"),
-        (Status.NO_TRUTH, "without truth, and left out"),
+        (ArrayStatus.MISSING, "missing from the submission, and held against it"),
+        (ArrayStatus.NO_TRUTH, "without truth, and left out"),
     )
     for status, what in said:
         places = [
@@ -113,7 +113,7 @@ def notes(scores: Scores) -> Iterator[Text]:
             yield Text(f"{len(places)} arrays are {what}: {_listed(places)}", style="yellow")
     for crop, arrays in scores.arrays.items():
         for name, array in arrays.items():
-            if array.status == Status.TOO_MANY:
+            if array.status == ArrayStatus.TOO_MANY:
                 yield Text(f"{crop}/{name} is left out of its class: {array.why}", style="yellow")
 
     for crop, sources in scores.leaks.items():
@@ -150,7 +150,7 @@ def _shown(scores: Scores) -> list[str]:
 def _is_empty(scores: Scores, name: str) -> bool:
     """Nothing is anywhere; an array that was left out had something."""
     tally = scores.tallies[name]
-    left_out = any(a[name].status == Status.TOO_MANY for a in scores.arrays.values() if name in a)
+    left_out = any(a[name].status == ArrayStatus.TOO_MANY for a in scores.arrays.values() if name in a)
     return not (tally.tp or tally.fp or tally.fn or left_out)
 
 

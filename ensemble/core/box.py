@@ -125,7 +125,7 @@ class Box:
 
     def indices(self) -> Iterator[VoxelsZYX]:
         """Every voxel, or chunk, in C order."""
-        return product(*(self.along(axis) for axis in range(3)))
+        return product(self.along(0), self.along(1), self.along(2))
 
     def tiles(self, tile_shape: Sequence[int]) -> Iterator[Self]:
         """Boxes of at most ``tile_shape``, beginning where this one does, that cover it once, in C order."""

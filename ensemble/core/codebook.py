@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core import classes as taxonomy
+from ensemble.core.classes import all_atoms, all_classes, atoms_of, descendants, is_instance
 
 
 @dataclass(frozen=True)
@@ -26,32 +27,32 @@ class Codebook:
     @cached_property
     def words(self) -> tuple[frozenset[str], ...]:
         seen: dict[frozenset[str], None] = {frozenset(): None}
-        for atom in taxonomy.all_atoms():
-            seen[frozenset(name for name in self.classes if atom in taxonomy.atoms_of(name))] = None
+        for atom in all_atoms():
+            seen[frozenset(name for name in self.classes if atom in atoms_of(name))] = None
         return tuple(sorted(seen, key=len))
 
     @cached_property
-    def table(self) -> np.ndarray:
+    def table(self) -> NDArray[np.bool_]:
         """Which word holds which class: bool, (words, classes)."""
         return np.array([[name in word for name in self.classes] for word in self.words], dtype=bool).reshape(
             len(self.words), len(self.classes)
         )
 
-    def holds(self, name: str) -> np.ndarray:
+    def holds(self, name: str) -> NDArray[np.bool_]:
         """Look-up from word number to whether the word holds the class: bool, (words,)."""
         return self.table[:, self.classes.index(name)]
 
     @cached_property
     def instances_of(self) -> tuple[frozenset[str], ...]:
         """The instance classes of each word."""
-        return tuple(frozenset(n for n in word if taxonomy.is_instance(n)) for word in self.words)
+        return tuple(frozenset(n for n in word if is_instance(n)) for word in self.words)
 
     def without(self, word: int, lost: str) -> tuple[int, ...]:
         """Words a voxel of ``word`` may take when it loses ``lost``.
 
         They lack the class, and their instance classes are the old ones less it and its descendants.
         """
-        gone = taxonomy.descendants(lost, self.classes) | {lost}
+        gone = descendants(lost, self.classes) | {lost}
         kept = self.instances_of[word] - gone
         return tuple(
             number for number, other in enumerate(self.words) if lost not in other and self.instances_of[number] == kept
@@ -61,12 +62,12 @@ class Codebook:
 @cache
 def codebook_of(claimed: Iterable[str]) -> Codebook:
     """The codebook of a (hashable) set of claimed classes."""
-    ids = taxonomy.all_classes()
+    ids = all_classes()
     return Codebook(tuple(sorted(claimed, key=lambda name: ids[name].id)))
 
 
 @cache
-def automaton(book: Codebook) -> tuple[np.ndarray, ...]:
+def automaton(book: Codebook) -> tuple[NDArray[np.uint16], ...]:
     """For each class a table (states, 2) from state and bit to the next state.
 
     A state stands for the bits read so far; 0 is dead (no codeword begins so), 1 is the start.

@@ -8,12 +8,16 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core import classes as taxonomy
-from ensemble.core.classes import atoms_of
+from ensemble.core.box import VoxelsZYX, zyx
+from ensemble.core.classes import all_classes, atoms_of
 from ensemble.core.codebook import Codebook, automaton
 
 BROKEN_OTHERWISE = "in another way"
+
+Bits = NDArray[np.uint64]
+"""A mask, 64 voxels to a word."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def relations_of(book: Codebook) -> tuple[Relation, ...]:
 
 def is_relation(words: str) -> bool:
     """Whether these are the words of a relation between classes there are."""
-    names = "|".join(map(re.escape, taxonomy.all_classes()))
+    names = "|".join(map(re.escape, all_classes()))
     return bool(re.fullmatch(rf"({names}) (outside ({names})|and ({names}) at once|without its parts)", words))
 
 
@@ -69,7 +73,7 @@ class Violations:
     """
 
     voxels: int = 0
-    relations_of: dict[str, int] = field(default_factory=dict)
+    relations: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: "Violations") -> None:
         self.voxels += other.voxels
@@ -77,39 +81,46 @@ class Violations:
             self.relations[words] = self.relations.get(words, 0) + voxels
 
 
-def count_violations(book: Codebook, planes: Sequence[np.ndarray | None], wrong: np.ndarray) -> Violations:
+def count_violations(book: Codebook, planes: Sequence[Bits | None], wrong: Bits) -> Violations:
     """How the voxels that are ``violating`` contradict themselves; ``planes`` as there, ``wrong`` its result."""
-    found = Violations(int(np.bitwise_count(wrong).sum()))
-    if not found.voxels:
-        return found
-    left = wrong.copy()
+    violations = Violations(_count(wrong))
+    if not violations.voxels:
+        return violations
+    unexplained = wrong.copy()
     for relation in relations_of(book):
-        has = [planes[index] for index in relation.has]
-        if any(plane is None for plane in has):
-            continue
-        breaking = wrong & has[0]
-        for plane in has[1:]:
-            breaking &= plane
-        for index in relation.lacks:
-            if planes[index] is not None:
-                breaking &= ~planes[index]
-        voxels = int(np.bitwise_count(breaking).sum())
-        if voxels:
-            found.relations[relation.broken_words] = voxels
-            left &= ~breaking
-    voxels = int(np.bitwise_count(left).sum())
-    if voxels:
-        found.relations[BROKEN_OTHERWISE] = voxels
-    return found
+        breaking = _breaking(relation, planes, wrong)
+        if voxels := _count(breaking):
+            violations.relations[relation.broken_words] = voxels
+            unexplained &= ~breaking
+    if voxels := _count(unexplained):
+        violations.relations[BROKEN_OTHERWISE] = voxels
+    return violations
 
 
-def pack_bits(values: np.ndarray) -> np.ndarray:
+def _breaking(relation: Relation, planes: Sequence[Bits | None], wrong: Bits) -> Bits:
+    """Those of the wrong voxels that break a relation."""
+    breaking = wrong.copy()
+    for index in relation.has:
+        plane = planes[index]
+        breaking &= np.uint64(0) if plane is None else plane
+    for index in relation.lacks:
+        plane = planes[index]
+        if plane is not None:
+            breaking &= ~plane
+    return breaking
+
+
+def _count(bits: Bits) -> int:
+    return int(np.bitwise_count(bits).sum())
+
+
+def pack_bits(values: NDArray[Any]) -> Bits:
     """Which voxels are not 0, in C order, 64 to a word; bits beyond the last voxel are 0."""
     packed = np.packbits(values if values.dtype.itemsize == 1 else values != 0)
     return np.pad(packed, (0, -packed.size % 8)).view(np.uint64)
 
 
-def violating_voxels(book: Codebook, planes: Sequence[np.ndarray | None]) -> np.ndarray:
+def violating_voxels(book: Codebook, planes: Sequence[Bits | None]) -> Bits:
     """Bits of the voxels whose set of classes is not a codeword.
 
     ``planes`` follow ``book.classes``: nonzero voxels as bits (``pack_bits``), None where there are none;
@@ -119,7 +130,7 @@ def violating_voxels(book: Codebook, planes: Sequence[np.ndarray | None]) -> np.
     # the state of a voxel -> the bits of the voxels in that state; a voxel in none has failed
     states = {1: np.full_like(some, ~np.uint64(0))}
     for table, plane in zip(automaton(book), planes, strict=True):
-        following = {}
+        following: dict[int, Bits] = {}
         for state, voxels in states.items():
             without, with_it = (int(after) for after in table[state])
             inside, outside = _split(voxels, plane)
@@ -129,10 +140,11 @@ def violating_voxels(book: Codebook, planes: Sequence[np.ndarray | None]) -> np.
             if without and outside is not None:
                 following[without] = outside
         states = following
-    return ~np.bitwise_or.reduce([np.zeros_like(some), *states.values()])
+    legal: Bits = np.bitwise_or.reduce([np.zeros_like(some), *states.values()])
+    return ~legal
 
 
-def _split(voxels: np.ndarray, plane: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _split(voxels: Bits, plane: Bits | None) -> tuple[Bits | None, Bits | None]:
     """The bits inside and outside of a plane; None for none."""
     if plane is None:
         return None, voxels
@@ -154,7 +166,7 @@ class ClassChange:
     removed: int = 0
     added: int = 0
     most_voxels: int = 0
-    most_at_voxels: tuple[int, ...] = (0, 0, 0)
+    most_at_voxels: VoxelsZYX = (0, 0, 0)
 
     def add(self, other: "ClassChange") -> None:
         self.alone += other.alone
@@ -162,7 +174,7 @@ class ClassChange:
         self.added += other.added
         mine, theirs = ((one.most_voxels, [-at for at in one.most_at_voxels]) for one in (self, other))
         if theirs > mine:  # the same whatever the order
-            self.most_voxels, self.most_at_voxels = other.most_voxels, tuple(other.most_at_voxels)
+            self.most_voxels, self.most_at_voxels = other.most_voxels, zyx(other.most_at_voxels)
 
 
 @dataclass

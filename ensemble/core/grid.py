@@ -70,7 +70,7 @@ class Grid:
 
     def centres_nm(self, axis: int) -> NDArray[np.float64]:
         """Centres of the voxels along ``axis``."""
-        return self.origin_nm[axis] + np.arange(self.shape[axis]) * self.voxel_size_nm[axis]
+        return self.origin_nm[axis] + np.arange(self.shape[axis], dtype=np.float64) * self.voxel_size_nm[axis]
 
     @overload
     def position_voxels(self, axis: int, nm: float) -> float: ...

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from ensemble.core import classes as taxonomy
-from ensemble.core.grid import Grid
+from ensemble.core.box import zyx
+from ensemble.core.classes import all_classes
+from ensemble.core.grid import Grid, NmZYX, nm_zyx
 from ensemble.support.errors import ManifestError, suggestion
 
 COLUMNS = ("crop_name", "dataset", "class_label", "voxel_size", "translation", "shape")
@@ -39,7 +40,7 @@ def official_manifest() -> tuple[Target, ...]:
         Target(
             crop=str(crop),
             dataset=row["dataset"],
-            grid=Grid(tuple(row["shape"]), tuple(row["voxel_size"]), tuple(row["translation"])),
+            grid=Grid(zyx(row["shape"]), nm_zyx(row["voxel_size"]), nm_zyx(row["translation"])),
             classes=tuple(row["classes"]),
         )
         for crop, row in sorted(table["crops"].items())
@@ -76,7 +77,7 @@ def load_manifest(path: str | Path | None) -> tuple[Target, ...]:
         _add(crops, dict(zip(header, (cell.strip() for cell in cells), strict=True)), f"{path}:{number}")
     if not crops:
         raise ManifestError(f"{path}: the manifest lists no crop")
-    order = {name: row.id for name, row in taxonomy.all_classes().items()}
+    order = {name: row.id for name, row in all_classes().items()}
     return tuple(
         Target(t.crop, t.dataset, t.grid, tuple(sorted(t.classes, key=order.__getitem__))) for t in crops.values()
     )
@@ -84,18 +85,18 @@ def load_manifest(path: str | Path | None) -> tuple[Target, ...]:
 
 def _add(crops: dict[str, Target], row: dict[str, str], place: str) -> None:
     name = row["class_label"]
-    if name not in taxonomy.all_classes():
-        raise ManifestError(f"{place}: unknown class {name!r}{suggestion(name, taxonomy.all_classes())}")
+    if name not in all_classes():
+        raise ManifestError(f"{place}: unknown class {name!r}{suggestion(name, all_classes())}")
     crop = row["crop_name"].removeprefix("crop")
     if not crop or not all(c.isalnum() or c in "-_." for c in crop) or crop.startswith("."):
         raise ManifestError(f"{place}: crop_name {row['crop_name']!r} is not a name of letters and digits")
     voxel_size, translation, shape = (
-        _triple(row[column], f"{place}: {column}") for column in ("voxel_size", "translation", "shape")
+        _numbers(row[column], f"{place}: {column}") for column in ("voxel_size", "translation", "shape")
     )
     if any(n != int(n) for n in shape):
         raise ManifestError(f"{place}: shape must be whole numbers of voxels, not {row['shape']}")
     try:
-        grid = Grid(shape, voxel_size, translation)
+        grid = Grid(zyx(map(int, shape)), voxel_size, translation)
     except ValueError as error:
         raise ManifestError(f"{place}: {error}") from error
     known = crops.get(crop)
@@ -111,7 +112,7 @@ def _add(crops: dict[str, Target], row: dict[str, str], place: str) -> None:
     crops[crop] = Target(crop, known.dataset, grid, (*known.classes, name))
 
 
-def _triple(cell: str, place: str) -> tuple[float, float, float]:
+def _numbers(cell: str, place: str) -> NmZYX:
     try:
         z, y, x = (float(part) for part in cell.strip("[]").split(";"))
     except ValueError as error:

@@ -34,9 +34,7 @@ def support(source: Grid, target: Grid) -> Box:
     return Box(zyx(begins), zyx(ends))
 
 
-def resample(
-    array: NDArray[Any], source: Grid, target: Grid, method: Interpolation = "linear"
-) -> NDArray[np.float32]:
+def resample(array: NDArray[Any], source: Grid, target: Grid, method: Interpolation = "linear") -> NDArray[np.float32]:
     """``array`` on ``source`` (axes ..., z, y, x) as float32 on ``target``."""
     out = np.asarray(array, dtype=np.float32)
     axes = [axis for axis in range(3) if not _same_axis(source, target, axis)]
@@ -82,14 +80,16 @@ def _key(source: Grid, target: Grid, axis: int) -> tuple[int, int, float, float,
 
 
 @lru_cache(maxsize=256)
-def _matrix(n_source: int, n_target: int, first: float, step: float, width: float, method: Interpolation) -> np.ndarray:
+def _matrix(
+    n_source: int, n_target: int, first: float, step: float, width: float, method: Interpolation
+) -> NDArray[np.float32]:
     """Weights of the source voxels (columns) in the target voxels (rows) along one axis; rows sum to 1."""
     centre = first + step * np.arange(n_target)
     last = n_source - 1
     samples = np.arange(n_source)
     if method == "nearest":
         index = np.clip(np.floor(centre + 0.5), 0, last)
-        return (index[:, None] == samples).astype(np.float32)
+        return np.asarray(index[:, None] == samples, np.float32)
     if width < 1e-6:
         weights = np.maximum(0, 1 - np.abs(np.clip(centre, 0, last)[:, None] - samples))
         return np.ascontiguousarray(weights, dtype=np.float32)
@@ -101,16 +101,20 @@ def _matrix(n_source: int, n_target: int, first: float, step: float, width: floa
     return np.ascontiguousarray(weights / width, dtype=np.float32)
 
 
-def _hat_integral(x: np.ndarray) -> np.ndarray:
+def _hat_integral(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Integral up to ``x`` of the linear interpolation kernel max(0, 1 - |x|)."""
     x = np.clip(x, -1, 1)
-    return np.where(x < 0, (x + 1) ** 2 / 2, 1 - (1 - x) ** 2 / 2)
+    integral: NDArray[np.float64] = np.where(x < 0, (x + 1) ** 2 / 2, 1 - (1 - x) ** 2 / 2)
+    return integral
 
 
-def _apply(matrix: np.ndarray, array: np.ndarray, axis: int) -> np.ndarray:
+def _apply(matrix: NDArray[np.float32], array: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     if axis == 2:
-        return array @ matrix.T
+        along_x: NDArray[np.float32] = array @ matrix.T
+        return along_x
     if axis == 1:
-        return matrix @ array
+        along_y: NDArray[np.float32] = matrix @ array
+        return along_y
     lead, (z, y, x) = array.shape[:-3], array.shape[-3:]
-    return (matrix @ array.reshape(*lead, z, y * x)).reshape(*lead, len(matrix), y, x)
+    along_z: NDArray[np.float32] = matrix @ array.reshape(*lead, z, y * x)
+    return along_z.reshape(*lead, len(matrix), y, x)

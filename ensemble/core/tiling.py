@@ -1,7 +1,6 @@
 """Cutting a crop into what is computed at a time: slabs for whole-crop steps, patches for networks."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core import classes as taxonomy
+from ensemble.core.classes import ancestors_first
 from ensemble.core.codebook import Codebook
 
 FINEST_UNIT = 2.0**-12
@@ -22,6 +23,11 @@ _CHUNK = 1 << 16
 
 _ROUNDING = 1e-6
 """What float32 arithmetic may be off by, relatively, with room to spare."""
+
+
+Values = NDArray[np.float32]
+Units = NDArray[np.int32]
+Codes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Decoder:
     def unit(self) -> float:
         """Size of one unit of evidence; coarser than FINEST_UNIT only under very large weights."""
         most = max(
-            (sum(self.weights[i] * self._widest(i) for i in np.flatnonzero(row)) for row in self.book.table),
+            (sum(self.weights[i] * self._widest(i) for i in range(len(row)) if row[i]) for row in self.book.table),
             default=0.0,
         )
         room = 2.0 ** (30 - _WORD_BITS)
@@ -52,7 +58,7 @@ class Decoder:
         offset = _logit(self.thresholds[index])
         return max(abs(_logit(low) - offset), abs(_logit(high) - offset)) + 1
 
-    def evidence(self, index: int, probability: np.ndarray) -> np.ndarray:
+    def evidence(self, index: int, probability: Values) -> Units:
         """w (logit p - logit t) of one class in whole units, int32; positive exactly where p > t and w > 0.
 
         Probabilities are taken no nearer to 0 and 1 than 1/510.
@@ -66,14 +72,16 @@ class Decoder:
         np.log(e, out=e)
         e -= np.float32(_logit(threshold))
         e *= np.float32(weight / self.unit)
-        units = np.rint(e, out=e).astype(np.int32)
+        units: Units = np.rint(e, out=e).astype(np.int32)
         above = probability > threshold
         flat = units.reshape(-1)
         wrong = np.flatnonzero((flat > 0) != above.reshape(-1))  # few, and cheaper to mend than to choose everywhere
         flat[wrong] = above.reshape(-1)[wrong]
         return units
 
-    def survivors(self, low: Sequence[float], high: Sequence[float]) -> tuple[int, ...]:
+    def survivors(
+        self, low: Sequence[float] | NDArray[np.float64], high: Sequence[float] | NDArray[np.float64]
+    ) -> tuple[int, ...]:
         """The words that can win a voxel whose probabilities lie within bounds; never none.
 
         ``low`` and ``high`` follow ``book.classes`` and must hold for float32 arithmetic too.
@@ -93,26 +101,26 @@ class Decoder:
         np.fill_diagonal(lead, 0)
         return tuple(word for word, leads in zip(words, lead, strict=True) if leads.min() >= 0)
 
-    def _units(self, p: np.ndarray) -> np.ndarray:
+    def _units(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Evidence of every class at one probability each, in units, not rounded."""
         low, high = np.array([_clip_bounds(t) for t in self.thresholds]).reshape(-1, 2).T
         p = np.clip(p, low, high)
         offset = np.array([_logit(t) for t in self.thresholds])
-        return np.asarray(self.weights) / self.unit * (np.log(p / (1 - p)) - offset)
+        return np.asarray(np.asarray(self.weights) / self.unit * (np.log(p / (1 - p)) - offset), np.float64)
 
     def needed(self, words: Sequence[int]) -> tuple[int, ...]:
         """The classes whose probability the choice between these words depends on."""
         if len(words) == 1:
             return ()
         table = self.book.table[list(words)]
-        differing = table.any(axis=0) & ~table.all(axis=0)
+        differing = np.asarray(table.any(axis=0)) & ~np.asarray(table.all(axis=0))
         return tuple(
             i for i in range(len(self.book.classes)) if i in self.hard or (differing[i] and self.weights[i] > 0)
         )
 
     def decide(
-        self, probabilities: Mapping[int, np.ndarray] | Sequence[np.ndarray], words: Sequence[int] | None = None
-    ) -> np.ndarray:
+        self, probabilities: Mapping[int, Values] | Sequence[Values], words: Sequence[int] | None = None
+    ) -> Codes:
         """The number of the codeword with the most evidence, for every voxel: uint8, shape of an input.
 
         ``probabilities`` are found by the class's place in ``book.classes``; of ``words`` (default: all), which
@@ -132,7 +140,7 @@ class Decoder:
             codes[start : start + _CHUNK] = self._decide_piece(part, words)
         return codes.reshape(shape)
 
-    def _decide_piece(self, ps: Mapping[int, np.ndarray], words: tuple[int, ...]) -> np.ndarray:
+    def _decide_piece(self, ps: Mapping[int, Values], words: tuple[int, ...]) -> Codes:
         evidence = {i: self.evidence(i, p) for i, p in ps.items() if i not in self.hard}
         size = next(iter(ps.values())).size
         if not self.hard:
@@ -150,13 +158,13 @@ class Decoder:
             words = tuple(w for w in words if table[w, index] == present) or words
         return words
 
-    def redecide(self, probability: Callable[[int], np.ndarray], codes: np.ndarray, lost: str) -> np.ndarray:
+    def redecide(self, probability: Callable[[int], Values], codes: Codes, lost: str) -> Codes:
         """New codewords, uint8 (n,), for voxels of ``codes`` (n,) that lose the class ``lost``.
 
         Ancestors and unrelated instance classes stay. ``probability`` gives a class's array (n,) by its place in
         ``book.classes``; it is only called where the choice depends on the class.
         """
-        known: dict[int, np.ndarray] = {}
+        ps: dict[int, Values] = {}
         new = codes.copy()
         for word in np.unique(codes):
             if lost not in self.book.words[word]:
@@ -164,9 +172,9 @@ class Decoder:
             where = codes == word
             allowed = self.book.without(int(word), lost)
             for index in self.needed(allowed):
-                if index not in known:
-                    known[index] = probability(index)
-            here = {i: known[i][where] for i in self.needed(allowed)}
+                if index not in ps:
+                    ps[index] = probability(index)
+            here = {i: ps[i][where] for i in self.needed(allowed)}
             new[where] = self.decide(here, allowed) if here else allowed[0]
         return new
 
@@ -180,7 +188,7 @@ def _clip_bounds(threshold: float) -> tuple[float, float]:
     return min(_CERTAIN, threshold), 1 - min(_CERTAIN, (1 - threshold) / 2)
 
 
-def _best(evidence: Mapping[int, np.ndarray], size: int, book: Codebook, words: tuple[int, ...]) -> np.ndarray:
+def _best(evidence: Mapping[int, Units], size: int, book: Codebook, words: tuple[int, ...]) -> Codes:
     """Number of the word with the largest sum of evidence; ties go to the smaller number.
 
     Classes without evidence add nothing. The word's number rides in the low bits of the sum, so that one
@@ -208,7 +216,7 @@ def _best(evidence: Mapping[int, np.ndarray], size: int, book: Codebook, words: 
     return (last - (best & last)).astype(np.uint8)
 
 
-def _patterns(masks: list[np.ndarray]) -> Iterable[tuple[tuple[bool, ...], np.ndarray]]:
+def _patterns(masks: list[NDArray[np.bool_]]) -> Iterable[tuple[tuple[bool, ...], NDArray[np.int64]]]:
     """Each combination of ``masks`` that occurs, with the indices where it does."""
     key = np.zeros(masks[0].shape, np.int64)
     for bit, mask in enumerate(masks):
@@ -233,7 +241,7 @@ def _steps(book: Codebook, words: tuple[int, ...]) -> tuple[_Step, ...]:
     Classes that all the words hold cancel and are left out.
     """
     common = frozenset.intersection(*(book.words[w] for w in words))
-    largest_first = [name for name in taxonomy.ancestors_first(book.classes) if name not in common]
+    largest_first = [name for name in ancestors_first(book.classes) if name not in common]
     paths = {tuple(book.classes.index(name) for name in largest_first if name in book.words[w]): w for w in words}
     nodes = {path[:length] for path in paths for length in range(1, len(path) + 1)}
     return tuple(_Step(len(node), node[-1], paths.get(node)) for node in sorted(nodes))

@@ -3,16 +3,25 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core.box import Slices
+from ensemble.core.box import Box, VoxelsZYX, zyx
+from ensemble.core.box_array import BoxArray
 from ensemble.core.codebook import Codebook
-from ensemble.core.contradictions import ClassChange, DecodingChanges, count_violations, pack_bits, violating_voxels
-from ensemble.core.tiling import blocks
-from ensemble.decode.codeword_volume import ArrayLike, CodewordVolume, values
-from ensemble.decode.decoder import Decoder
+from ensemble.core.contradictions import (
+    Bits,
+    ClassChange,
+    DecodingChanges,
+    count_violations,
+    pack_bits,
+    violating_voxels,
+)
+from ensemble.core.tiling import CHUNK, blocks
+from ensemble.decode.codeword_volume import CodewordVolume, words_in
+from ensemble.decode.decoder import Codes, Decoder, Values
 from ensemble.decode.mixing import Probability
 from ensemble.plan.budget import BAND_BYTES, Budget
 from ensemble.plan.recipe import Route
@@ -23,53 +32,73 @@ TILE_SHAPE = (32, 64, 64)
 
 
 @dataclass(frozen=True)
+class DecidedBand:
+    """A band that is decided: the words that each of its chunks holds, and what deciding changed."""
+
+    number: int
+    words: list[list[int]]
+    changes: DecodingChanges
+
+    def as_plain(self) -> dict[str, Any]:
+        """As a journal keeps it."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        """The band that ``as_plain`` made plain."""
+        return cls(plain["number"], plain["words"], DecodingChanges.of(plain["changes"]))
+
+
+@dataclass(frozen=True)
 class TileDecoder:
     """Probabilities in, codewords out. ``joint``: changes against each class alone are counted."""
 
-    words: CodewordVolume
+    volume: CodewordVolume
     probability: Probability
-    decoder_for: Decoder
+    decoder: Decoder
     budget: Budget
     joint: bool
 
-    def bands(self) -> list[Slices]:
+    def layout(self) -> list[Sequence[int]]:
+        """What a journal's numbers of bands and chunks mean; where it differs they mean nothing."""
+        return [CHUNK, TILE_SHAPE, *(band.start for band in self.bands())]
+
+    def bands(self) -> list[Box]:
         """Parts of a slab, in whole chunks, whose sources are of moderate size; the same for every budget."""
-        depth, rows, columns = self.words.chunk
-        shape = [depth, *self.words.shape[1:]]
-        classes = self.words.book.classes
-        while self.probability.bytes_over(classes, tuple(slice(0, n) for n in shape)) > BAND_BYTES:
+        depth, rows, columns = self.volume.chunk
+        shape = [depth, *self.volume.shape[1:]]
+        classes = self.volume.book.classes
+        while self.probability.bytes_over(classes, Box.of_shape(shape)) > BAND_BYTES:
             axis, step = (1, rows) if shape[1] > rows else (2, columns)
             if shape[axis] <= step:
                 break
             shape[axis] = -(-shape[axis] // (2 * step)) * step
-        return blocks(self.words.shape, shape)
+        return blocks(self.volume.shape, shape)
 
-    def decide(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """Decide bands by number; yields of each its number, its chunks' words, and its changes (plain)."""
+    def decide(self, numbers: Sequence[int]) -> Iterator[DecidedBand]:
+        """Decide bands by number."""
         bands = self.bands()
         return in_threads(self.budget.deciding_workers, lambda number: self._band(number, bands[number]), numbers)
 
-    def _band(self, number: int, band: Slices) -> dict[str, Any]:
-        probability = self.probability.over(self.words.book.classes, band)
+    def _band(self, number: int, band: Box) -> DecidedBand:
+        probability = self.probability.over(self.volume.book.classes, band)
         changes = DecodingChanges()
-        found = []
-        for block in self.words.blocks_in(band):
-            codes = np.zeros([s.stop - s.start for s in block], np.uint8)
-            for tile in blocks(codes.shape, TILE_SHAPE):
-                place = tuple(slice(b.start + t.start, b.start + t.stop) for b, t in zip(block, tile, strict=True))
-                codes[tile] = self._tile(probability, place, changes)
+        words = []
+        for block in self.volume.blocks_in(band):
+            codes = np.zeros(block.shape, np.uint8)
+            for tile in block.tiles(TILE_SHAPE):
+                codes[tile.relative_to(block).slices] = self._tile(probability, tile, changes)
             if codes.any():
-                self.words.codes[block] = codes
-            found.append(values(codes))
-        return {"band": number, "words": found, "changes": asdict(changes)}
+                self.volume.codes[block] = codes
+            words.append(words_in(codes))
+        return DecidedBand(number, words, changes)
 
-    def _tile(self, probability: Probability, tile: Slices, changes: DecodingChanges) -> np.ndarray:
-        names = self.words.book.classes
+    def _tile(self, probability: Probability, tile: Box, changes: DecodingChanges) -> Codes:
+        names = self.volume.book.classes
         low, high = np.array([probability.bounds(name, tile) for name in names]).T
         words = self.decoder.survivors(low, high)
         ps = {index: probability.of(names[index], tile) for index in self.decoder.needed(words)}
-        shape = tuple(s.stop - s.start for s in tile)
-        codes = self.decoder.decide(ps, words) if ps else np.full(shape, words[0], np.uint8)
+        codes = self.decoder.decide(ps, words) if ps else np.full(tile.shape, words[0], np.uint8)
         if self.joint:
             changes.add(self._changes(probability, tile, high, ps, codes))
         return codes
@@ -77,78 +106,75 @@ class TileDecoder:
     def _changes(
         self,
         probability: Probability,
-        tile: Slices,
-        high: np.ndarray,
-        ps: Mapping[int, np.ndarray],
-        codes: np.ndarray,
+        tile: Box,
+        high: NDArray[np.float64],
+        ps: Mapping[int, Values],
+        codes: Codes,
     ) -> DecodingChanges:
         """What a decided tile has that its classes alone would not have; ``high`` bounds their probabilities."""
-        book, found = self.words.book, DecodingChanges()
+        book, changes = self.volume.book, DecodingChanges()
         words = np.flatnonzero(np.bincount(codes.reshape(-1), minlength=len(book.words)))
-        held = {word: pack_bits(codes == word) for word in words if book.words[word]}
-        planes: list[np.ndarray | None] = []
+        bits_of_word = {word: pack_bits(codes == word) for word in words if book.words[word]}
+        planes: list[Bits | None] = []
         for index, name in enumerate(book.classes):
-            joint = [bits for word, bits in held.items() if book.table[word, index]]
+            joint = [bits for word, bits in bits_of_word.items() if book.table[word, index]]
             alone = None
             if high[index] > self.decoder.thresholds[index]:
                 p = ps[index] if index in ps else probability.of(name, tile)
                 bits = pack_bits(p > self.decoder.thresholds[index])
                 alone = bits if bits.any() else None
             planes.append(alone)
-            changed = _changed(alone, reduce(np.bitwise_or, joint) if joint else None, tile)
-            if changed.alone or changed.added:
-                found.by_class[name] = changed
-        if any(one.most_voxels for one in found.by_class.values()) and any(plane is not None for plane in planes):
-            found.before = count_violations(
-                book, planes, violating_voxels(book, planes)
-            )  # where nothing changed all are codewords
-        return found
+            change = _change(alone, reduce(np.bitwise_or, joint) if joint else None, tile)
+            if change.alone or change.added:
+                changes.by_class[name] = change
+        changed = any(change.most_voxels for change in changes.by_class.values())
+        if changed and any(plane is not None for plane in planes):  # where nothing changed all are codewords
+            changes.before = count_violations(book, planes, violating_voxels(book, planes))
+        return changes
 
-    def again(self, name: str, lost: Sequence[Slices], marks: ArrayLike) -> list[list[int]]:
+    def again(self, name: str, blocks_lost: Sequence[Box], marks: BoxArray) -> list[list[int]]:
         """Give the voxels marked in these chunks the best codeword without the class; those without it stay.
 
         Returns which words each of the chunks holds then.
         """
 
-        def one(band: Slices) -> list[list[int]]:
-            held: dict[int, Probability] = {}
-            return [self._block_again(name, block, marks, band, held) for block in lost if _within(block, band)]
+        def redecided(band: Box) -> list[list[int]]:
+            on_band: dict[int, Probability] = {}
+            return [self._block_again(name, block, marks, band, on_band) for block in blocks_lost if block.within(band)]
 
-        bands = [band for band in self.bands() if any(_within(block, band) for block in lost)]
-        found: dict[int, list[int]] = {}
-        for band, words in zip(bands, in_threads(self.budget.deciding_workers, one, bands), strict=True):
-            here = (number for number, block in enumerate(lost) if _within(block, band))
-            found.update(zip(here, words, strict=True))
-        return [found[number] for number in range(len(lost))]
+        bands = [band for band in self.bands() if any(block.within(band) for block in blocks_lost)]
+        words: dict[int, list[int]] = {}
+        for band, of_band in zip(bands, in_threads(self.budget.deciding_workers, redecided, bands), strict=True):
+            here = (number for number, block in enumerate(blocks_lost) if block.within(band))
+            words.update(zip(here, of_band, strict=True))
+        return [words[number] for number in range(len(blocks_lost))]
 
     def _block_again(
-        self, name: str, block: Slices, marks: ArrayLike, band: Slices, held: dict[int, Probability]
+        self, name: str, block: Box, marks: BoxArray, band: Box, on_band: dict[int, Probability]
     ) -> list[int]:
-        gone, codes = np.asarray(marks[block]) > 0, np.array(self.words.codes[block])
-        for tile in blocks(codes.shape, TILE_SHAPE):
-            where = np.argwhere(gone[tile])
+        gone, codes = np.asarray(marks[block]) > 0, np.array(self.volume.codes[block])
+        for tile in Box.of_shape(codes.shape).tiles(TILE_SHAPE):
+            where = np.argwhere(gone[tile.slices])
             if not len(where):
                 continue
-            corner = np.array([s.start for s in tile])
-            low, high = where.min(axis=0) + corner, where.max(axis=0) + corner + 1
-            box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-            in_crop = tuple(slice(s.start + b.start, b.stop + s.start) for s, b in zip(block, box, strict=True))
-            here = gone[box]
-            view = codes[box]
-            view[here] = self.decoder.redecide(self._reader(held, band, in_crop, here), view[here], name)
-        self.words.codes[block] = codes
-        return values(codes)
+            box = Box(zyx(where.min(axis=0)), zyx(where.max(axis=0) + 1)).shifted(tile.start)
+            here = gone[box.slices]
+            view = codes[box.slices]
+            read = self._reader(on_band, band, box.shifted(block.start), here)
+            view[here] = self.decoder.redecide(read, view[here], name)
+        self.volume.codes[block] = codes
+        return words_in(codes)
 
     def _reader(
-        self, held: dict[int, Probability], band: Slices, box: Slices, here: np.ndarray
-    ) -> Callable[[int], np.ndarray]:
+        self, on_band: dict[int, Probability], band: Box, box: Box, here: NDArray[np.bool_]
+    ) -> Callable[[int], Values]:
         """Probabilities of a class at some voxels of a box; what its sources have on the band is read once."""
 
-        def read(index: int) -> np.ndarray:
-            name = self.words.book.classes[index]
-            if index not in held:
-                held[index] = self.probability.over((name,), band)
-            return held[index].of(name, box)[here]
+        def read(index: int) -> Values:
+            name = self.volume.book.classes[index]
+            if index not in on_band:
+                on_band[index] = self.probability.over((name,), band)
+            return on_band[index].of(name, box)[here]
 
         return read
 
@@ -165,14 +191,10 @@ def decoder_for(book: Codebook, routes: Mapping[str, Route], *, joint: bool) -> 
     )
 
 
-def _changed(alone: np.ndarray | None, joint: np.ndarray | None, tile: Slices) -> ClassChange:
+def _change(alone: Bits | None, joint: Bits | None, tile: Box) -> ClassChange:
     """A class's voxels alone and decided jointly, as bits (None: none)."""
     before, after = (0 if bits is None else int(np.bitwise_count(bits).sum()) for bits in (alone, joint))
     both = 0 if alone is None or joint is None else int(np.bitwise_count(alone & joint).sum())
     removed, added = before - both, after - both
-    most = tuple(s.start for s in tile) if removed or added else (0, 0, 0)
-    return ClassChange(before, removed, added, removed + added, most)
-
-
-def _within(block: Slices, band: Slices) -> bool:
-    return all(b.start <= s.start and s.stop <= b.stop for s, b in zip(block, band, strict=True))
+    most_at: VoxelsZYX = tile.start if removed or added else (0, 0, 0)
+    return ClassChange(before, removed, added, removed + added, most_at)

@@ -6,28 +6,27 @@ phantom-kidney  crops 601 and 602 to learn from, at 4 nm; 702 to predict, at 2 n
 phantom-liver   crop 603 to learn from, at 8 nm; 703 to predict, at 16 nm, at the EM's border
 """
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
 from numcodecs import Zstd
 
-from ensemble.core import classes as taxonomy
-from ensemble.core import manifest
-from ensemble.core.box import Slices
-from ensemble.core.grid import Grid, NmZYX
-from ensemble.core.manifest import Target
+from ensemble.core.box import Box, zyx
+from ensemble.core.classes import atoms_of, is_instance
+from ensemble.core.grid import Grid, NmZYX, nm_zyx
+from ensemble.core.manifest import Target, official_manifest, write_manifest
 from ensemble.demo.microscope import Microscope, render
 from ensemble.demo.scene import WORKERS, Painted, Scene
 from ensemble.demo.shapes import DRAWN
 from ensemble.demo.tissue import Anatomy, Seed, grow
 from ensemble.support.errors import VolumeError
+from ensemble.support.files import replacing
+from ensemble.support.machine import in_threads
 
 EM_CHUNK_VOXELS = 64
 LABEL_CHUNK_VOXELS = 128
@@ -45,14 +44,14 @@ class Sample:
     em: Grid
     seeds: tuple[Seed, ...]
     test: Target
-    training: dict[str, Slices] = field(default_factory=dict)
+    training: dict[str, Box] = field(default_factory=dict)
     density: float = 1.0
     microscope: Microscope = field(default_factory=Microscope)
 
     @property
     def training_targets(self) -> tuple[Target, ...]:
         """The training crops, for every scored class that the tissue has at all."""
-        names = tuple(name for name in _scored_in("557") if taxonomy.atoms_of(name) & DRAWN)
+        names = tuple(name for name in _scored_in("557") if atoms_of(name) & DRAWN)
         grids = {crop: _tidy(self.em.sub(part)) for crop, part in self.training.items()}
         return tuple(Target(crop, self.dataset, grid, names) for crop, grid in grids.items())
 
@@ -71,18 +70,18 @@ class Sample:
 
 
 def _scored_in(official_crop: str) -> tuple[str, ...]:
-    return next(target.classes for target in manifest.official_manifest() if target.crop == official_crop)
+    return next(target.classes for target in official_manifest() if target.crop == official_crop)
 
 
 def _tidy(grid: Grid) -> Grid:
     """Without the tails of float arithmetic in its origin."""
-    return Grid(grid.shape, grid.voxel_size_nm, tuple(round(o, 6) for o in grid.origin_nm))
+    return Grid(grid.shape, grid.voxel_size_nm, nm_zyx(round(o, 6) for o in grid.origin_nm))
 
 
 def _crop(em: Grid, start_nm: NmZYX, shape: tuple[int, int, int], voxel_size_nm: NmZYX) -> Grid:
     """A grid whose lower edges lie ``start_nm`` above the EM's."""
     origin = (c + s + v / 2 for c, s, v in zip(em.corner_nm, start_nm, voxel_size_nm, strict=True))
-    return _tidy(Grid(shape, voxel_size_nm, tuple(origin)))
+    return _tidy(Grid(shape, voxel_size_nm, nm_zyx(origin)))
 
 
 def _cos() -> Sample:
@@ -115,8 +114,8 @@ def _kidney() -> Sample:
             Seed((400, 420, 1830), 230),
         ),
         training={
-            "601": (slice(25, 199), slice(22, 303), slice(20, 225)),
-            "602": (slice(25, 199), slice(35, 290), slice(230, 380)),
+            "601": Box((25, 22, 20), (199, 303, 225)),
+            "602": Box((25, 35, 230), (199, 290, 380)),
         },
         test=Target("702", "phantom-kidney", crop, _scored_in("557")),
     )
@@ -134,7 +133,7 @@ def _liver() -> Sample:
             Seed((800, 800, 1400), 340, nucleated=True),
             Seed((900, 1450, 1900), 330, nucleated=True),
         ),
-        training={"603": (slice(13, 195), slice(13, 219), slice(13, 97))},
+        training={"603": Box((13, 13, 13), (195, 219, 97))},
         test=Target("703", "phantom-liver", crop, _scored_in("981")),
         density=0.6,
         microscope=Microscope(gain=1.04, offset=-6.0),
@@ -144,7 +143,7 @@ def _liver() -> Sample:
 SAMPLES = (_cos(), _kidney(), _liver())
 
 
-def write(root: Path, *, seed: int = 0, progress: Callable[[str], None] = lambda message: None) -> None:
+def write_phantom(root: Path, *, seed: int = 0, progress: Callable[[str], None] = lambda message: None) -> None:
     """Write EM and training truth under ``root/data``, both manifests, and the test crops' truth.
 
     The same seed gives the same bytes. ``manifest.csv`` lists the test crops, and ``truth.zarr`` has an array
@@ -159,21 +158,21 @@ def write(root: Path, *, seed: int = 0, progress: Callable[[str], None] = lambda
 def write_samples(
     root: Path, chosen: Sequence[Sample], *, seed: int, progress: Callable[[str], None] = lambda message: None
 ) -> None:
-    """As ``write``, for the given samples."""
+    """As ``write_phantom``, for the given samples."""
     if seed < 0:
         raise VolumeError(f"seed {seed}: the seed of a phantom is a whole number from 0 up")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _remove(root / "manifest.csv")
-        with _replacing(root / "truth.zarr") as truth:
+        (root / "manifest.csv").unlink(missing_ok=True)
+        with replacing(root / "truth.zarr") as truth:
             zarr.open_group(truth, mode="w", zarr_format=2)
             for number, sample in enumerate(chosen):
                 progress(sample.dataset)
                 _write_sample(root, truth, sample, (seed, number))
-        with _replacing(root / "train_manifest.csv") as path:
-            manifest.write_manifest(path, [target for sample in chosen for target in sample.training_targets])
-        with _replacing(root / "manifest.csv") as path:
-            manifest.write_manifest(path, [sample.test for sample in chosen])
+        with replacing(root / "train_manifest.csv") as path:
+            write_manifest(path, [target for sample in chosen for target in sample.training_targets])
+        with replacing(root / "manifest.csv") as path:
+            write_manifest(path, [sample.test for sample in chosen])
     except OSError as error:
         reason = f"cannot write the phantom: {error.strerror or error}"
         raise VolumeError(f"{error.filename or root}: {reason}; choose another folder") from error
@@ -182,7 +181,7 @@ def write_samples(
 def _write_sample(root: Path, truth: Path, sample: Sample, key: tuple[int, ...]) -> None:
     scene = sample.scene(key)
     painted = scene.on(sample.em)
-    with _replacing(root / "data" / sample.dataset) as folder:
+    with replacing(root / "data" / sample.dataset) as folder:
         recon = folder / f"{sample.dataset}.zarr" / "recon-1"
         em, path = render(painted, key, sample.microscope), recon / "em" / "fibsem-uint8"
         write_pyramid(path, em, sample.em, levels=LEVELS, chunk_voxels=EM_CHUNK_VOXELS)
@@ -195,8 +194,7 @@ def _write_sample(root: Path, truth: Path, sample: Sample, key: tuple[int, ...])
 
 
 def _each(names: Sequence[str], write_one: Callable[[str], None]) -> None:
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(write_one, names))
+    list(in_threads(WORKERS, write_one, names))
 
 
 def _write_labels(group: Path, painted: Painted, name: str) -> None:
@@ -206,7 +204,7 @@ def _write_labels(group: Path, painted: Painted, name: str) -> None:
 
 def _write_truth(group: Path, painted: Painted, name: str) -> None:
     grid = painted.grid
-    attributes = {
+    attributes: dict[str, Any] = {
         "voxel_size": list(grid.voxel_size_nm),
         "translation": list(grid.origin_nm),
         "shape": list(grid.shape),
@@ -216,16 +214,16 @@ def _write_truth(group: Path, painted: Painted, name: str) -> None:
 
 def truth_of(painted: Painted, name: str) -> np.ndarray:
     """A class as truth: 0 and 1, or ids 1, 2, … of the objects in this grid, of the smallest dtype."""
-    if not taxonomy.atoms_of(name) & DRAWN:
+    if not atoms_of(name) & DRAWN:
         return np.zeros(painted.grid.shape, np.uint8)
-    return painted.labels(name) if taxonomy.is_instance(name) else painted.mask(name).view(np.uint8)
+    return painted.labels(name) if is_instance(name) else painted.mask(name).view(np.uint8)
 
 
 def halved(volume: np.ndarray) -> np.ndarray:
     """Means of 2x2x2 voxels, rounded half up; an odd plane at the end is left out."""
     z, y, x = (n // 2 for n in volume.shape)
     blocks = volume[: 2 * z, : 2 * y, : 2 * x].reshape(z, 2, y, 2, x, 2)
-    return ((blocks.sum(axis=(1, 3, 5), dtype=np.uint16) + 4) // 8).astype(np.uint8)
+    return np.asarray((blocks.sum(axis=(1, 3, 5), dtype=np.uint16) + 4) // 8, np.uint8)
 
 
 def write_pyramid(path: Path, volume: np.ndarray, grid: Grid, *, levels: int, chunk_voxels: int) -> None:
@@ -234,15 +232,15 @@ def write_pyramid(path: Path, volume: np.ndarray, grid: Grid, *, levels: int, ch
     for level in range(levels):
         if level:
             volume = halved(volume)
-            doubled = tuple(2 * v for v in grid.voxel_size_nm)
-            grid = _tidy(Grid(volume.shape, doubled, grid.covering(doubled).origin_nm))
+            doubled = nm_zyx(2 * v for v in grid.voxel_size_nm)
+            grid = _tidy(Grid(zyx(volume.shape), doubled, grid.covering(doubled).origin_nm))
         _write_array(path / f"s{level}", volume, chunk_voxels, {})
         transforms = [
             {"type": "scale", "scale": list(grid.voxel_size_nm)},
             {"type": "translation", "translation": list(grid.origin_nm)},
         ]
         datasets.append({"path": f"s{level}", "coordinateTransformations": transforms})
-    image = {
+    image: dict[str, Any] = {
         "version": "0.4",
         "name": path.name,
         "axes": [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"],
@@ -252,7 +250,7 @@ def write_pyramid(path: Path, volume: np.ndarray, grid: Grid, *, levels: int, ch
     zarr.open_group(path, mode="a", zarr_format=2, attributes={"multiscales": [image]})
 
 
-def _write_array(path: Path, values: np.ndarray, chunk_voxels: int, attributes: dict[str, list]) -> None:
+def _write_array(path: Path, values: np.ndarray, chunk_voxels: int, attributes: dict[str, Any]) -> None:
     array = zarr.create_array(
         path,
         shape=values.shape,
@@ -266,24 +264,3 @@ def _write_array(path: Path, values: np.ndarray, chunk_voxels: int, attributes: 
     )
     if values.any():
         array[...] = values
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A path to write to instead, moved to ``path`` when all went well and removed when not."""
-    temporary = path.with_name(f".{path.name}.partial")
-    _remove(temporary)
-    try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _remove(path)
-        temporary.rename(path)
-    finally:
-        _remove(temporary)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

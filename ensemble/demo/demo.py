@@ -1,41 +1,48 @@
-"""The main job end to end on a phantom: write EM, train three specialists, register them, build, check."""
+"""The main job end to end on a phantom: write EM, train three specialists, register them, build, check, score."""
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from ensemble.build.building import Built, build
-from ensemble.demo import dataset as phantom
+from ensemble.demo.dataset import SAMPLES, write_phantom
 from ensemble.plan.request import Request
-from ensemble.report import report
+from ensemble.report.report import make_report
 from ensemble.scoring.scores import Scores
 from ensemble.support.progress import Progress
-from ensemble.train import spec as training_spec
+from ensemble.train.spec import load_spec
 from ensemble.train.training import train
-from registry.store import Store
+from registry import Registry
 
 SPECS = ("demo_mito.yaml", "demo_nuc.yaml", "demo_multi.yaml")
 
 
-def run_demo(out: Path, progress: Progress, *, prepare_only: bool = False) -> tuple[Built, Scores] | None:
-    """The demo under ``out``: data/, manifest.csv, truth.zarr, registered specialists, submission.zip, report.html.
+@dataclass(frozen=True)
+class FinishedDemo:
+    """The demo's build, and its scores on the phantom's truth; None where the report could not be scored."""
 
-    What is there already is not made again. With ``prepare_only`` it stops before the build.
+    built: Built
+    scores: Scores | None
+
+
+def prepare_demo(out: Path, registry: Registry, progress: Progress) -> None:
+    """data/, manifest.csv and truth.zarr under ``out``, and the specialists registered.
+
+    What is there already is not made again.
     """
-    store = Store()
     if not (out / "manifest.csv").exists():
-        _write_phantom(out, progress)
+        progress.stage("write the phantom", len(SAMPLES))
+        written = iter(range(len(SAMPLES) + 1))
+        write_phantom(out, progress=lambda dataset: progress.at(next(written), dataset))
     for name in SPECS:
-        spec = training_spec.load_spec(Path(str(files("recipes"))) / "train" / name)
+        spec = load_spec(Path(str(files("recipes"))) / "train" / name)
         progress.stage(f"train {spec.name}", spec.steps)
-        train(spec, data_root=out / "data", store=store, work=out / "training", progress=progress.at)
-    if prepare_only:
-        return None
-    manifest = out / "manifest.csv"
-    built = build(Request("demo.yaml", out, manifest=manifest, data_root=str(out / "data")), store, progress)
-    return built, report.make_report(out, store, truth=out / "truth.zarr", progress=progress)
+        train(spec, data_root=out / "data", registry=registry, work=out / "training", progress=progress.at)
 
 
-def _write_phantom(out: Path, progress: Progress) -> None:
-    progress.stage("write the phantom", len(phantom.SAMPLES))
-    told = iter(range(len(phantom.SAMPLES) + 1))
-    phantom.write(out, progress=lambda what: progress.at(next(told), what))
+def run_demo(out: Path, registry: Registry, progress: Progress) -> FinishedDemo:
+    """The demo under ``out``: what ``prepare_demo`` makes, submission.zip, report.html and scores.json."""
+    prepare_demo(out, registry, progress)
+    request = Request("demo.yaml", out, manifest=out / "manifest.csv", data_root=str(out / "data"))
+    built = build(request, registry, progress)
+    return FinishedDemo(built, make_report(out, registry, truth=out / "truth.zarr", progress=progress))

@@ -1,6 +1,5 @@
 """What a FIB-SEM would make of a toy tissue: grey levels, texture, blur and noise."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,8 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from threadpoolctl import threadpool_limits
 
 from ensemble.demo.scene import WORKERS, Painted
-from ensemble.demo.shapes import ATOM, Ripples
+from ensemble.demo.shapes import ATOM, Axes, Ripples
+from ensemble.support.machine import in_threads
 
 # Grey level of each atom, and how strongly it is mottled (tens of nm) and grainy (a few nm), in grey levels.
 TISSUE = {
@@ -67,7 +67,7 @@ def render(painted: Painted, key: tuple[int, ...], microscope: Microscope) -> np
     def fill(start: int) -> None:
         stop = min(start + SLAB_PLANES, planes)
         low, high = max(start - halo, 0), min(stop + halo, planes)
-        slab = painted.sub((slice(low, high), slice(None), slice(None)))
+        slab = painted.sub(painted.grid.box.with_axis(0, low, high))
         grain = _noise(slab, (*key, GRAIN_STREAM), low, GRAIN_NM / voxel_nm)
         grey = _tissue(slab, grain, mottle, waves)
         grey = gaussian_filter(grey, blur, mode="nearest", truncate=3)
@@ -76,21 +76,22 @@ def render(painted: Painted, key: tuple[int, ...], microscope: Microscope) -> np
         seen = microscope.gain * grey[start - low : stop - low] + microscope.offset
         em[start:stop] = np.clip(np.rint(seen), 1, 255)
 
-    with threadpool_limits(1), ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(fill, range(0, planes, SLAB_PLANES)))
+    with threadpool_limits(1):
+        list(in_threads(WORKERS, fill, range(0, planes, SLAB_PLANES)))
     return em
 
 
 def _tissue(slab: Painted, grain: np.ndarray, mottle: Ripples, waves: np.ndarray) -> np.ndarray:
     """Grey before blur: each atom's level and texture, and cristae across the mitochondria."""
-    axes = tuple(slab.grid.centres_nm(axis) - slab.scene.corner_nm[axis] for axis in range(3))
+    z_nm, y_nm, x_nm = (slab.grid.centres_nm(axis) - slab.scene.corner_nm[axis] for axis in range(3))
+    axes: Axes = (z_nm, y_nm, x_nm)
     patches = mottle.on(axes)
     grey = _GREY[slab.atoms] + _MOTTLE[slab.atoms] * patches + _GRAIN[slab.atoms] * grain
     lumen = np.nonzero(slab.atoms == ATOM["mito_lum"])
     z, y, x = (axis[index] for axis, index in zip(axes, lumen, strict=True))
     along = np.einsum("in,ni->n", np.stack([z, y, x]), waves[slab.owners[lumen]])
     grey[lumen] -= CRISTAE_DEPTH * np.clip(1.6 * np.cos(along + 1.3 * patches[lumen]), -1, 1)
-    return grey
+    return np.asarray(grey)
 
 
 def _noise(slab: Painted, key: tuple[int, ...], first: int, sigma_voxels: np.ndarray) -> np.ndarray:

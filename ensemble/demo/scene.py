@@ -1,14 +1,14 @@
 """A toy tissue, painted on any grid: what a voxel holds depends on the position of its centre alone."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ensemble.core import classes as taxonomy
+from ensemble.core.box import Box
+from ensemble.core.classes import all_classes, atoms_of
 from ensemble.core.grid import Grid, NmZYX
 from ensemble.demo.shapes import (
     ATOM,
@@ -19,10 +19,10 @@ from ensemble.demo.shapes import (
     Nucleus,
     Organelle,
     Ripples,
-    Window,
     capsule_depth,
     window_between,
 )
+from ensemble.support.machine import in_threads
 
 # The warp stretches no object by more than this share of its size.
 BEND = 0.4
@@ -32,23 +32,23 @@ WORKERS = 2
 
 @dataclass(frozen=True)
 class Painted:
-    """A scene on one grid: ``atoms`` index ``taxonomy.atoms()``, ``owners`` the scene's objects."""
+    """A scene on one grid: ``atoms`` index ``all_atoms()``, ``owners`` the scene's objects."""
 
     grid: Grid
     atoms: np.ndarray
     owners: np.ndarray
     scene: "Scene"
 
-    def sub(self, slices: Window) -> "Painted":
-        """The part on ``grid.sub(slices)``."""
-        atoms, owners = (np.ascontiguousarray(values[slices]) for values in (self.atoms, self.owners))
-        return Painted(self.grid.sub(slices), atoms, owners, self.scene)
+    def sub(self, box: Box) -> "Painted":
+        """The part on ``grid.sub(box)``."""
+        atoms, owners = (np.ascontiguousarray(values[box.slices]) for values in (self.atoms, self.owners))
+        return Painted(self.grid.sub(box), atoms, owners, self.scene)
 
     def mask(self, name: str) -> np.ndarray:
         """Where the class is, bool."""
         table = np.zeros(256, bool)
-        table[[ATOM[part] for part in taxonomy.atoms_of(name)]] = True
-        return table[self.atoms]
+        table[[ATOM[part] for part in atoms_of(name)]] = True
+        return np.asarray(table[self.atoms])
 
     def labels(self, name: str) -> np.ndarray:
         """The objects of an instance class, numbered 1, 2, … in this grid, 0 elsewhere.
@@ -60,7 +60,7 @@ class Painted:
         here[ids[self._owners_here]] = True
         here[0] = False
         numbers = np.cumsum(here) * here
-        return numbers.astype(np.min_scalar_type(numbers.max()))[ids][self.owners]
+        return np.asarray(numbers.astype(np.min_scalar_type(numbers.max()))[ids][self.owners])
 
     @cached_property
     def _owners_here(self) -> np.ndarray:
@@ -123,9 +123,7 @@ class Scene:
         """For each instance class, the id of every owner; an object's own kind, its nucleus and its cell."""
         kinds = np.array(["", *(kind for kind, _, _ in self._objects)])
         tables = {
-            name: np.cumsum(kinds == name) * (kinds == name)
-            for name, row in taxonomy.all_classes().items()
-            if row.instance
+            name: np.cumsum(kinds == name) * (kinds == name) for name, row in all_classes().items() if row.instance
         }
         tables["cell"] = np.array([0, *(cell for _, cell, _ in self._objects)])
         tables["nuc"] = np.array([0, *(nucleus for _, _, nucleus in self._objects)])
@@ -142,24 +140,24 @@ class Scene:
         return waves
 
     def atoms_on(self, grid: Grid) -> np.ndarray:
-        """Index into ``taxonomy.atoms()`` of what lies at every voxel's centre, uint8."""
+        """Index into ``all_atoms()`` of what lies at every voxel's centre, uint8."""
         return self.on(grid).atoms
 
     def instances_on(self, grid: Grid, name: str) -> np.ndarray:
         """Ids of an instance class on ``grid``, uint16; an object has the same id on every grid."""
-        return self.ids[name][self.on(grid).owners]
+        return np.asarray(self.ids[name][self.on(grid).owners])
 
     def on(self, grid: Grid) -> Painted:
         """The scene at the centres of ``grid``'s voxels."""
         atoms, owners = np.empty(grid.shape, np.uint8), np.empty(grid.shape, np.uint16)
-        axes = tuple(grid.centres_nm(axis) - self.corner_nm[axis] for axis in range(3))
+        z, y, x = (grid.centres_nm(axis) - self.corner_nm[axis] for axis in range(3))
 
         def paint(start: int) -> None:
             part = slice(start, start + SLAB_PLANES)
-            self._paint_slab((axes[0][part], *axes[1:]), atoms[part], owners[part])
+            self._paint_slab((z[part], y, x), atoms[part], owners[part])
 
-        with threadpool_limits(1), ThreadPoolExecutor(WORKERS) as pool:
-            list(pool.map(paint, range(0, grid.shape[0], SLAB_PLANES)))
+        with threadpool_limits(1):
+            list(in_threads(WORKERS, paint, range(0, grid.shape[0], SLAB_PLANES)))
         return Painted(grid, atoms, owners, self)
 
     def _paint_slab(self, axes: Axes, atoms: np.ndarray, owners: np.ndarray) -> None:
@@ -187,6 +185,6 @@ class Scene:
         for index in np.flatnonzero((boxes[:, 0, 0] <= z[-1]) & (boxes[:, 1, 0] >= z[0])):
             if window := window_between(canvas.axes, *boxes[index]):
                 organelle = self.organelles[numbers[index]]
-                radius = rough[window] + np.float32(organelle.radius_nm)
-                depth = capsule_depth(canvas.bent[:, *window], segments[index], radius)
+                radius = rough[window.slices] + np.float32(organelle.radius_nm)
+                depth = capsule_depth(canvas.bent[:, *window.slices], segments[index], radius)
                 canvas.paint_deeper(window, depth, LAYERS[organelle.kind], first_owner + numbers[index])

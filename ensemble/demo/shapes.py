@@ -6,15 +6,17 @@ called bent), so nothing looks ideal.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core import classes as taxonomy
+from ensemble.core.box import Box, zyx
+from ensemble.core.classes import all_atoms
 
-Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
-Window = tuple[slice, slice, slice]
+Axes = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
-ATOM = {name: index for index, name in enumerate(taxonomy.all_atoms())}
+ATOM = {name: index for index, name in enumerate(all_atoms())}
 PM_NM = 16
 ENVELOPE_NM = 38
 PORE_RADIUS_NM = 35
@@ -45,13 +47,13 @@ LAYERS = {
 CHROMATIN = ("nucpl", "echrom", "hchrom")
 PORE = ("np_in", "np_out")
 # Every atom that a scene can hold.
-DRAWN = frozenset({"ecs", *CHROMATIN, *PORE} | {taxonomy.all_atoms()[i] for t in LAYERS.values() for i in set(t)})
+DRAWN = frozenset({"ecs", *CHROMATIN, *PORE} | {all_atoms()[i] for t in LAYERS.values() for i in set(t)})
 
 
 def directions(rng: np.random.Generator, count: int) -> np.ndarray:
     """Random unit vectors (count, 3)."""
     vectors = rng.standard_normal((count, 3))
-    return vectors / np.sqrt((vectors**2).sum(axis=1, keepdims=True))
+    return np.asarray(vectors / np.sqrt((vectors**2).sum(axis=1, keepdims=True)))
 
 
 @dataclass(frozen=True)
@@ -86,20 +88,26 @@ class Ripples:
         columns = kx[:, None] * x
         left = np.concatenate([np.sin(rows), np.cos(rows)], axis=-1) * np.tile(self.amplitudes, 2)
         right = np.concatenate([np.cos(columns), np.sin(columns)])
-        return left.astype(np.float32) @ right.astype(np.float32)
+        return np.asarray(left.astype(np.float32) @ right.astype(np.float32))
 
     def at(self, positions: np.ndarray) -> np.ndarray:
         """The field at ``positions`` (3, n)."""
-        return self.amplitudes @ np.sin(self.waves @ positions + self.phases[:, None])
+        return np.asarray(self.amplitudes @ np.sin(self.waves @ positions + self.phases[:, None]))
 
 
-def window_between(axes: Axes, low: np.ndarray, high: np.ndarray) -> Window | None:
+def axes_in(axes: Axes, window: Box) -> Axes:
+    """The axes of a part of a lattice."""
+    z, y, x = (axis[part] for axis, part in zip(axes, window.slices, strict=True))
+    return z, y, x
+
+
+def window_between(axes: Axes, low: np.ndarray, high: np.ndarray) -> Box | None:
     """The part of a lattice between two corners, or None where there is none."""
     starts = [int(np.searchsorted(axis, a)) for axis, a in zip(axes, low, strict=True)]
     stops = [int(np.searchsorted(axis, b)) for axis, b in zip(axes, high, strict=True)]
     if any(start >= stop for start, stop in zip(starts, stops, strict=True)):
         return None
-    return tuple(slice(start, stop) for start, stop in zip(starts, stops, strict=True))
+    return Box(zyx(starts), zyx(stops))
 
 
 @dataclass(frozen=True)
@@ -112,16 +120,16 @@ class Canvas:
     owners: np.ndarray
     depth: np.ndarray
 
-    def axes_in(self, window: Window) -> Axes:
-        return tuple(axis[part] for axis, part in zip(self.axes, window, strict=True))
+    def axes_in(self, window: Box) -> Axes:
+        return axes_in(self.axes, window)
 
-    def paint_deeper(self, window: Window, depth: np.ndarray, layers: np.ndarray, owner: int) -> None:
+    def paint_deeper(self, window: Box, depth: np.ndarray, layers: np.ndarray, owner: int) -> None:
         """Paint where the depth is greater than any before: objects that touch share no voxel."""
-        seen = self.depth[window]
+        seen = self.depth[window.slices]
         deeper = depth > seen
         seen[deeper] = depth[deeper]
-        self.atoms[window][deeper] = layers[depth[deeper].astype(np.uint16)]
-        self.owners[window][deeper] = owner
+        self.atoms[window.slices][deeper] = layers[depth[deeper].astype(np.uint16)]
+        self.owners[window.slices][deeper] = owner
 
 
 @dataclass(frozen=True)
@@ -141,9 +149,8 @@ class Cells:
     def around(self, bent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The cell that each position (3, z, y, x) lies in, 0 for none, and how deep (z, y, x), 0 outside."""
         numbers, depth = np.zeros(bent.shape[1:], np.uint16), np.zeros(bent.shape[1:], np.float32)
-        for start in np.ndindex(*[-(-n // t) for n, t in zip(depth.shape, TILE, strict=True)]):
-            tile = tuple(slice(s * t, s * t + t) for s, t in zip(start, TILE, strict=True))
-            self._fill(bent[:, *tile], numbers[tile], depth[tile])
+        for tile in Box.of_shape(depth.shape).tiles(TILE):
+            self._fill(bent[:, *tile.slices], numbers[tile.slices], depth[tile.slices])
         return numbers, depth
 
     def _fill(self, bent: np.ndarray, numbers: np.ndarray, depth: np.ndarray) -> None:
@@ -172,7 +179,7 @@ class Cells:
         if len(planes) > 1:
             above -= highest
             highest += np.log(np.exp(above, out=above).sum(axis=0))
-        return ROUNDING_NM * highest
+        return np.asarray(ROUNDING_NM * highest)
 
 
 @dataclass(frozen=True)
@@ -196,17 +203,17 @@ class Nucleus:
         steep = (self.axes / self.radii_nm[:, None] ** 2).astype(bent.dtype) @ offset
         level = np.sqrt(np.einsum("in,in->n", scaled, scaled))
         slope = np.sqrt(np.einsum("in,in->n", steep, steep)) + 1e-6
-        return (level * (level - 1) / slope).reshape(bent.shape[1:])
+        return np.asarray(level * (level - 1) / slope).reshape(bent.shape[1:])
 
-    def paint(self, canvas: Canvas, window: Window, owner: int) -> None:
+    def paint(self, canvas: Canvas, window: Box, owner: int) -> None:
         """Paint the nucleus as ``owner`` and its pores as the owners that follow."""
         axes = canvas.axes_in(window)
-        bent = canvas.bent[:, *window]
+        bent = canvas.bent[:, *window.slices]
         depth = self.wobble.on(axes) - self.distance(bent)
         inside = depth > 0
         if not inside.any():
             return
-        atoms, owners = canvas.atoms[window], canvas.owners[window]
+        atoms, owners = canvas.atoms[window.slices], canvas.owners[window.slices]
         atoms[inside] = LAYERS["nuc"][depth[inside].astype(np.uint16)]
         owners[inside] = owner
         core = depth >= ENVELOPE_NM
@@ -244,10 +251,10 @@ class Organelle:
         start, end = self.segments[:, :1], self.segments[:, 1:]
         longest = np.sqrt(((end - start) ** 2).sum(axis=-1).max())
         count = 2 + int(longest / spacing_nm)
-        return (start + (end - start) * (np.arange(count) / (count - 1))[:, None]).reshape(-1, 3)
+        return np.asarray(start + (end - start) * (np.arange(count) / (count - 1))[:, None]).reshape(-1, 3)
 
 
-def capsule_depth(places: np.ndarray, segment: np.ndarray, radius_nm: np.ndarray) -> np.ndarray:
+def capsule_depth(places: np.ndarray, segment: np.ndarray, radius_nm: NDArray[np.float32] | np.float32) -> np.ndarray:
     """How far inside the capsule around a segment (2, 3) places (3, ...) lie, negative outside."""
     start, end = segment.astype(np.float32)
     z, y, x = (place - s for place, s in zip(places, start, strict=True))
@@ -256,4 +263,4 @@ def capsule_depth(places: np.ndarray, segment: np.ndarray, radius_nm: np.ndarray
     if length2 > 0:
         along = np.clip((z * dz + y * dy + x * dx) / length2, 0, 1)
         z, y, x = z - along * dz, y - along * dy, x - along * dx
-    return radius_nm - np.sqrt(z * z + y * y + x * x)
+    return np.asarray(radius_nm - np.sqrt(z * z + y * y + x * x))

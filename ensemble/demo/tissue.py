@@ -1,6 +1,6 @@
 """A toy tissue grown at random: cells that fill space, and organelles wherever they find room.
 
-Lengths are nm; positions are local and bent, as in ``phantom_shapes``.
+Lengths are nm; positions are local and bent, as in ``shapes``.
 """
 
 from collections.abc import Sequence
@@ -9,9 +9,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ensemble.core.grid import NmZYX
+from ensemble.core.grid import NmZYX, nm_zyx
 from ensemble.demo.scene import Scene
-from ensemble.demo.shapes import PM_NM, Cells, Nucleus, Organelle, Ripples, capsule_depth, directions, window_between
+from ensemble.demo.shapes import (
+    PM_NM,
+    Axes,
+    Cells,
+    Nucleus,
+    Organelle,
+    Ripples,
+    axes_in,
+    capsule_depth,
+    directions,
+    window_between,
+)
 
 CLEARANCE_NM = 14
 OVERLAP_NM = 8
@@ -56,7 +67,7 @@ def grow(tissue: Anatomy, rng: np.random.Generator) -> Scene:
         nuclei={number: _nucleus(seed, rng) for number, seed in enumerate(seeds, start=1) if seed.nucleated},
     )
     with threadpool_limits(1):
-        room = _Room(scene, tissue.extent_nm)
+        room = _FreePlaces.of(scene, tissue.extent_nm)
     crowd = _Crowd(room, tissue.density, rng)
     for low, high in (*tissue.crowded, (np.zeros(3), tissue.extent_nm)):
         crowd.settle(low, high)
@@ -72,7 +83,7 @@ def _fill(tissue: Anatomy, rng: np.random.Generator) -> list[Seed]:
         centres = np.array([seed.centre for seed in seeds])
         reaches = np.array([seed.reach_nm for seed in seeds])
         if (np.linalg.norm(centres - centre, axis=1) > reaches + reach).all():
-            seeds.append(Seed(tuple(centre), float(reach)))
+            seeds.append(Seed(nm_zyx(centre), float(reach)))
     return seeds
 
 
@@ -112,28 +123,41 @@ def _nucleus(seed: Seed, rng: np.random.Generator) -> Nucleus:
     )
 
 
-class _Room:
+class _FreePlaces:
     """How far every place is from what is there already, on a lattice: enough to keep organelles apart."""
 
     spacing_nm = 15.0
     margin_nm = 120.0
 
-    def __init__(self, scene: Scene, extent_nm: np.ndarray) -> None:
-        self._axes = tuple(np.arange(-self.margin_nm, e + self.margin_nm, self.spacing_nm) for e in extent_nm)
-        self._places = np.stack(np.meshgrid(*self._axes, indexing="ij")).astype(np.float32)
-        self._cells, depth = scene.cells.around(self._places)
-        self._free_nm = depth - np.maximum(scene.gap.on(self._axes), 0) - PM_NM
+    def __init__(self, axes: Axes, places: np.ndarray, cells: np.ndarray, free_nm: np.ndarray) -> None:
+        self._axes, self._places, self._cells, self._free_nm = axes, places, cells, free_nm
+
+    @classmethod
+    def of(cls, scene: Scene, extent_nm: np.ndarray) -> "_FreePlaces":
+        """The places of a scene without organelles."""
+        z, y, x = (np.arange(-cls.margin_nm, e + cls.margin_nm, cls.spacing_nm) for e in extent_nm)
+        places = np.stack(np.meshgrid(z, y, x, indexing="ij")).astype(np.float32)
+        cells, depth = scene.cells.around(places)
+        free_nm = depth - np.maximum(scene.gap.on((z, y, x)), 0) - PM_NM
+        made = cls((z, y, x), places, cells, free_nm)
         for nucleus in scene.nuclei.values():
-            reach = 2 * nucleus.radii_nm.max()
-            window = window_between(self._axes, nucleus.centre - reach, nucleus.centre + reach)
-            axes = tuple(axis[part] for axis, part in zip(self._axes, window, strict=True))
-            free = nucleus.distance(self._places[:, *window]) - nucleus.wobble.on(axes)
-            np.minimum(self._free_nm[window], free, out=self._free_nm[window])
+            made._keep_off(nucleus)
+        return made
+
+    def _keep_off(self, nucleus: Nucleus) -> None:
+        reach = 2 * nucleus.radii_nm.max()
+        window = window_between(self._axes, nucleus.centre - reach, nucleus.centre + reach)
+        if window is not None:
+            distance = nucleus.distance(self._places[:, *window.slices])
+            free = distance - nucleus.wobble.on(axes_in(self._axes, window))
+            np.minimum(self._free_nm[window.slices], free, out=self._free_nm[window.slices])
 
     def starts(self, low: np.ndarray, high: np.ndarray, free_nm: float) -> np.ndarray:
         """Places (n, 3) of a box that are so far from everything."""
         window = window_between(self._axes, low, high)
-        return self._places[:, *window][:, self._free_nm[window] > free_nm].T.astype(float)
+        if window is None:
+            return np.zeros((0, 3))
+        return self._places[:, *window.slices][:, self._free_nm[window.slices] > free_nm].T.astype(float)
 
     def cell(self, place: np.ndarray) -> int:
         return int(self._cells[tuple(self._index(place))])
@@ -142,9 +166,9 @@ class _Room:
         """Distance of places (..., 3) from everything, less than ``spacing_nm`` off; -inf off the lattice."""
         index = self._index(places)
         size = np.array(self._free_nm.shape)
-        known = ((index >= 0) & (index < size)).all(axis=-1)
+        inside = ((index >= 0) & (index < size)).all(axis=-1)
         z, y, x = np.clip(index, 0, size - 1).T
-        return np.where(known, self._free_nm[z, y, x].T, -np.inf)
+        return np.where(inside, self._free_nm[z, y, x].T, -np.inf)
 
     def take(self, organelle: Organelle) -> None:
         """Note the organelle as something to keep away from."""
@@ -152,8 +176,8 @@ class _Room:
         for segment in organelle.segments:
             window = window_between(self._axes, segment.min(axis=0) - reach, segment.max(axis=0) + reach)
             if window is not None:
-                free = -capsule_depth(self._places[:, *window], segment, np.float32(organelle.radius_nm))
-                np.minimum(self._free_nm[window], free, out=self._free_nm[window])
+                free = -capsule_depth(self._places[:, *window.slices], segment, np.float32(organelle.radius_nm))
+                np.minimum(self._free_nm[window.slices], free, out=self._free_nm[window.slices])
 
     def _index(self, places: np.ndarray) -> np.ndarray:
         return np.rint((places + self.margin_nm) / self.spacing_nm).astype(int)
@@ -162,7 +186,7 @@ class _Room:
 class _Crowd:
     """Organelles, placed so that none touches another by accident."""
 
-    def __init__(self, room: _Room, density: float, rng: np.random.Generator) -> None:
+    def __init__(self, room: _FreePlaces, density: float, rng: np.random.Generator) -> None:
         self.organelles: list[Organelle] = []
         self._room = room
         self._density = density
@@ -193,12 +217,12 @@ class _Crowd:
         return bool((self._room.free_nm(organelle.samples()) > organelle.radius_nm + CLEARANCE_NM).all())
 
     def _direction(self) -> np.ndarray:
-        return directions(self._rng, 1)[0]
+        return np.asarray(directions(self._rng, 1)[0])
 
     def _turned(self, along: np.ndarray, turn: float, count: int = 1) -> np.ndarray:
         """Random unit vectors (count, 3) that lean from ``along`` by ``turn`` radians or so."""
         vectors = along + turn * directions(self._rng, count)
-        return vectors / np.sqrt((vectors**2).sum(axis=1, keepdims=True))
+        return np.asarray(vectors / np.sqrt((vectors**2).sum(axis=1, keepdims=True)))
 
     def _rod(self, start: np.ndarray, along: np.ndarray, length_nm: float) -> np.ndarray:
         """Three segments that bend a little, (3, 2, 3)."""

@@ -1,38 +1,46 @@
 """Connected components and objects of a mask too large to hold, read slab by slab.
 
-A mask is a function from a block (slices z, y, x) to a bool array. Memory is a few slabs and a row per object.
+A mask is a function from a box to a bool array. Memory is a few slabs and a row per object.
 """
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import cc3d
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ensemble.core.box import Slices
+from ensemble.core.box import Box
 from ensemble.core.grid import Grid
 from ensemble.core.tiling import CHUNK, slabs
 from ensemble.methods.objects import ObjectTable
+from ensemble.support.machine import in_threads
 
-ReadBlock = Callable[[Slices], np.ndarray]
+ReadBlock = Callable[[Box], NDArray[Any]]
+"""The values of a box of a crop."""
+
+Connectivity = Literal[6, 18, 26]
+"""How many neighbours of a voxel belong to it."""
+
+_NO_PAIRS = np.zeros((0, 2), np.int64)
 
 
 class LabelledObjects(Protocol):
     """Objects of a crop: object k of the table has label k + 1."""
 
-    objects: ObjectTable
+    @property
+    def objects(self) -> ObjectTable: ...
 
-    def touched(self, start: int, stop: int) -> Slices | None:
+    def touched(self, slab: Box) -> Box | None:
         """A box within a slab of ``tiling.slabs`` beyond which no label is; None where there is none."""
         ...
 
-    def read(self, block: Slices) -> np.ndarray:
-        """The labels of a block inside one slab of ``tiling.slabs``, uint32; 0 is background."""
+    def read(self, box: Box) -> NDArray[np.uint32]:
+        """The labels of a box inside one slab of ``tiling.slabs``; 0 is background."""
         ...
 
 
@@ -44,193 +52,206 @@ class _Slab:
     columns. A component that is only in the plane before has size 0.
     """
 
-    box: Slices
-    above: np.ndarray | None
-    last: np.ndarray
-    sizes: np.ndarray
-    starts: np.ndarray
-    stops: np.ndarray
-    peaks: np.ndarray
+    box: Box
+    above: NDArray[np.uint32] | None
+    last: NDArray[np.uint32]
+    sizes: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    peaks: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """A mask read by slabs. ``boxes``: by the plane it starts at, the part of each slab that may hold the mask."""
+
+    read: ReadBlock
+    connectivity: Connectivity
+    boxes: dict[int, Box | None]
+
+    def labelled(self, box: Box) -> tuple[NDArray[np.uint32], NDArray[np.uint32] | None]:
+        """Labels of a slab's box, and of the plane before it."""
+        first = box.start[0]
+        mask = self.read(box.with_axis(0, max(first - 1, 0), box.stop[0]))
+        labels = np.asarray(
+            cc3d.connected_components(
+                mask.view(np.uint8), connectivity=self.connectivity, out_dtype=np.uint32, binary_image=True
+            ),
+            np.uint32,
+        )
+        return (labels[1:], labels[0]) if first else (labels, None)
 
 
 class Components:
-    """The connected components of a mask, numbered in the order of their first slab.
-
-    Each slab is labelled together with the last plane of the slab before it; components that share a voxel
-    of that plane are one. ``occupied`` says which blocks of ``tiling.CHUNK`` may hold any of the mask; only
-    the box around those is read. The numbers do not depend on ``workers``.
-    """
-
-    objects: ObjectTable
+    """The connected components of a mask, numbered in the order of their first slab; made by ``Components.of``."""
 
     def __init__(
-        self,
+        self, grid: Grid, mask: _Mask, objects: ObjectTable, offsets: dict[int, int], numbers: NDArray[np.uint32]
+    ) -> None:
+        self._grid, self._mask, self._objects = grid, mask, objects
+        self._offsets, self._numbers = offsets, numbers
+        self._cached: tuple[int, NDArray[np.uint32]] | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(
+        cls,
         grid: Grid,
         read: ReadBlock,
         *,
-        connectivity: int = 26,
+        connectivity: Connectivity = 26,
         probability: ReadBlock | None = None,
-        occupied: np.ndarray | None = None,
+        occupied: NDArray[np.bool_] | None = None,
         workers: int = 1,
-    ) -> None:
-        self.grid = grid
-        self._read = read
-        self._connectivity = connectivity
-        self._probability = probability
-        self._boxes = {start: self._box(number, occupied) for number, (start, _) in enumerate(slabs(grid.shape[0]))}
-        self._cached: tuple[int, np.ndarray] | None = None
-        self._lock = threading.Lock()
-        occupied_slabs = [(a, b) for a, b in slabs(grid.shape[0]) if self._boxes[a] is not None]
-        with ThreadPoolExecutor(workers) as pool:
-            found = dict(zip([a for a, _ in occupied_slabs], pool.map(self._survey, occupied_slabs), strict=True))
-        self._join(found)
+    ) -> "Components":
+        """Read the whole mask, slab by slab.
 
-    def _box(self, number: int, occupied: np.ndarray | None) -> Slices | None:
-        """The slab's rows and columns that may hold the mask, and one more voxel to each side."""
-        start, stop = slabs(self.grid.shape[0])[number]
-        if occupied is None:
-            return (slice(start, stop), slice(0, self.grid.shape[1]), slice(0, self.grid.shape[2]))
-        here = occupied[number]
-        if not here.any():
-            return None
-        bounds = [slice(start, stop)]
-        for axis in (1, 2):
-            chunks = np.flatnonzero(here.any(axis=2 - axis))
-            low, high = int(chunks[0]) * CHUNK[axis] - 1, (int(chunks[-1]) + 1) * CHUNK[axis] + 1
-            bounds.append(slice(max(low, 0), min(high, self.grid.shape[axis])))
-        return tuple(bounds)
+        Each slab is labelled together with the last plane of the slab before it; components that share a voxel
+        of that plane are one. ``occupied`` says which blocks of ``tiling.CHUNK`` may hold any of the mask; only
+        the box around those is read. The numbers do not depend on ``workers``.
+        """
+        boxes = {slab.start[0]: _box_of(slab, number, occupied) for number, slab in enumerate(slabs(grid.shape))}
+        mask = _Mask(read, connectivity, boxes)
+        used = [box for box in boxes.values() if box is not None]
+        surveyed = list(in_threads(workers, lambda box: _survey(mask, box, probability), used))
+        table, offsets, numbers = _joined(grid, surveyed)
+        return cls(grid, mask, table, offsets, numbers)
 
-    def _local(self, box: Slices) -> tuple[np.ndarray, np.ndarray | None]:
-        """Labels of the slab, and of the plane before it."""
-        z = box[0]
-        mask = self._read((slice(max(z.start - 1, 0), z.stop), *box[1:]))
-        labels = cc3d.connected_components(
-            mask.view(np.uint8), connectivity=self._connectivity, out_dtype=np.uint32, binary_image=True
-        )
-        return (labels[1:], labels[0]) if z.start else (labels, None)
+    @property
+    def objects(self) -> ObjectTable:
+        return self._objects
 
-    def _survey(self, bounds: tuple[int, int]) -> _Slab:
-        box = self._boxes[bounds[0]]
-        core, above = self._local(box)
-        count = max(int(core.max()), 0 if above is None else int(above.max()))
-        sizes = np.zeros(count, np.int64)
-        starts = np.full((count, 3), np.iinfo(np.int64).max)
-        stops = np.zeros((count, 3), np.int64)
-        if count:
-            statistics = cc3d.statistics(core, no_slice_conversion=True)
-            counts = statistics["voxel_counts"][1:].astype(np.int64)
-            present = np.flatnonzero(counts)
-            sizes[present] = counts[present]
-            boxes = statistics["bounding_boxes"][1:].astype(np.int64)[present]
-            corner = np.array([s.start for s in box])
-            starts[present] = boxes[:, 0::2] + corner
-            stops[present] = boxes[:, 1::2] + 1 + corner
-        above = None if above is None else above.copy()
-        return _Slab(box, above, core[-1].copy(), sizes, starts, stops, self._peaks(core, count, box))
+    def touched(self, slab: Box) -> Box | None:
+        return self._mask.boxes[slab.start[0]]
 
-    def _peaks(self, core: np.ndarray, count: int, box: Slices) -> np.ndarray:
-        peaks = np.full(count, -np.inf, np.float32)
-        if self._probability is not None and count:
-            where = core > 0
-            np.maximum.at(peaks, core[where].astype(np.int64) - 1, self._probability(box)[where])
-        return peaks
+    def read(self, box: Box) -> NDArray[np.uint32]:
+        start = box.start[0] // CHUNK[0] * CHUNK[0]
+        touched = self._mask.boxes[start]
+        if touched is None:
+            return np.zeros(box.shape, np.uint32)
+        return _cut_out(self._slab(start, touched), touched, box)
 
-    def _join(self, found: dict[int, _Slab]) -> None:
-        total, pairs = 0, [np.zeros((0, 2), np.int64)]
-        self._offsets: dict[int, int] = {}
-        previous: tuple[int, _Slab] | None = None
-        for start, slab in found.items():
-            if previous is not None and slab.above is not None and previous[1].box[0].stop == start:
-                pairs.append(_shared(previous[1], slab) + (previous[0], total))
-            self._offsets[start] = total
-            previous = (total, slab)
-            total += len(slab.sizes)
-        joined = np.concatenate(pairs) - 1
-        graph = coo_array((np.ones(len(joined), np.int8), (joined[:, 0], joined[:, 1])), shape=(total, total))
-        count, root = connected_components(graph, directed=False) if total else (0, np.zeros(0, np.int64))
-        first = np.full(count, total, np.int64)
-        np.minimum.at(first, root, np.arange(total))
-        rank = np.empty(count, np.int64)
-        rank[np.argsort(first)] = np.arange(count)
-        new = rank[root]
-        sizes = np.zeros(count, np.int64)
-        starts = np.full((count, 3), np.iinfo(np.int64).max)
-        stops = np.zeros((count, 3), np.int64)
-        peaks = np.full(count, -np.inf, np.float32)
-        for start, slab in found.items():
-            here = new[self._offsets[start] : self._offsets[start] + len(slab.sizes)]
-            np.add.at(sizes, here, slab.sizes)
-            np.minimum.at(starts, here, slab.starts)
-            np.maximum.at(stops, here, slab.stops)
-            np.maximum.at(peaks, here, slab.peaks)
-        self._lookup = (new + 1).astype(np.uint32)
-        touches_border = ((starts == 0) | (stops == self.grid.shape)).any(axis=1)
-        self.objects = ObjectTable(sizes, starts, stops, touches_border, peaks, self.grid.voxel_volume_nm3)
-
-    def touched(self, start: int, stop: int) -> Slices | None:
-        return self._boxes[start]
-
-    def read(self, block: Slices) -> np.ndarray:
-        start = block[0].start // CHUNK[0] * CHUNK[0]
-        box = self._boxes[start]
-        if box is None:
-            return np.zeros([s.stop - s.start for s in block], np.uint32)
-        return _cut_out(self._slab(start), box, block)
-
-    def _slab(self, start: int) -> np.ndarray:
+    def _slab(self, start: int, box: Box) -> NDArray[np.uint32]:
         """The labels of a slab's box; the slab that was read last is kept."""
         with self._lock:
             if self._cached is None or self._cached[0] != start:
                 self._cached = None
-                core, _ = self._local(self._boxes[start])
+                labels, _ = self._mask.labelled(box)
                 offset = self._offsets[start]
-                local = np.concatenate([np.zeros(1, np.uint32), self._lookup[offset : offset + int(core.max())]])
-                self._cached = (start, np.take(local, core))
+                local = np.concatenate([np.zeros(1, np.uint32), self._numbers[offset : offset + int(labels.max())]])
+                self._cached = (start, np.take(local, labels))
             return self._cached[1]
 
 
-def _cut_out(values: np.ndarray, box: Slices, block: Slices) -> np.ndarray:
-    """A block of what ``values`` are on ``box`` and 0 elsewhere."""
-    both = [slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(box, block, strict=True)]
-    inside = tuple(slice(s.start - a.start, s.stop - a.start) for s, a in zip(both, box, strict=True))
-    if all(s == b for s, b in zip(both, block, strict=True)):
-        return values[inside]
-    out = np.zeros([s.stop - s.start for s in block], values.dtype)
-    if all(s.stop > s.start for s in both):
-        out[tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(both, block, strict=True))] = values[
-            inside
-        ]
+def _box_of(slab: Box, number: int, occupied: NDArray[np.bool_] | None) -> Box | None:
+    """The slab's rows and columns that may hold the mask, and one more voxel to each side."""
+    if occupied is None:
+        return slab
+    here = occupied[number]
+    if not here.any():
+        return None
+    box = slab
+    for axis in (1, 2):
+        chunks = np.flatnonzero(here.any(axis=2 - axis))
+        box = box.with_axis(axis, int(chunks[0]) * CHUNK[axis] - 1, (int(chunks[-1]) + 1) * CHUNK[axis] + 1)
+    return box.intersect(slab)
+
+
+def _survey(mask: _Mask, box: Box, probability: ReadBlock | None) -> _Slab:
+    core, above = mask.labelled(box)
+    count = max(int(core.max()), 0 if above is None else int(above.max()))
+    sizes = np.zeros(count, np.int64)
+    starts = np.full((count, 3), np.iinfo(np.int64).max)
+    stops = np.zeros((count, 3), np.int64)
+    peaks = np.full(count, -np.inf, np.float32)
+    if count:
+        statistics = cc3d.statistics(core, no_slice_conversion=True)
+        counts = np.asarray(statistics["voxel_counts"], np.int64)[1:]
+        present = np.flatnonzero(counts)
+        sizes[present] = counts[present]
+        boxes = np.asarray(statistics["bounding_boxes"], np.int64)[1:][present]
+        starts[present] = boxes[:, 0::2] + box.start
+        stops[present] = boxes[:, 1::2] + 1 + box.start
+        if probability is not None:
+            where = core > 0
+            np.maximum.at(peaks, core[where].astype(np.int64) - 1, probability(box)[where])
+    return _Slab(box, None if above is None else above.copy(), core[-1].copy(), sizes, starts, stops, peaks)
+
+
+def _joined(grid: Grid, surveyed: Sequence[_Slab]) -> tuple[ObjectTable, dict[int, int], NDArray[np.uint32]]:
+    """All slabs' components as one table; where each slab's begin, and the label of each."""
+    total, pairs = 0, [_NO_PAIRS]
+    offsets: dict[int, int] = {}
+    for index, slab in enumerate(surveyed):
+        start = slab.box.start[0]
+        before = surveyed[index - 1] if index else None
+        if before is not None and before.box.stop[0] == start:
+            pairs.append(_shared(before, slab) + (total - len(before.sizes), total))
+        offsets[start] = total
+        total += len(slab.sizes)
+    joined = np.concatenate(pairs) - 1
+    graph = coo_array((np.ones(len(joined), np.int8), (joined[:, 0], joined[:, 1])), shape=(total, total))
+    count, root = connected_components(graph, directed=False) if total else (0, np.zeros(0, np.int64))
+    first = np.full(count, total, np.int64)
+    np.minimum.at(first, root, np.arange(total))
+    rank = np.empty(count, np.int64)
+    rank[np.argsort(first)] = np.arange(count)
+    numbers = rank[root]
+    sizes = np.zeros(count, np.int64)
+    starts = np.full((count, 3), np.iinfo(np.int64).max)
+    stops = np.zeros((count, 3), np.int64)
+    peaks = np.full(count, -np.inf, np.float32)
+    for slab in surveyed:
+        offset = offsets[slab.box.start[0]]
+        here = numbers[offset : offset + len(slab.sizes)]
+        np.add.at(sizes, here, slab.sizes)
+        np.minimum.at(starts, here, slab.starts)
+        np.maximum.at(stops, here, slab.stops)
+        np.maximum.at(peaks, here, slab.peaks)
+    touches_border = ((starts == 0) | (stops == grid.shape)).any(axis=1)
+    table = ObjectTable(sizes, starts, stops, touches_border, peaks, grid.voxel_volume_nm3)
+    return table, offsets, (numbers + 1).astype(np.uint32)
+
+
+def _cut_out(values: NDArray[np.uint32], box: Box, wanted: Box) -> NDArray[np.uint32]:
+    """What ``values`` are on ``box``, and 0 elsewhere, over the wanted box."""
+    both = wanted.intersect(box)
+    if both == wanted:
+        return values[wanted.relative_to(box).slices]
+    out = np.zeros(wanted.shape, values.dtype)
+    if both.size:
+        out[both.relative_to(wanted).slices] = values[both.relative_to(box).slices]
     return out
 
 
-def _shared(before: _Slab, after: _Slab) -> np.ndarray:
+def _shared(before: _Slab, after: _Slab) -> NDArray[np.int64]:
     """Pairs (component of the slab before, component of this slab) that share a voxel; (k, 2)."""
-    rows, columns = (
-        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(before.box[1:], after.box[1:], strict=True)
-    )
-    if rows.stop <= rows.start or columns.stop <= columns.start:
-        return np.zeros((0, 2), np.int64)
-    first, second = (
-        plane[
-            rows.start - box[1].start : rows.stop - box[1].start,
-            columns.start - box[2].start : columns.stop - box[2].start,
-        ]
-        for plane, box in ((before.last, before.box), (after.above, after.box))
-    )
-    both = (first > 0) & (second > 0)
-    return np.unique(np.stack([first[both], second[both]], axis=1).astype(np.int64), axis=0)
+    assert after.above is not None  # only the first slab has no plane before it
+    plane = Box.of_shape((1, *before.last.shape)).shifted((0, *before.box.start[1:]))
+    beside = Box.of_shape((1, *after.above.shape)).shifted((0, *after.box.start[1:]))
+    both = plane.intersect(beside)
+    if not both.size:
+        return _NO_PAIRS
+    first = before.last[None][both.relative_to(plane).slices]
+    second = after.above[None][both.relative_to(beside).slices]
+    shared = (first > 0) & (second > 0)
+    return np.unique(np.stack([first[shared], second[shared]], axis=1).astype(np.int64), axis=0)
 
 
 class KeptObjects:
     """Some of another's objects, renumbered; the rest are background."""
 
-    def __init__(self, labelled: LabelledObjects, keep: np.ndarray) -> None:
+    def __init__(self, labelled: LabelledObjects, keep: NDArray[np.bool_]) -> None:
         self._labelled = labelled
-        self._lookup = np.concatenate([[0], np.where(keep, np.cumsum(keep), 0)]).astype(np.uint32)
-        self.objects = labelled.objects.where(keep)
+        self._numbers = np.concatenate([[0], np.where(keep, np.cumsum(keep), 0)]).astype(np.uint32)
+        self._objects = labelled.objects.where(keep)
 
-    def touched(self, start: int, stop: int) -> Slices | None:
-        return self._labelled.touched(start, stop)
+    @property
+    def objects(self) -> ObjectTable:
+        return self._objects
 
-    def read(self, block: Slices) -> np.ndarray:
-        return np.take(self._lookup, self._labelled.read(block))
+    def touched(self, slab: Box) -> Box | None:
+        return self._labelled.touched(slab)
+
+    def read(self, box: Box) -> NDArray[np.uint32]:
+        return np.take(self._numbers, self._labelled.read(box))

@@ -5,12 +5,16 @@ and bounded. A method is registered by decorating it, and stays callable as the 
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
+
+from ensemble.core.grid import NmZYX
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Stage(StrEnum):
@@ -27,14 +31,34 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True)
+class Traits:
+    """What must be known of a method to run it right, beyond its parameters.
+
+    Functions here are called with a step's parameters by name. ``reach_nm``: how far a probability step looks.
+    ``indivisible``: whether a component always is one object. ``undivided_below_nm``: a component that reaches
+    less far than this along each axis is one object (called with ``voxel_size_nm`` too). ``gives_ids``: whether
+    objects are numbered in the written array. ``bytes_per_voxel``: about what labelling takes at its peak for
+    each voxel of a component's box.
+    """
+
+    reach_nm: Callable[..., float] = lambda **_: 0.0
+    indivisible: Callable[..., bool] = lambda **_: False
+    undivided_below_nm: Callable[..., Sequence[float] | None] = lambda **_: None
+    gives_ids: bool = True
+    needs_probability: bool = False
+    needs_ids: bool = False
+    bytes_per_voxel: int = 20
+
+
+@dataclass(frozen=True)
 class Method:
-    """A registered method. ``traits`` hold what an executor must know beyond the parameters."""
+    """A registered method."""
 
     name: str
     stage: Stage
     function: Callable[..., Any]
     parameters: type[BaseModel]
-    traits: dict[str, Any] = field(default_factory=dict)
+    traits: Traits
 
 
 @dataclass(frozen=True)
@@ -42,7 +66,7 @@ class Step:
     """A method with its parameters: one entry of a recipe's chain."""
 
     method: Method
-    parameters: dict[str, Any]
+    parameters: dict[str, Any] = field(default_factory=dict)
 
     def __hash__(self) -> int:
         return hash((self.method.name, tuple(sorted(self.parameters.items()))))
@@ -50,38 +74,60 @@ class Step:
     def __call__(self, *data: Any) -> Any:
         return self.method.function(*data, **self.parameters)
 
-    def trait(self, name: str, **more: Any) -> Any:
-        """The value of a trait; a trait that is a function is called with this step's parameters and ``more``."""
-        value = self.method.traits.get(name)
-        return value(**self.parameters, **more) if callable(value) else value
+    @property
+    def reach_nm(self) -> float:
+        """How far around a voxel the step looks."""
+        return self.method.traits.reach_nm(**self.parameters)
 
-    def describe(self) -> dict[str, Any]:
+    @property
+    def indivisible(self) -> bool:
+        """Whether a component always stays one object."""
+        return self.method.traits.indivisible(**self.parameters)
+
+    def undivided_below_nm(self, voxel_size_nm: NmZYX) -> Sequence[float] | None:
+        """A component that reaches less far than this along each axis is one object; None: any may be cut."""
+        return self.method.traits.undivided_below_nm(voxel_size_nm=voxel_size_nm, **self.parameters)
+
+    @property
+    def labels(self) -> bool:
+        """Whether the step numbers objects in the written array."""
+        return self.method.stage is Stage.LABEL and self.method.traits.gives_ids
+
+    @property
+    def seeds_from(self) -> str | None:
+        """The class whose objects are the step's seeds, if another's are."""
+        return self.parameters.get("seeds_from")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
         """The step as a recipe would say it."""
-        said = {key: value for key, value in self.parameters.items() if value is not None}
-        return {self.method.name: said}
+        return {self.method.name: {key: value for key, value in self.parameters.items() if value is not None}}
 
 
-class Methods:
+class MethodTable:
     """A registry, used as a decorator: refuses two methods of one name, returns the function unchanged."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, Method] = {}
 
-    def __call__(self, stage: Stage, *, exactly_one: tuple[str, ...] = (), **traits: Any) -> Callable:
-        def register(function: Callable) -> Callable:
+    def __call__(
+        self, stage: Stage, traits: Traits | None = None, *, exactly_one: tuple[str, ...] = ()
+    ) -> Callable[[Function], Function]:
+        """Register the decorated function; of the parameters ``exactly_one`` a recipe must give one."""
+
+        def register(function: Function) -> Function:
             name = function.__name__
             if name in self.by_name:
                 raise ValueError(f"two methods are called {name}")
             parameters = _parameters(function, exactly_one)
-            self.by_name[name] = Method(name, stage, function, parameters, traits)
+            self.by_name[name] = Method(name, stage, function, parameters, traits or Traits())
             return function
 
         return register
 
 
-def _parameters(function: Callable, exactly_one: tuple[str, ...]) -> type[BaseModel]:
+def _parameters(function: Callable[..., Any], exactly_one: tuple[str, ...]) -> type[BaseModel]:
     signature = inspect.signature(function, eval_str=True)
-    fields = {
+    fields: dict[str, Any] = {
         p.name: (p.annotation, ... if p.default is p.empty else p.default)
         for p in signature.parameters.values()
         if p.kind is p.KEYWORD_ONLY
@@ -93,9 +139,11 @@ def _parameters(function: Callable, exactly_one: tuple[str, ...]) -> type[BaseMo
             raise ValueError(f"give exactly one of {' and '.join(exactly_one)}")
         return model
 
+    # the decorated function is a descriptor, which pydantic's own signature leaves out
+    validators: dict[str, Any] = {"exactly_one": model_validator(mode="after")(check)}
     return create_model(
         f"{function.__name__} parameters",
         __config__=ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False),
-        __validators__={"exactly_one": model_validator(mode="after")(check)},
+        __validators__=validators,
         **fields,
     )

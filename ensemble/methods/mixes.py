@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-MixFunction = Callable[[Sequence[np.ndarray], Sequence[float]], np.ndarray]
+Probabilities = NDArray[np.float32]
+MixFunction = Callable[[Sequence[Probabilities], Sequence[float]], Probabilities]
 
 MIXES: dict[str, MixFunction] = {}
 """Every way to mix, by the name a recipe uses."""
@@ -21,7 +23,7 @@ def mix(function: MixFunction) -> MixFunction:
 
 
 @mix
-def mean(probabilities: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+def mean(probabilities: Sequence[Probabilities], weights: Sequence[float]) -> Probabilities:
     """Weighted arithmetic mean."""
     total = np.float32(sum(weights))
     out = probabilities[0] * np.float32(weights[0] / total)
@@ -31,27 +33,29 @@ def mean(probabilities: Sequence[np.ndarray], weights: Sequence[float]) -> np.nd
 
 
 @mix
-def logit_mean(probabilities: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+def logit_mean(probabilities: Sequence[Probabilities], weights: Sequence[float]) -> Probabilities:
     """Weighted mean of log-odds, back as a probability; 0 and 1 count as 1/510 and 1 - 1/510."""
     clipped = [np.clip(p, _NEVER_CERTAIN, 1 - _NEVER_CERTAIN) for p in probabilities]
     odds = mean([np.log(p / (1 - p)) for p in clipped], weights)
-    return 1 / (1 + np.exp(-odds))
+    return np.asarray(1 / (1 + np.exp(-odds)), np.float32)
 
 
 @mix
-def max(probabilities: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+def max(probabilities: Sequence[Probabilities], weights: Sequence[float]) -> Probabilities:
     """The largest; weights only say who takes part."""
-    return np.maximum.reduce(list(probabilities))
+    largest: Probabilities = np.maximum.reduce(list(probabilities))
+    return largest
 
 
 @mix
-def min(probabilities: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+def min(probabilities: Sequence[Probabilities], weights: Sequence[float]) -> Probabilities:
     """The smallest; weights only say who takes part."""
-    return np.minimum.reduce(list(probabilities))
+    smallest: Probabilities = np.minimum.reduce(list(probabilities))
+    return smallest
 
 
 @mix
-def median(probabilities: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+def median(probabilities: Sequence[Probabilities], weights: Sequence[float]) -> Probabilities:
     """The weighted median: half the weight lies at or below it, half at or above; the middle of two such."""
     stack = np.stack(probabilities)
     order = np.argsort(stack, axis=0, kind="stable")
@@ -61,10 +65,11 @@ def median(probabilities: Sequence[np.ndarray], weights: Sequence[float]) -> np.
     low = np.argmax(cumulative >= half * (1 - 1e-9), axis=0)
     high = np.argmax(cumulative > half * (1 + 1e-9), axis=0)
     pick = [np.take_along_axis(ranked, index[None], axis=0)[0] for index in (low, high)]
-    return (pick[0] + pick[1]) / 2
+    middle: Probabilities = (pick[0] + pick[1]) / 2
+    return middle
 
 
 @mix
-def vote(probabilities: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+def vote(probabilities: Sequence[Probabilities], weights: Sequence[float]) -> Probabilities:
     """The share of the weight whose probability is above one half."""
     return mean([(p > 0.5).astype(np.float32) for p in probabilities], weights)

@@ -126,7 +126,7 @@ def _slab_bytes(grid: Grid) -> int:
 def _labels(crop: CropPlan) -> bool:
     """Whether any class has its objects looked for."""
     return any(
-        step.method.name != "binary"
+        step.labels or step.method.stage is not Stage.LABEL
         for name in crop.claimed
         for step in crop.routes[name].of_stage(Stage.LABEL, Stage.FILTER, Stage.FILL)
     )
@@ -134,6 +134,4 @@ def _labels(crop: CropPlan) -> bool:
 
 def _cuts(crop: CropPlan) -> bool:
     """Whether any class has its components cut."""
-    return any(
-        not step.trait("indivisible") for name in crop.claimed for step in crop.routes[name].of_stage(Stage.LABEL)
-    )
+    return any(not step.indivisible for name in crop.claimed for step in crop.routes[name].of_stage(Stage.LABEL))

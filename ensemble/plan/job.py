@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, Protocol
 
-from ensemble.core.box import Slices
+from ensemble.core.box import Box, VoxelsZYX
 from ensemble.core.grid import Grid, LevelFit
 from ensemble.core.tiling import patch_starts
 from ensemble.plan.recipe import (
@@ -17,14 +17,11 @@ from registry.card import Card
 FORWARD_PASSES = {"none": 1, "mirror": 8, "octahedral": 48}
 """Forward passes per patch of each kind of test-time augmentation."""
 
-
 STORED_PLANES = 16
 """Depth of a chunk of stored probabilities."""
 
-
 Precision = Literal["32", "16", "bf16"]
 """Of a network's arithmetic."""
-
 
 _VOXELS_PER_PASS = {"cpu": 1 << 17, "cuda": 1 << 22, "mps": 1 << 20}
 
@@ -41,12 +38,23 @@ class Model(Protocol):
     one patch in float32.
     """
 
-    name: str
-    version: int
-    sha256: str
-    card: Card
-    weights_bytes: int
-    patch_bytes: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def card(self) -> Card: ...
+
+    @property
+    def weights_bytes(self) -> int: ...
+
+    @property
+    def patch_bytes(self) -> int: ...
 
 
 ROWS_READ = 8
@@ -70,21 +78,32 @@ class Job:
     dataset: str
     fit: LevelFit
     level_grid: Grid
-    tissue_box: Slices
+    tissue_box: Box
     lattice: Grid
-    needed: Slices
+    needed: Box
     stored: Grid
     classes: tuple[str, ...]
 
     @property
-    def patch(self) -> tuple[int, int, int]:
+    def identity(self) -> tuple[str, str]:
+        """Source and crop: no other job of a plan has both."""
+        return self.source, self.crop
+
+    @property
+    def patch(self) -> VoxelsZYX:
         return self.model.card.patch_voxels
+
+    @property
+    def em_in_words(self) -> str:
+        """Whether EM is resampled for the network."""
+        return "as it is" if self.fit.exact else "EM upsampled" if self.fit.upsampled else "EM downsampled"
 
     @property
     def starts(self) -> tuple[list[int], list[int], list[int]]:
         """Where patches start along z, y and x."""
         overlap = self.model.card.overlap
-        return tuple(patch_starts(n, p, overlap) for n, p in zip(self.lattice.shape, self.patch, strict=True))
+        z, y, x = (patch_starts(n, p, overlap) for n, p in zip(self.lattice.shape, self.patch, strict=True))
+        return z, y, x
 
     @property
     def patches(self) -> int:

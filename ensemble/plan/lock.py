@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.plan.plan import Plan
-from ensemble.plan.recipe import ModelSource, Recipe
-from ensemble.support import yaml_files as yamlfile
+from ensemble.plan.recipe import ModelSource, Recipe, Source
 from ensemble.support.digests import COMPUTING_LIBRARIES, library_versions
 from ensemble.support.errors import RegistryError
 from ensemble.support.files import write_text
-from registry.store import ModelVersion, Store
+from ensemble.support.yaml_files import dump_yaml, load_yaml
+from registry.store import ModelVersion, Registry
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ResolvedModels:
 
 
 def resolve_models(
-    recipe: Recipe, used: Iterable[str], store: Store, lock_path: Path, *, update: bool
+    recipe: Recipe, used: Iterable[str], store: Registry, lock_path: Path, *, update: bool
 ) -> ResolvedModels:
     """The version of every model source in ``used``: the locked one where the lock names the same alias.
 
@@ -58,14 +58,14 @@ def resolve_models(
     return ResolvedModels(models, tuple(moved), known_lock.get("threads"))
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    data, _ = yamlfile.load_yaml(path, RegistryError)
+    data, _ = load_yaml(path, RegistryError)
     right = isinstance(data, dict) and isinstance(data.get("models"), dict)
     if not right or not (isinstance(data.get("threads"), int) and data["threads"] > 0):
         raise RegistryError(f"{path}: not a lock of this tool; remove it, or say --update-lock")
-    return data
+    return dict(data)
 
 
 def lock_contents(
@@ -79,7 +79,7 @@ def lock_contents(
         "threads": threads,
         "models": {
             name: {
-                "uri": plan.recipe.sources[name].uri,
+                "uri": _uri(plan.recipe.sources[name]),
                 "name": model.name,
                 "version": model.version,
                 "sha256": model.sha256,
@@ -93,20 +93,23 @@ def lock_contents(
     }
 
 
+def _uri(source: Source) -> str | None:
+    return source.uri if isinstance(source, ModelSource) else None
+
+
 def em_use(plan: Plan, source: str) -> dict[str, str]:
     """By dataset, the EM voxel size a source reads and whether it is resampled."""
-    said = {}
+    used = {}
     for job in plan.jobs:
         if job.source == source:
             size = "x".join(f"{v:g}" for v in job.level_grid.voxel_size_nm)
-            how = "as it is" if job.fit.exact else "EM upsampled" if job.fit.upsampled else "EM downsampled"
-            said[job.dataset] = f"{size} nm, {how}"
-    return said
+            used[job.dataset] = f"{size} nm, {job.em_in_words}"
+    return used
 
 
 def write_lock(path: Path, data: Mapping[str, Any]) -> None:
     """Write the lock at once or not at all."""
-    write_text(path, yamlfile.dump_yaml(data))
+    write_text(path, dump_yaml(data))
 
 
 def _digest(path: Path) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ensemble.core.box import Slices
-from ensemble.core.grid import Grid, LevelFit, fitting_level
+from ensemble.core.box import Box, zyx
+from ensemble.core.grid import Grid, LevelFit, fitting_level, nm_zyx
 from ensemble.core.manifest import Target
 from ensemble.plan.job import (
     Job,
@@ -30,7 +30,7 @@ class Geometry(Protocol):
 
     def levels(self, dataset: str) -> Sequence[Grid]: ...
 
-    def tissue_box(self, dataset: str, level: int, core: Slices, wanted: Slices) -> Slices: ...
+    def tissue_box(self, dataset: str, level: int, core: Box, wanted: Box) -> Box: ...
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,16 @@ def _crop(recipe: Recipe, target: Target, models: Mapping[str, Model], geometry:
         if isinstance(recipe.sources[source], ModelSource):
             wanted.setdefault(source, set()).add(name)
     for source, names in wanted.items():
-        _check_predicts(recipe, routes, source, names, models[source])
+        _check_predicts(routes, source, names, models[source])
     jobs = []
     for source, names in wanted.items():
-        order = [c for c in models[source].card.classes if c in names]
-        jobs.append(_job(source, recipe.sources[source], models[source], target, tuple(order), geometry, recipe))
+        order = tuple(c for c in models[source].card.classes if c is not None and c in names)
+        jobs.append(_job(source, models[source], target, order, geometry, recipe))
     claimed = tuple(name for name in target.classes if not isinstance(routes[name].source, EmptySource))
     return CropPlan(target, routes, claimed, tuple(jobs))
 
 
-def _check_predicts(recipe: Recipe, routes: Mapping[str, Route], source: str, names: set[str], model: Model) -> None:
+def _check_predicts(routes: Mapping[str, Route], source: str, names: set[str], model: Model) -> None:
     predicted = [c for c in model.card.classes if c is not None]
     lacking = sorted(names - set(predicted))
     if lacking:
@@ -117,7 +117,7 @@ def _routes(recipe: Recipe, target: Target) -> dict[str, Route]:
         for member in classes_in(route.source):
             visit(member, (*above, name))
         for step in route.steps:
-            seeds = step.parameters.get("seeds_from")
+            seeds = step.seeds_from
             if seeds is not None and seeds not in (*above, name):
                 visit(seeds, ())
 
@@ -154,7 +154,7 @@ def made_from(routes: Mapping[str, Route], names: Sequence[str]) -> tuple[str, .
         if name not in found:
             found[name] = None
             waiting += classes_in(routes[name].source)
-            waiting += [s for step in routes[name].steps if (s := step.parameters.get("seeds_from")) is not None]
+            waiting += [s for step in routes[name].steps if (s := step.seeds_from) is not None]
     return tuple(found)
 
 
@@ -164,101 +164,73 @@ def _leaves(routes: Mapping[str, Route]) -> list[tuple[str, str]]:
 
 
 def _job(
-    source: str,
-    spec: ModelSource,
-    model: Model,
-    target: Target,
-    classes: tuple[str, ...],
-    geometry: Geometry,
-    recipe: Recipe,
+    source: str, model: Model, target: Target, classes: tuple[str, ...], geometry: Geometry, recipe: Recipe
 ) -> Job:
-    card = model.card
+    card, tta = model.card, recipe.tta(source)
     levels = geometry.levels(target.dataset)
     fit = fitting_level(levels, card.voxel_size_nm)
     level = levels[fit.level]
     frame = level if fit.exact else target.grid.covering(card.voxel_size_nm)
-    if spec.tta == "octahedral" and (len(set(card.patch_voxels)) > 1 or len(set(frame.voxel_size_nm)) > 1):
+    if tta == "octahedral" and (len(set(card.patch_voxels)) > 1 or len(set(frame.voxel_size_nm)) > 1):
         raise RecipeError(
             f"{recipe.source_places[source]}: octahedral augmentation turns patches by 90 degrees, which needs "
             f"cubic patches and voxels, not {card.patch_voxels} and {frame.voxel_size_nm}; use mirror"
         )
-    crop = frame.slices_over(target.grid)
-    context = [1 + math.ceil(p * card.overlap / 2) for p in card.patch_voxels]
-    wanted = tuple(slice(s.start - c, s.stop + c) for s, c in zip(crop, context, strict=True))
-    box, there = _tissue(target, fit, frame, level, crop, wanted, geometry)
-    core = _with_neighbours(crop, there)
+    crop = frame.box_over(target.grid)
+    wanted = crop.grown([1 + math.ceil(p * card.overlap / 2) for p in card.patch_voxels])
+    box, there = _tissue(target, fit, frame, level, wanted, geometry)
+    core = _reaching(crop, crop.grown(1), there)  # one voxel more on each side, to interpolate towards
     region = _region(core, wanted, there, card.patch_voxels)
-    lattice = frame.sub(region)
-    needed = tuple(slice(c.start - r.start, c.stop - r.start) for c, r in zip(core, region, strict=True))
-    return Job(
-        source,
-        model,
-        spec.tta,
-        target.crop,
-        target.dataset,
-        fit,
-        level,
-        box,
-        lattice,
-        needed,
-        _coarser(lattice.sub(needed), target.grid),
-        classes,
-    )
+    lattice, needed = frame.sub(region), core.relative_to(region)
+    stored = _coarser(lattice.sub(needed), target.grid)
+    return Job(source, model, tta, target.crop, target.dataset, fit, level, box, lattice, needed, stored, classes)
 
 
 def _tissue(
-    target: Target, fit: LevelFit, frame: Grid, level: Grid, crop: Slices, wanted: Slices, geometry: Geometry
-) -> tuple[Slices, Slices]:
+    target: Target, fit: LevelFit, frame: Grid, level: Grid, wanted: Box, geometry: Geometry
+) -> tuple[Box, Box]:
     """How far tissue reaches: in voxels of the level, and in whole voxels of the frame."""
     if fit.exact:
-        box = geometry.tissue_box(target.dataset, fit.level, crop, wanted)
+        box = geometry.tissue_box(target.dataset, fit.level, frame.box_over(target.grid), wanted)
         return box, box
-    box = geometry.tissue_box(
-        target.dataset, fit.level, level.slices_over(target.grid), level.slices_over(frame.sub(wanted))
-    )
+    around = level.box_over(frame.sub(wanted))
+    box = geometry.tissue_box(target.dataset, fit.level, level.box_over(target.grid), around)
     extent = level.sub(box)
-    there = tuple(
-        slice(
-            math.ceil(frame.position_voxels(a, extent.corner_nm[a]) + 0.5 - 1e-6),
-            math.floor(frame.position_voxels(a, extent.end_nm[a]) + 0.5 + 1e-6),
-        )
-        for a in range(3)
-    )
-    return box, there
+    start = [math.ceil(frame.position_voxels(a, extent.corner_nm[a]) + 0.5 - 1e-6) for a in range(3)]
+    stop = [math.floor(frame.position_voxels(a, extent.end_nm[a]) + 0.5 + 1e-6) for a in range(3)]
+    return box, Box(zyx(start), zyx(max(pair) for pair in zip(start, stop, strict=True)))
 
 
-def _with_neighbours(crop: Slices, there: Slices) -> Slices:
-    """The crop's voxels and one more on each side, to interpolate towards, where there is tissue."""
-    return tuple(
-        slice(min(c.start, max(c.start - 1, t.start)), max(c.stop, min(c.stop + 1, t.stop)))
-        for c, t in zip(crop, there, strict=True)
-    )
+def _reaching(crop: Box, outer: Box, there: Box) -> Box:
+    """The crop's voxels and, where there is tissue, those around it as far as ``outer``."""
+    start = (min(c, max(o, t)) for c, o, t in zip(crop.start, outer.start, there.start, strict=True))
+    stop = (max(c, min(o, t)) for c, o, t in zip(crop.stop, outer.stop, there.stop, strict=True))
+    return Box(zyx(start), zyx(stop))
 
 
-def _region(core: Slices, wanted: Slices, there: Slices, patch: Sequence[int]) -> Slices:
+def _region(core: Box, wanted: Box, there: Box, patch: Sequence[int]) -> Box:
     """The voxels patches cover: core and context as far as there is tissue, and at least one patch."""
-    region = []
-    for c, w, t, p in zip(core, wanted, there, patch, strict=True):
-        start = min(c.start, max(w.start, t.start))
-        stop = max(c.stop, min(w.stop, t.stop))
-        start, stop = _widened(start, stop, p, t)
-        missing = max(p - (stop - start), 0)
-        region.append(slice(start - missing // 2, stop + missing - missing // 2))
-    return tuple(region)
+    region = _reaching(core, wanted, there)
+    for axis, length in enumerate(patch):
+        start, stop = _widened(region.along(axis), length, there.along(axis))
+        missing = max(length - (stop - start), 0)
+        region = region.with_axis(axis, start - missing // 2, stop + missing - missing // 2)
+    return region
 
 
-def _widened(start: int, stop: int, length: int, there: slice) -> tuple[int, int]:
+def _widened(along: range, length: int, there: range) -> tuple[int, int]:
     """The bounds moved apart to ``length`` if they are nearer, as far as there is tissue."""
-    missing = max(length - (stop - start), 0)
-    room_before, room_after = max(start - there.start, 0), max(there.stop - stop, 0)
+    missing = max(length - len(along), 0)
+    room_before, room_after = max(along.start - there.start, 0), max(there.stop - along.stop, 0)
     before = min(room_before, max(missing // 2, missing - room_after))
-    return start - before, stop + min(room_after, missing - before)
+    return along.start - before, along.stop + min(room_after, missing - before)
 
 
 def _coarser(network: Grid, target: Grid) -> Grid:
+    """Along each axis the coarser of the two."""
     axes = [network if network.voxel_size_nm[a] >= target.voxel_size_nm[a] else target for a in range(3)]
     return Grid(
-        tuple(g.shape[a] for a, g in enumerate(axes)),
-        tuple(g.voxel_size_nm[a] for a, g in enumerate(axes)),
-        tuple(g.origin_nm[a] for a, g in enumerate(axes)),
+        zyx(grid.shape[a] for a, grid in enumerate(axes)),
+        nm_zyx(grid.voxel_size_nm[a] for a, grid in enumerate(axes)),
+        nm_zyx(grid.origin_nm[a] for a, grid in enumerate(axes)),
     )

@@ -144,6 +144,11 @@ class Recipe:
     consistency: Consistency
     tune: dict[str, Any] = field(default_factory=dict)
 
+    def tta(self, source: str) -> TTA:
+        """The test-time augmentation that a source asks for."""
+        spec = self.sources[source]
+        return spec.tta if isinstance(spec, ModelSource) else "none"
+
     def rule(self, name: str) -> Rule:
         """The class's own rule, or that of the defaults."""
         return self.rules.get(name) or Rule(self.fallback(name))

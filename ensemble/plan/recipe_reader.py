@@ -5,19 +5,16 @@ import string
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from ensemble.core import classes as taxonomy
-from ensemble.core.resampling import Interpolation
+from ensemble.core.classes import all_classes, is_instance
 from ensemble.methods.method_table import Stage, Step
 from ensemble.methods.mixes import MIXES
 from ensemble.methods.steps import METHODS
 from ensemble.plan.recipe import (
-    TTA,
     Condition,
-    Consistency,
     EmptySource,
     Expression,
     LabelSource,
@@ -31,8 +28,10 @@ from ensemble.plan.recipe import (
     Rule,
     Source,
 )
-from ensemble.support import yaml_files as yamlfile
+from ensemble.plan.recipe_schema import ClassEntry, RecipeFile, RouteEntry, SourceEntry, WhenEntry
 from ensemble.support.errors import RecipeError, suggestion
+from ensemble.support.yaml_files import YamlKey, YamlLines, explain_invalid, load_yaml, yaml_place
+from registry import MODEL_URI
 
 EMPTY = "empty"
 _FIELDS = {"root", "dataset", "crop", "class"}
@@ -49,71 +48,28 @@ def find_recipe(name: str | Path) -> Path:
     raise RecipeError(f"{name}: there is no such recipe{suggestion(path.name, known)}")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-Number = Annotated[float, Field(strict=True)]
-
-
-class _Route(_Strict):
-    source: Any = None
-    threshold: Annotated[Number, Field(gt=0, lt=1)] | None = None
-    weight: Annotated[Number, Field(ge=0)] | Literal["hard"] | None = None
-    resampling: Interpolation | None = None
-    postprocess: list[Any] | None = None
-
-
-class _When(_Route):
-    voxel_size_nm: str | None = None
-    dataset: str = "*"
-    crop: str = "*"
-
-
-class _Class(_Route):
-    when: list[_When] = []
-
-
-class _Source(_Strict):
-    model: str | None = None
-    tta: TTA | None = None
-    predictions: str | None = None
-    channels: list[str | None] | None = None
-    labels: str | None = None
-
-
-class _Recipe(_Strict):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    sources: dict[str, _Source] = {}
-    defaults: _Route = _Route()
-    classes: dict[str, _Class] = {}
-    empty: list[str] = []
-    consistency: Consistency = "none"
-    tune: dict[str, Any] = {}
-
-
 def load_recipe(path: str | Path) -> Recipe:
     """The recipe in a file; RecipeError names file, line and key of the first thing that is wrong."""
     path = find_recipe(path)
-    data, lines = yamlfile.load_yaml(path, RecipeError)
+    data, lines = load_yaml(path, RecipeError)
     try:
-        raw = _Recipe.model_validate(data)
+        raw = RecipeFile.model_validate(data)
     except ValidationError as invalid:
-        raise RecipeError(yamlfile.explain_invalid(invalid, path, lines, model=_Recipe)) from invalid
+        raise RecipeError(explain_invalid(invalid, path, lines, model=RecipeFile)) from invalid
     return _Reader(path, lines, raw).recipe()
 
 
 class _Reader:
     """Turns the shape of the file into values, knowing the line of everything."""
 
-    def __init__(self, path: Path, lines: yamlfile.YamlLines, raw: _Recipe) -> None:
+    def __init__(self, path: Path, lines: YamlLines, raw: RecipeFile) -> None:
         self.path, self.lines, self.raw = path, lines, raw
 
-    def wrong(self, key: yamlfile.YamlKey, what: str) -> RecipeError:
-        return RecipeError(f"{yamlfile.yaml_place(self.path, self.lines, key)}: {what}")
+    def wrong(self, key: YamlKey, what: str) -> RecipeError:
+        return RecipeError(f"{yaml_place(self.path, self.lines, key)}: {what}")
 
     def recipe(self) -> Recipe:
-        known = taxonomy.all_classes()
+        known = all_classes()
         for name in self.raw.classes:
             if name not in known:
                 raise self.wrong(("classes", name), f"unknown class {name!r}{suggestion(name, known)}")
@@ -124,7 +80,7 @@ class _Reader:
             name=self.raw.name,
             path=self.path,
             sources={name: self._source(name, source) for name, source in self.raw.sources.items()},
-            source_places={n: yamlfile.yaml_place(self.path, self.lines, ("sources", n)) for n in self.raw.sources},
+            source_places={n: yaml_place(self.path, self.lines, ("sources", n)) for n in self.raw.sources},
             rules={**{name: self._rule(name, rule) for name, rule in self.raw.classes.items()}, **self._empty()},
             fallback=lambda name: self._route(name, [(("defaults",), self.raw.defaults)]),
             consistency=self.raw.consistency,
@@ -138,15 +94,15 @@ class _Reader:
         rules = {}
         for index, name in enumerate(self.raw.empty):
             key = ("empty", index)
-            if name not in taxonomy.all_classes():
-                raise self.wrong(key, f"unknown class {name!r}{suggestion(name, taxonomy.all_classes())}")
+            if name not in all_classes():
+                raise self.wrong(key, f"unknown class {name!r}{suggestion(name, all_classes())}")
             if name in self.raw.classes or name in rules:
                 raise self.wrong(key, f"{name} is listed elsewhere too; keep one")
-            place = yamlfile.yaml_place(self.path, self.lines, key)
+            place = yaml_place(self.path, self.lines, key)
             rules[name] = Rule(Route(EmptySource(), 0.5, 1.0, "linear", (), place))
         return rules
 
-    def _source(self, name: str, raw: _Source) -> Source:
+    def _source(self, name: str, raw: SourceEntry) -> Source:
         key = ("sources", name)
         if name == EMPTY or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
             raise self.wrong(key, f"{name!r} cannot be a source's name; use letters, digits, - and _ (not 'empty')")
@@ -157,8 +113,8 @@ class _Reader:
             raise self.wrong((*key, "channels"), "only stored predictions have channels to be named")
         if given != ["model"] and raw.tta is not None:
             raise self.wrong((*key, "tta"), "only a model can be run with test-time augmentation")
-        if given == ["model"]:
-            if not re.fullmatch(r"models:/[^/@:]+(@[^/@:]+|/[1-9][0-9]*)", raw.model):
+        if raw.model is not None:
+            if not re.fullmatch(MODEL_URI, raw.model):
                 raise self.wrong((*key, "model"), f"{raw.model!r} is not models:/NAME@ALIAS or models:/NAME/VERSION")
             return ModelSource(raw.model, raw.tta or "none")
         template = getattr(raw, given[0])
@@ -169,16 +125,16 @@ class _Reader:
             else LabelSource(template)
         )
 
-    def _channels(self, key: yamlfile.YamlKey, names: Sequence[str | None]) -> tuple[str | None, ...]:
+    def _channels(self, key: YamlKey, names: Sequence[str | None]) -> tuple[str | None, ...]:
         for index, name in enumerate(names):
             at = (*key, "channels", index)
-            if name is not None and name not in taxonomy.all_classes():
-                raise self.wrong(at, f"unknown class {name!r}{suggestion(name, taxonomy.all_classes())}")
+            if name is not None and name not in all_classes():
+                raise self.wrong(at, f"unknown class {name!r}{suggestion(name, all_classes())}")
             if name is not None and name in names[:index]:
                 raise self.wrong(at, f"{name} is there twice; name each channel's own class, or null")
         return tuple(names)
 
-    def _check_template(self, key: yamlfile.YamlKey, template: str) -> None:
+    def _check_template(self, key: YamlKey, template: str) -> None:
         try:
             fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
         except ValueError as error:
@@ -187,9 +143,9 @@ class _Reader:
             if name not in _FIELDS:
                 raise self.wrong(key, f"unknown placeholder {{{name}}}{suggestion(name, _FIELDS)}")
 
-    def _rule(self, name: str, raw: _Class) -> Rule:
+    def _rule(self, name: str, raw: ClassEntry) -> Rule:
         key = ("classes", name)
-        layers: list[tuple[yamlfile.YamlKey, _Route]] = [(key, raw), (("defaults",), self.raw.defaults)]
+        layers: list[tuple[YamlKey, RouteEntry]] = [(key, raw), (("defaults",), self.raw.defaults)]
         when = []
         for index, entry in enumerate(raw.when):
             at = (*key, "when", index)
@@ -199,7 +155,7 @@ class _Reader:
             when.append((self._condition(at, entry), route))
         return Rule(self._route(name, layers), tuple(when))
 
-    def _condition(self, at: yamlfile.YamlKey, entry: _When) -> Condition:
+    def _condition(self, at: YamlKey, entry: WhenEntry) -> Condition:
         if not entry.model_fields_set & {"voxel_size_nm", "dataset", "crop"}:
             raise self.wrong(at, "says no condition; give voxel_size_nm, dataset or crop")
         if entry.voxel_size_nm is None:
@@ -209,41 +165,41 @@ class _Reader:
             raise self.wrong((*at, "voxel_size_nm"), f'{entry.voxel_size_nm!r} is not a comparison such as ">=16"')
         return Condition((match[1], float(match[2])), entry.dataset, entry.crop)
 
-    def _route(self, name: str, layers: Sequence[tuple[yamlfile.YamlKey, _Route]]) -> Route | None:
+    def _route(self, name: str, layers: Sequence[tuple[YamlKey, RouteEntry]]) -> Route | None:
         """The route that the layers, most specific first, add up to; None without a source."""
 
-        def said(field: str, default: Any = None) -> tuple[yamlfile.YamlKey, Any]:
+        def entry(field: str, default: Any = None) -> tuple[YamlKey, Any]:
             for key, layer in layers:
                 value = getattr(layer, field)
                 if value is not None:
                     return (*key, field), value
             return layers[0][0], default
 
-        source_at, source = said("source")
+        source_at, source = entry("source")
         if source is None:
             return None
         expression = self._expression(source_at, source, name)
-        threshold = said("threshold", 0.5)[1]
-        weight_at, weight = said("weight")
+        threshold = entry("threshold", 0.5)[1]
+        weight_at, weight = entry("weight")
         if isinstance(expression, OfClasses):
             if weight not in (None, 0) and weight_at[0] != "defaults":
                 raise self.wrong(weight_at, f"a class made by {expression.how} has no evidence of its own: weight 0")
             weight = 0.0
-        steps_at, chain = said("postprocess", [])
+        steps_at, chain = entry("postprocess", [])
         steps = tuple(self._step((*steps_at, i), entry, name) for i, entry in enumerate(chain))
-        if steps_at[0] == "defaults" and not taxonomy.is_instance(name):
+        if steps_at[0] == "defaults" and not is_instance(name):
             steps = tuple(step for step in steps if step.method.stage is not Stage.LABEL)
         self._check_chain(steps_at, steps, name, expression)
         return Route(
             source=expression,
             threshold=threshold,
             weight=1.0 if weight is None else weight,
-            resampling=said("resampling", "linear")[1],
+            resampling=entry("resampling", "linear")[1],
             steps=steps,
-            place=yamlfile.yaml_place(self.path, self.lines, source_at),
+            place=yaml_place(self.path, self.lines, source_at),
         )
 
-    def _expression(self, key: yamlfile.YamlKey, raw: Any, name: str) -> Expression:
+    def _expression(self, key: YamlKey, raw: Any, name: str) -> Expression:
         if raw == EMPTY:
             return EmptySource()
         if isinstance(raw, str):
@@ -269,20 +225,21 @@ class _Reader:
                 raise self.wrong(at, f"a weight must be a number above 0, not {weight!r}")
         return MixedSource(how, tuple((self._expression(at, part, name), float(weight)) for at, part, weight in pairs))
 
-    def _classes(self, key: yamlfile.YamlKey, members: Any, name: str) -> Iterator[str]:
+    def _classes(self, key: YamlKey, members: Any, name: str) -> Iterator[str]:
         if not isinstance(members, list) or not members:
             raise self.wrong(key, "expected a list of classes")
         for index, member in enumerate(members):
-            if member not in taxonomy.all_classes():
-                raise self.wrong((*key, index), f"unknown class {member!r}{suggestion(member, taxonomy.all_classes())}")
+            if member not in all_classes():
+                raise self.wrong((*key, index), f"unknown class {member!r}{suggestion(member, all_classes())}")
             if member == name:
                 raise self.wrong((*key, index), f"{name} cannot be made of itself")
             yield member
 
-    def _step(self, key: yamlfile.YamlKey, raw: Any, name: str) -> Step:
-        method_name, said = (raw, {}) if isinstance(raw, str) else (None, None)
+    def _step(self, key: YamlKey, raw: Any, name: str) -> Step:
+        method_name: str | None = raw if isinstance(raw, str) else None
+        given: Any = None
         if isinstance(raw, dict) and len(raw) == 1:
-            method_name, said = next(iter(raw.items()))
+            method_name, given = next(iter(raw.items()))
         if method_name is None:
             raise self.wrong(key, "expected one method, such as {drop_small: {min_size_voxels: 50}}")
         method = METHODS.by_name.get(method_name)
@@ -290,20 +247,20 @@ class _Reader:
             at = (*key, method_name)
             raise self.wrong(at, f"unknown method {method_name!r}{suggestion(method_name, METHODS.by_name)}")
         try:
-            parameters = method.parameters.model_validate(said if said is not None else {})
+            parameters = method.parameters.model_validate({} if given is None else given)
         except ValidationError as invalid:
             at = (*key, method_name)
             raise RecipeError(
-                yamlfile.explain_invalid(invalid, self.path, self.lines, model=method.parameters, at=at)
+                explain_invalid(invalid, self.path, self.lines, model=method.parameters, at=at)
             ) from invalid
         step = Step(method, parameters.model_dump())
-        seeds = step.parameters.get("seeds_from")
-        if seeds is not None and (seeds not in taxonomy.all_classes() or seeds == name):
+        seeds = step.seeds_from
+        if seeds is not None and (seeds not in all_classes() or seeds == name):
             at = (*key, method_name, "seeds_from")
-            raise self.wrong(at, f"{seeds!r} is not another class{suggestion(seeds, taxonomy.all_classes())}")
+            raise self.wrong(at, f"{seeds!r} is not another class{suggestion(seeds, all_classes())}")
         return step
 
-    def _check_chain(self, key: yamlfile.YamlKey, steps: Sequence[Step], name: str, source: Expression) -> None:
+    def _check_chain(self, key: YamlKey, steps: Sequence[Step], name: str, source: Expression) -> None:
         labelled = filled = decided = False
         for index, step in enumerate(steps):
             at, stage, method = (*key, index), step.method.stage, step.method.name
@@ -311,16 +268,16 @@ class _Reader:
                 raise self.wrong(at, f"{method} works on the probability; list it before the steps on objects")
             if stage is Stage.PROBABILITY and filled:
                 raise self.wrong(at, f"{method} changes the mask that holes are filled in; list it before them")
-            if step.method.traits.get("needs_probability") and labelled:
+            if step.method.traits.needs_probability and labelled:
                 raise self.wrong(at, f"{method} judges connected components; list it before the labelling step")
             if stage is Stage.LABEL:
                 if labelled:
                     raise self.wrong(at, "objects are labelled once; keep one of binary, components, watershed, …")
-                if not taxonomy.is_instance(name) and method != "binary":
+                if not is_instance(name) and step.labels:
                     raise self.wrong(
                         at, f"{name} is scored as a semantic class, so labels would be lost; drop {method}"
                     )
-            if step.method.traits.get("needs_ids") and not self._has_ids(source):
+            if step.method.traits.needs_ids and not self._has_ids(source):
                 raise self.wrong(at, f"{method} needs a source of labels; the source of {name} holds none")
             labelled |= stage is Stage.LABEL
             filled |= stage is Stage.FILL

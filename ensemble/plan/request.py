@@ -15,8 +15,8 @@ from ensemble.plan.recipe_reader import find_recipe, load_recipe
 from ensemble.storage.em_pyramids import EM
 from ensemble.support import machine as resources
 from ensemble.support.errors import EnsembleError
-from ensemble.support.files import read_json
-from registry.store import ModelVersion, Store
+from ensemble.support.files import read_sealed, write_sealed
+from registry.store import ModelVersion, Registry
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,15 @@ class Request:
     @classmethod
     def again(cls, out: Path) -> "Request":
         """The request whose build lies in ``out``. Raises EnsembleError where there is none."""
-        said = read_json(out / "work" / "request.json")
-        if said is None:
+        kept = read_sealed(out / "work" / "request.json")
+        if kept is None:
             raise EnsembleError(f"{out}: holds no build to go by; run ensemble build RECIPE --out {out} first")
-        manifest = Path(said["manifest"]) if said["manifest"] else None
-        return cls(**{**said, "out": out, "manifest": manifest})
+        manifest = Path(kept["manifest"]) if kept["manifest"] else None
+        return cls(**{**kept, "out": out, "manifest": manifest})
+
+    def keep(self) -> None:
+        """Note what was asked for, beside what the build goes on from."""
+        write_sealed(self.work / "request.json", self.as_plain())
 
     @property
     def lock(self) -> Path:
@@ -69,6 +73,11 @@ class Request:
     def pages(self) -> tuple[Path, ...]:
         """What a report leaves beside the zip."""
         return tuple(self.out / name for name in ("report.html", "report.json", "scores.json"))
+
+    @property
+    def has_report(self) -> bool:
+        """Whether the page and its facts are there."""
+        return all(page.exists() for page in self.pages[:2])
 
     @property
     def work(self) -> Path:
@@ -92,7 +101,7 @@ class Prepared:
     threads: int
 
 
-def prepare(request: Request, store: Store) -> Prepared:
+def prepare(request: Request, store: Registry) -> Prepared:
     """The plan of a build: reads the recipe, cards and metadata, touches no voxel."""
     recipe = load_recipe(request.recipe)
     targets = select_targets(load_manifest(request.manifest), request.crops, request.classes)

@@ -1,11 +1,10 @@
-"""What a network has predicted so far of a crop: partial sums of overlapping patches, and planes on their way out.
+"""What a network has predicted so far of a crop: partial sums of overlapping patches.
 
-Patches are averaged with Gaussian weights, as MONAI's sliding window does. Both arrays are one patch and a step
-deep, whatever the crop's depth. Where they would take more memory than there is, they lie in an unlinked file
+Patches are averaged with Gaussian weights, as MONAI's sliding window does. Sums are one patch and a step deep,
+whatever the crop's depth. Where they would take more memory than there is, they lie in an unlinked file
 whose pages are given back as soon as they are not in use.
 """
 
-import errno
 import mmap
 import os
 import tempfile
@@ -15,9 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from ensemble.core.box import VoxelsZYX
 from ensemble.plan.job import Job
 from ensemble.support.errors import EnsembleError
+from ensemble.support.files import is_disk_full
 
 
 class FloatBuffer:
@@ -31,7 +33,7 @@ class FloatBuffer:
     def spills(self) -> bool:
         return self._folder is not None
 
-    def zeros(self, shape: tuple[int, ...]) -> np.ndarray:
+    def zeros(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """float32. Raises EnsembleError when the disk has no room."""
         if self._folder is None:
             return np.zeros(shape, np.float32)
@@ -45,7 +47,7 @@ class FloatBuffer:
                 )
                 allocate(file.fileno(), 0, size)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                if not is_disk_full(error):
                     raise
                 raise EnsembleError(
                     f"{self._folder}: the disk is full: partial sums need {size / 2**30:.1f} GiB there; free some "
@@ -57,8 +59,9 @@ class FloatBuffer:
 
     def release(self) -> None:
         """Give back the pages in use; the file keeps what they hold."""
-        for mapped in self._maps:
-            mapped.madvise(mmap.MADV_DONTNEED)
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for mapped in self._maps:
+                mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class PatchSums:
@@ -68,30 +71,39 @@ class PatchSums:
     row of patches is added.
     """
 
-    def __init__(self, job: Job, room: FloatBuffer) -> None:
-        from monai.data.utils import compute_importance_map  # seconds to import
-
-        self._room = room
+    def __init__(
+        self,
+        job: Job,
+        buffer: FloatBuffer,
+        patch_weights: torch.Tensor,
+        row_weights: NDArray[np.float32],
+        sums: NDArray[np.float32],
+    ) -> None:
+        self._buffer = buffer
         self._depth, self._ring = job.patch[0], job.ring_planes
-        _, height, width = job.lattice.shape
-        # rows are outermost, so that a row of patches lies together
-        sums = room.zeros((height, len(job.classes), self._ring, width))
         self._sums = torch.from_numpy(sums).permute(1, 2, 0, 3)
-        self._map = compute_importance_map(job.patch, mode="gaussian", sigma_scale=0.125)
+        self._map, self._weights = patch_weights, row_weights
         self._starts = job.starts[0]
-        self._weights = self._weights_of_a_row(job)
         self._needed = job.needed
 
-    def _weights_of_a_row(self, job: Job) -> np.ndarray:
-        """The weights that patches at one z sum to, (patch's depth, y, x): they are the same at every z."""
-        weights = self._room.zeros((self._depth, *job.lattice.shape[1:]))
+    @classmethod
+    def of(cls, job: Job, buffer: FloatBuffer) -> "PatchSums":
+        """Empty sums of a job."""
+        from monai.data.utils import compute_importance_map  # seconds to import
+
+        patch_weights = compute_importance_map(job.patch, mode="gaussian", sigma_scale=0.125)
+        # what patches at one z sum to, (patch's depth, y, x), is the same at every z
+        row_weights = buffer.zeros((job.patch[0], *job.lattice.shape[1:]))
         _, rows, columns = job.patch
         for y, x in product(*job.starts[1:]):
-            weights[:, y : y + rows, x : x + columns] += self._map.numpy()
-        self._room.release()
-        return weights
+            row_weights[:, y : y + rows, x : x + columns] += patch_weights.numpy()
+        buffer.release()
+        _, height, width = job.lattice.shape
+        # rows are outermost, so that a row of patches lies together
+        sums = buffer.zeros((height, len(job.classes), job.ring_planes, width))
+        return cls(job, buffer, patch_weights, row_weights, sums)
 
-    def add(self, p: torch.Tensor, start: tuple[int, int, int]) -> None:
+    def add(self, p: torch.Tensor, start: VoxelsZYX) -> None:
         """Add a patch (channels, z, y, x) on the CPU."""
         z, y, x = start
         ys, xs = slice(y, y + p.shape[2]), slice(x, x + p.shape[3])
@@ -100,7 +112,7 @@ class PatchSums:
 
     def row_done(self) -> None:
         """A row of patches is added."""
-        self._room.release()
+        self._buffer.release()
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
         """Planes start ... stop - 1 as runs: (place within them, place in the ring)."""
@@ -111,21 +123,21 @@ class PatchSums:
             yield slice(at - start, at - start + n), slice(ring, ring + n)
             at += n
 
-    def taken(self, channel: int, start: int, stop: int, weights: np.ndarray) -> np.ndarray:
+    def taken(self, channel: int, start: int, stop: int, weights: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities of planes start ... stop - 1 over the needed rows and columns; their sums restart."""
-        _, ys, xs = self._needed
-        out = np.empty((stop - start, ys.stop - ys.start, xs.stop - xs.start), np.float32)
+        _, ys, xs = self._needed.slices
+        out = np.empty((stop - start, *self._needed.shape[1:]), np.float32)
         for part, ring in self._pieces(start, stop):
             planes = self._sums[channel, ring]
             np.divide(planes[:, ys, xs].numpy(), weights[part], out=out[part])
             planes.zero_()
-        self._room.release()
+        self._buffer.release()
         return out
 
-    def weights(self, start: int, stop: int) -> np.ndarray:
+    def weights(self, start: int, stop: int) -> NDArray[np.float32]:
         """What patches weigh in planes start ... stop - 1, over the needed rows and columns."""
-        _, ys, xs = self._needed
-        weights = np.zeros((stop - start, ys.stop - ys.start, xs.stop - xs.start), np.float32)
+        _, ys, xs = self._needed.slices
+        weights = np.zeros((stop - start, *self._needed.shape[1:]), np.float32)
         for z in self._starts:
             low, high = max(start, z), min(stop, z + self._depth)
             if low < high:

@@ -1,5 +1,6 @@
 """Probabilities that a network predicted, kept by content: what is there is right, what is not is computed."""
 
+import hashlib
 import math
 import os
 import re
@@ -13,18 +14,19 @@ import numcodecs
 import numpy as np
 import zarr
 
-from ensemble.core.grid import Grid
-from ensemble.plan.job import Job
+from ensemble.core.box import zyx
+from ensemble.core.grid import Grid, nm_zyx
+from ensemble.plan.job import STORED_PLANES, Job
 from ensemble.predict.probabilities import Channel, StoredProbabilities
-from ensemble.predict.sliding_window import stored_chunks
 from ensemble.storage.tissue import Tissue
-from ensemble.storage.volume import Volume, open_node
+from ensemble.storage.volume import Volume, ZarrArray, open_node
 from ensemble.support.digests import code_digest, digest, library_versions
 from ensemble.support.errors import VolumeError
+from ensemble.support.files import read_sealed, write_sealed
 
 _COMPRESSOR = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE)
 
-_CONFIG = {"write_empty_chunks": True}
+_CONFIG: Any = {"write_empty_chunks": True}
 """So that a lost chunk is told from one of zeros."""
 
 _CHUNK_FILE = re.compile(r"\d+(\.\d+){3}")
@@ -61,10 +63,13 @@ def shared_key(key: str) -> str:
 
 @dataclass(frozen=True)
 class StoredPrediction:
-    """One job's stored array (classes, z, y, x), complete or begun."""
+    """One job's stored array (classes, z, y, x), complete or begun.
 
-    array: zarr.Array
-    progress_file: Path
+    ``marker`` is the file that says how many planes are written for good, and what the array's metadata were.
+    """
+
+    array: ZarrArray
+    marker: Path
     classes: tuple[str, ...]
     grid: Grid
     place: Path
@@ -72,13 +77,13 @@ class StoredPrediction:
     @property
     def done_planes(self) -> int:
         """Planes before this are written for good, every chunk of theirs is there: also those of zeros are written."""
-        said = int(self.progress_file.read_text()) if self.progress_file.exists() else 0
-        classes, thick, *others = self.array.chunks
-        counts = [-(-n // c) for n, c in zip(self.array.shape, (classes, thick, *others), strict=True)]
+        planes = _marked_planes(self.marker, self.place) or 0
+        thick = self.array.chunks[1]
+        counts = [-(-n // c) for n, c in zip(self.array.shape, self.array.chunks, strict=True)]
         there = Counter(int(f.name.split(".")[1]) for f in os.scandir(self.place) if _CHUNK_FILE.fullmatch(f.name))
         whole = math.prod(counts) // counts[1]
         lacking = (index * thick for index in range(counts[1]) if there[index] < whole)
-        return min(said, next(lacking, said))
+        return min(planes, next(lacking, planes))
 
     @property
     def complete(self) -> bool:
@@ -86,13 +91,11 @@ class StoredPrediction:
 
     def forget(self) -> None:
         """Have it computed anew."""
-        self.progress_file.unlink(missing_ok=True)
+        self.marker.unlink(missing_ok=True)
 
     def mark(self, planes: int) -> None:
         """Say that planes before ``planes`` are written for good."""
-        part = self.progress_file.with_suffix(".part")
-        part.write_text(str(planes))
-        part.replace(self.progress_file)
+        write_sealed(self.marker, {"planes": planes, "metadata": _metadata_digest(self.place)})
 
     def of(self, name: str) -> StoredProbabilities:
         volume = Volume(self.array, self.grid, str(self.place))
@@ -103,61 +106,78 @@ def complete_prediction(folder: Path, key: str, job: Job) -> StoredPrediction | 
     """The complete array of a job, or one of more classes, under ``folder``; None where there is none."""
     mine = folder / f"{key}.planes"
     for marker in (mine, *sorted(m for m in folder.glob(f"{shared_key(key)}-*.planes") if m != mine)):
-        kept = _found(marker)
-        if kept is not None and set(job.classes) <= set(kept.classes) and kept.complete:
-            return kept
+        stored = _stored(marker)
+        if stored is not None and set(job.classes) <= set(stored.classes) and stored.complete:
+            return stored
     return None
 
 
 def open_prediction(folder: Path, key: str, job: Job) -> StoredPrediction:
     """The stored array of a job under ``folder``, or a complete one of more classes; begun if neither is there."""
-    if not (folder / f"{key}.planes").exists():
+    place, marker = folder / f"{key}.zarr", folder / f"{key}.planes"
+    if not marker.exists():
         wider = complete_prediction(folder, key, job)
         if wider is not None:
             return wider
-    place = folder / f"{key}.zarr"
-    marker = folder / f"{key}.planes"
-    shape = (len(job.classes), *job.stored.shape)
-    if marker.exists() and place.exists() and _known(marker):
-        array = open_node(place)
-        writable = zarr.open_array(str(place), mode="r+").with_config(_CONFIG) if array.shape == shape else None
-    else:
-        writable = None
-    if writable is None:
-        marker.unlink(missing_ok=True)
-        writable = zarr.create_array(
-            str(place),
-            shape=shape,
-            chunks=stored_chunks(job),
-            dtype=np.uint8,
-            zarr_format=2,
-            compressors=_COMPRESSOR,
-            filters=_CHECKED,
-            fill_value=0,
-            config=_CONFIG,
-            attributes=_attributes(job.classes, job.stored),
-            overwrite=True,
-        )
-        kept = StoredPrediction(writable, marker, job.classes, job.stored, place)
-        kept.mark(0)
-    return StoredPrediction(writable, marker, job.classes, job.stored, place)
+    begun = _stored(marker)
+    if begun is not None and begun.array.shape == (len(job.classes), *job.stored.shape):
+        writable = zarr.open_array(str(place), mode="r+").with_config(_CONFIG)
+        return StoredPrediction(writable, marker, job.classes, job.stored, place)
+    marker.unlink(missing_ok=True)
+    new = zarr.create_array(
+        str(place),
+        shape=(len(job.classes), *job.stored.shape),
+        chunks=stored_chunks(job),
+        dtype=np.uint8,
+        zarr_format=2,
+        compressors=_COMPRESSOR,
+        filters=_CHECKED,
+        fill_value=0,
+        config=_CONFIG,
+        attributes=_attributes(job.classes, job.stored),
+        overwrite=True,
+    )
+    stored = StoredPrediction(new, marker, job.classes, job.stored, place)
+    stored.mark(0)
+    return stored
 
 
-def _found(marker: Path) -> StoredPrediction | None:
-    """The array that a marker is of; None where it is not whole."""
+def stored_chunks(job: Job) -> tuple[int, int, int, int]:
+    """Chunks of a stored probability array: one class, thin enough to complete soon."""
+    z, y, x = (min(c, n) for c, n in zip((STORED_PLANES, 128, 128), job.stored.shape, strict=True))
+    return 1, z, y, x
+
+
+def _stored(marker: Path) -> StoredPrediction | None:
+    """The array that a marker is of; None where marker or metadata are not as they were written."""
     place = marker.with_suffix(".zarr")
-    if not (marker.exists() and place.exists() and _known(marker)):
+    if _marked_planes(marker, place) is None:
         return None
     try:
         array = open_node(place)
-        grid = Grid(array.shape[1:], tuple(array.attrs["voxel_size"]), tuple(array.attrs["translation"]))
-        return StoredPrediction(array, marker, tuple(array.attrs["classes"]), grid, place)
-    except (VolumeError, KeyError, TypeError, ValueError, FileNotFoundError):
+    except VolumeError:
         return None
+    if not isinstance(array, zarr.Array):
+        return None
+    attributes: dict[str, Any] = dict(array.attrs)
+    grid = Grid(zyx(array.shape[1:]), nm_zyx(attributes["voxel_size"]), nm_zyx(attributes["translation"]))
+    return StoredPrediction(array, marker, tuple(attributes["classes"]), grid, place)
 
 
-def _known(marker: Path) -> bool:
-    return marker.read_text().isdigit()
+def _marked_planes(marker: Path, place: Path) -> int | None:
+    """How many planes a marker says are done; None where it, or the metadata of its array, are not as written."""
+    marked = read_sealed(marker)
+    if not isinstance(marked, dict) or marked.get("metadata") != _metadata_digest(place):
+        return None
+    return int(marked["planes"])
+
+
+def _metadata_digest(place: Path) -> str | None:
+    try:
+        files = [(place / name).read_bytes() for name in (".zarray", ".zattrs")]
+    except OSError:
+        return None
+    return hashlib.sha256(b"\0".join(files)).hexdigest()
 
 
 def _attributes(classes: Sequence[str], grid: Grid) -> dict[str, Any]:

@@ -1,24 +1,25 @@
 """Running every network of a plan over the crops it is needed for, once; what is kept from before stays."""
 
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping
 
-from ensemble.plan import plan as planning
 from ensemble.plan.job import FORWARD_PASSES, Job
-from ensemble.plan.plan import CropPlan
+from ensemble.plan.plan import CropPlan, sources_in
 from ensemble.plan.recipe import LabelSource, PredictionSource
 from ensemble.plan.request import Prepared, Request
-from ensemble.predict import prediction_store as predictions
-from ensemble.predict import sliding_window as infer
 from ensemble.predict.device import find_device, fix_threads
-from ensemble.predict.prediction_store import job_key
+from ensemble.predict.prediction_store import StoredPrediction, complete_prediction, job_key, open_prediction
 from ensemble.predict.probabilities import StoredLabels, StoredProbabilities, open_labels, open_probabilities
 from ensemble.predict.runner import Runner
+from ensemble.predict.sliding_window import Network, Output, frame_reader, predict_job
 from ensemble.storage.em_pyramids import EM
 from ensemble.storage.tissue import Tissue
 from ensemble.support.errors import EnsembleError
 from ensemble.support.progress import Progress
-from registry.store import Store
+from registry.store import Registry
+from registry.weights import load_network
+
+Fields = dict[tuple[str, str], StoredProbabilities | StoredLabels]
+"""What a crop is made of: by class and source."""
 
 
 def tissue_of(em: EM, job: Job) -> Tissue:
@@ -29,107 +30,115 @@ def tissue_of(em: EM, job: Job) -> Tissue:
 class Predictor:
     """A plan's jobs, the probabilities they leave under the request's ``out``, and those that others wrote.
 
-    ``keys``: id of a job -> what decides its probabilities. ``kept``: how many jobs were complete before ``run``;
-    ``passes``: how often it ran a network over a patch.
+    Made by ``Predictor.of``. ``keys``: source and crop of a job -> what decides its probabilities. ``given``: crop
+    -> what other tools wrote. ``kept``: how many jobs were complete before ``run``; ``passes``: how often it ran a
+    network over a patch.
     """
 
-    def __init__(self, request: Request, prepared: Prepared, store: Store, progress: Progress) -> None:
-        self._request, self._prepared, self._store, self._progress = request, prepared, store, progress
+    def __init__(
+        self,
+        request: Request,
+        prepared: Prepared,
+        registry: Registry,
+        progress: Progress,
+        keys: Mapping[tuple[str, str], str],
+        given: Mapping[str, Fields],
+    ) -> None:
+        self._request, self._prepared, self._registry, self._progress = request, prepared, registry, progress
         self._plan = prepared.plan
-        self._device = find_device(request.device)
-        self.keys = {id(job): self._key(job) for job in self._plan.jobs}
-        self.kept, self.passes = len(self._plan.jobs), 0
-        self.given = {crop.target.crop: self._given(crop) for crop in self._plan.crops}
+        self._grids = {crop.target.crop: crop.target.grid for crop in prepared.plan.crops}
+        self.keys, self.given = keys, given
+        self.kept, self.passes = len(prepared.plan.jobs), 0
 
-    def _key(self, job: Job) -> str:
-        ready, request = self._prepared, self._request
-        return job_key(job, tissue_of(ready.em, job), self._device.type, request.precision, ready.threads)
+    @classmethod
+    def of(cls, request: Request, prepared: Prepared, registry: Registry, progress: Progress) -> "Predictor":
+        """Opens what other tools wrote, before hours are spent. Raises EnsembleError for what is not there."""
+        device = find_device(request.device).type
+        keys = {
+            job.identity: job_key(job, tissue_of(prepared.em, job), device, request.precision, prepared.threads)
+            for job in prepared.plan.jobs
+        }
+        given = {crop.target.crop: _given(request, prepared, crop) for crop in prepared.plan.crops}
+        return cls(request, prepared, registry, progress, keys, given)
 
-    def _given(self, crop: CropPlan) -> dict[tuple[str, str], StoredProbabilities | StoredLabels]:
-        """What other tools wrote, opened before hours are spent."""
-        fields: dict[tuple[str, str], StoredProbabilities | StoredLabels] = {}
-        for name, route in crop.routes.items():
-            for source in planning.sources_in(route.source):
-                spec = self._plan.recipe.sources[source]
-                if isinstance(spec, PredictionSource):
-                    fields[name, source] = open_probabilities(spec, self._request.data_root, crop.target, name)
-                elif isinstance(spec, LabelSource):
-                    fields[name, source] = open_labels(spec.template, self._request.data_root, crop.target, name)
-        return fields
-
-    def keep(self, job: Job) -> predictions.StoredPrediction:
+    def stored(self, job: Job) -> StoredPrediction:
         """Where a job's probabilities are, complete or begun."""
-        return predictions.open_prediction(self._request.predictions, self.keys[id(job)], job)
+        return open_prediction(self._request.predictions, self.keys[job.identity], job)
 
-    def fields(self, crop: CropPlan) -> dict[tuple[str, str], Any]:
-        """(class, source) -> its probabilities in a crop. Raises EnsembleError where they are not there in whole."""
-        fields: dict[tuple[str, str], Any] = dict(self.given[crop.target.crop])
+    def fields(self, crop: CropPlan) -> Fields:
+        """A crop's probabilities. Raises EnsembleError where they are not there in whole."""
+        fields = dict(self.given[crop.target.crop])
         for job in crop.jobs:
-            kept = predictions.complete_prediction(self._request.predictions, self.keys[id(job)], job)
-            if kept is None:
+            stored = complete_prediction(self._request.predictions, self.keys[job.identity], job)
+            if stored is None:
                 raise EnsembleError(
                     f"{self._request.out}: what {job.source} predicted of crop {job.crop} is not there any more;"
                     " build again"
                 )
-            fields.update({(name, job.source): kept.of(name) for name in job.classes})
+            fields.update({(name, job.source): stored.of(name) for name in job.classes})
         return fields
 
     def run(self) -> None:
         """Compute what is not there."""
         fix_threads(self._prepared.threads)
-        jobs = [(job, self.keep(job)) for job in self._plan.jobs]
-        open_jobs = [(job, kept) for job, kept in jobs if not kept.complete]
+        jobs = [(job, self.stored(job)) for job in self._plan.jobs]
+        open_jobs = [(job, stored) for job, stored in jobs if not stored.complete]
         self.kept = len(jobs) - len(open_jobs)
         self._progress.stage("predict", sum(job.forward_passes for job, _ in jobs))
-        done = sum(job.forward_passes for job, kept in jobs if kept.complete)
+        open_passes = sum(job.forward_passes for job, _ in open_jobs)
+        done = sum(job.forward_passes for job, _ in jobs) - open_passes
         for source in dict.fromkeys(job.source for job, _ in open_jobs):
             runner = None
-            for job, kept in open_jobs:
+            for job, stored in open_jobs:
                 if job.source != source:
                     continue
-                for line in self._warnings(job):
-                    self._progress.say(line)
+                for line in tissue_of(self._prepared.em, job).warnings(self._grids[job.crop]):
+                    self._progress.say(f"crop {job.crop}: {line}")
                 runner = self._runner(job) if runner is None else runner.for_job(job)
-                self._one(job, kept, runner, done)
+                self._predict(job, stored, runner, done)
                 done += job.forward_passes
         self._progress.at(done)
 
-    @cached_property
-    def _targets(self) -> dict[str, Any]:
-        return {crop.target.crop: crop.target for crop in self._plan.crops}
-
-    def _warnings(self, job: Job) -> list[str]:
-        tissue = tissue_of(self._prepared.em, job)
-        return [f"crop {job.crop}: {text}" for text in tissue.warnings(self._targets[job.crop].grid)]
-
     def _runner(self, job: Job) -> Runner:
-        from registry.weights import load_network
+        model, device = self._prepared.models[job.source], find_device(self._request.device)
+        network = load_network(model.card, self._registry.weights(model)).to(device)
+        return Runner.of(network, job, device, self._request.precision)
 
-        model = self._prepared.models[job.source]
-        network = load_network(model.card, self._store.weights(model)).to(self._device)
-        return Runner.of(network, job, self._device, self._request.precision)
-
-    def _one(self, job: Job, kept: predictions.StoredPrediction, run: Runner, done: int) -> None:
+    def _predict(self, job: Job, stored: StoredPrediction, runner: Runner, done: int) -> None:
         passes = FORWARD_PASSES[job.tta]
-        patches, written = 0, kept.done_planes
+        patches, written = 0, stored.done_planes
 
         def advance(count: int, planes: int) -> None:
             nonlocal patches, written
             patches += count
             self.passes += count * passes
             if planes > written:
-                kept.mark(planes)
+                stored.mark(planes)
                 written = planes
             self._progress.at(done + patches * passes, f"{job.source} on crop {job.crop}")
 
-        infer.predict_job(
+        predict_job(
             job,
-            run,
-            run.batch_size(),
-            infer.frame_reader(job, tissue_of(self._prepared.em, job)),
-            kept.array,
-            done_planes=written,
-            progress=advance,
-            spill_to=self._request.work / "scratch" if self._request.budget.spills(job) else None,
-            write_behind=self._device.type != "cpu",
+            Network(runner, runner.batch_size()),
+            frame_reader(job, tissue_of(self._prepared.em, job)),
+            Output(
+                stored.array,
+                written,
+                spill_to=self._request.work / "scratch" if self._request.budget.spills(job) else None,
+                write_behind=runner.device.type != "cpu",
+            ),
+            advance,
         )
+
+
+def _given(request: Request, prepared: Prepared, crop: CropPlan) -> Fields:
+    """What other tools wrote of a crop."""
+    fields: Fields = {}
+    for name, route in crop.routes.items():
+        for source in sources_in(route.source):
+            spec = prepared.plan.recipe.sources[source]
+            if isinstance(spec, PredictionSource):
+                fields[name, source] = open_probabilities(spec, request.data_root, crop.target, name)
+            elif isinstance(spec, LabelSource):
+                fields[name, source] = open_labels(spec.template, request.data_root, crop.target, name)
+    return fields

@@ -1,13 +1,13 @@
-"""Stored probabilities and labels, read as probabilities on any block of a target's grid."""
+"""Stored probabilities and labels, read as probabilities on any part of a target's grid."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core.box import Slices
+from ensemble.core.box import Box
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.core.resampling import Interpolation, resample, resample_labels, support
@@ -20,31 +20,32 @@ from ensemble.support.errors import VolumeError
 class ReadableArray(Protocol):
     """An array with its grid: a volume, one inside a submission, or a part of one in memory."""
 
-    place: str
+    @property
+    def place(self) -> str: ...
 
     @property
     def grid(self) -> Grid: ...
 
     @property
-    def dtype(self) -> np.dtype: ...
+    def dtype(self) -> np.dtype[Any]: ...
 
-    def read(self, block: Slices) -> np.ndarray: ...
+    def read(self, box: Box) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
 class ArrayInMemory:
     """A part of an array in memory."""
 
-    array: np.ndarray
+    array: NDArray[Any]
     grid: Grid
     place: str
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[Any]:
         return self.array.dtype
 
-    def read(self, block: Slices) -> np.ndarray:
-        return self.array[block]
+    def read(self, box: Box) -> NDArray[Any]:
+        return self.array[box.slices]
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,20 @@ class Channel:
         return self.volume.grid
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[Any]:
         return self.volume.dtype
 
-    def read(self, block: Slices) -> np.ndarray:
-        return self.volume.read(block, self.index)
+    def read(self, box: Box) -> NDArray[Any]:
+        return self.volume.read(box, self.index)
 
 
-def _held(volume: ReadableArray, block: Grid) -> ArrayInMemory:
+def _in_memory(volume: ReadableArray, block: Grid) -> ArrayInMemory:
     window = support(volume.grid, block)
     return ArrayInMemory(volume.read(window), volume.grid.sub(window), volume.place)
 
 
 def _bytes(volume: ReadableArray, block: Grid) -> int:
-    return math.prod(s.stop - s.start for s in support(volume.grid, block)) * volume.dtype.itemsize
+    return support(volume.grid, block).size * volume.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,16 @@ class StoredProbabilities:
 
     def over(self, block: Grid) -> "StoredProbabilities":
         """The same over ``block``, in memory. Raises VolumeError where values are no probabilities."""
-        held = _held(self.volume, block)
-        if held.array.dtype.kind != "u" and not (np.min(held.array) >= 0 and np.max(held.array) <= 1):
-            raise VolumeError(f"{held.place}: {_not_probabilities(held.array)}; write probabilities from 0 to 1")
-        return StoredProbabilities(held)
+        part = _in_memory(self.volume, block)
+        if part.array.dtype.kind != "u" and not (np.min(part.array) >= 0 and np.max(part.array) <= 1):
+            raise VolumeError(f"{part.place}: {_not_probabilities(part.array)}; write probabilities from 0 to 1")
+        return StoredProbabilities(part)
 
     def bytes_over(self, block: Grid) -> int:
         """What ``over`` holds."""
         return _bytes(self.volume, block)
 
-    def probability(self, block: Grid, method: Interpolation) -> np.ndarray:
+    def probability(self, block: Grid, method: Interpolation) -> NDArray[np.float32]:
         data, source = self._around(block)
         if data.dtype.kind == "u":
             if not data.any():
@@ -111,7 +112,7 @@ class StoredProbabilities:
         scale = _scale(data.dtype) if data.dtype.kind == "u" else 1
         return float(data.min() * scale), float(data.max() * scale)
 
-    def _around(self, block: Grid) -> tuple[np.ndarray, Grid]:
+    def _around(self, block: Grid) -> tuple[NDArray[Any], Grid]:
         window = support(self.volume.grid, block)
         return self.volume.read(window), self.volume.grid.sub(window)
 
@@ -119,11 +120,11 @@ class StoredProbabilities:
         return None
 
 
-def _scale(dtype: np.dtype) -> np.float32:
+def _scale(dtype: np.dtype[Any]) -> np.float32:
     return np.float32(1 / np.iinfo(dtype).max)
 
 
-def _not_probabilities(data: np.ndarray) -> str:
+def _not_probabilities(data: NDArray[Any]) -> str:
     bad = int(np.isnan(data).sum())
     return f"{bad} voxels are NaN" if bad else f"values run from {data.min():g} to {data.max():g}"
 
@@ -136,20 +137,20 @@ class StoredLabels:
     identity: str = ""
 
     def over(self, block: Grid) -> "StoredLabels":
-        return StoredLabels(_held(self.volume, block))
+        return StoredLabels(_in_memory(self.volume, block))
 
     def bytes_over(self, block: Grid) -> int:
         """What ``over`` holds."""
         return _bytes(self.volume, block)
 
-    def probability(self, block: Grid, method: Interpolation) -> np.ndarray:
+    def probability(self, block: Grid, method: Interpolation) -> NDArray[np.float32]:
         return (self.ids(block) > 0).astype(np.float32)
 
     def bounds(self, block: Grid) -> tuple[float, float]:
         ids = self.volume.read(support(self.volume.grid, block))
         return float(ids.all()), float(ids.any())
 
-    def ids(self, block: Grid) -> np.ndarray:
+    def ids(self, block: Grid) -> NDArray[Any]:
         window = support(self.volume.grid, block)
         return resample_labels(self.volume.read(window), self.volume.grid.sub(window), block)
 
@@ -162,12 +163,12 @@ def open_probabilities(source: PredictionSource, root: str, target: Target, name
             f"{volume.place}: its type {volume.array.dtype} does not hold probabilities; use uint8 or float"
         )
     if not source.channels:
-        return StoredProbabilities(volume, volume.identity(_whole(volume.grid)))
+        return StoredProbabilities(volume, volume.identity(volume.grid.box))
     if name not in source.channels:
         known = ", ".join(channel for channel in source.channels if channel)
         raise VolumeError(f"{volume.place}: the recipe's channels hold no {name}, only {known}; route it elsewhere")
     index = source.channels.index(name)
-    return StoredProbabilities(Channel(volume, index), f"{volume.identity(_whole(volume.grid), index)} {index}")
+    return StoredProbabilities(Channel(volume, index), f"{volume.identity(volume.grid.box, index)} {index}")
 
 
 def open_labels(template: str, root: str, target: Target, name: str) -> StoredLabels:
@@ -181,11 +182,7 @@ def open_labels(template: str, root: str, target: Target, name: str) -> StoredLa
     volume = _open(template, root, target, name)
     if volume.array.dtype.kind not in "uib":
         raise VolumeError(f"{volume.place}: its type {volume.array.dtype} does not hold labels; use whole numbers")
-    return StoredLabels(volume, volume.identity(_whole(volume.grid)))
-
-
-def _whole(grid: Grid) -> Slices:
-    return tuple(slice(0, n) for n in grid.shape)
+    return StoredLabels(volume, volume.identity(volume.grid.box))
 
 
 def _filled(template: str, root: str, target: Target, name: str, crop: str | None = None) -> str:

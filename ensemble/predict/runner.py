@@ -41,13 +41,15 @@ class Runner:
     def __call__(self, patches: torch.Tensor) -> torch.Tensor:
         """Probabilities (B, channels, z, y, x) of normalised patches (B, z, y, x), averaged over augmentations."""
         inputs = patches.to(self.device).unsqueeze(1)
-        total, count = None, 0
+        turns = list(_turns(self.tta))
         with torch.inference_mode(), self._autocast():
-            for turn in _turns(self.tta):
-                p = turn.undo(self._activated(self.network(turn.do(inputs))))
-                total = p if total is None else total + p
-                count += 1
-        return total if count == 1 else total / count
+            total = self._turned(turns[0], inputs)
+            for turn in turns[1:]:
+                total = total + self._turned(turn, inputs)
+        return total if len(turns) == 1 else total / len(turns)
+
+    def _turned(self, turn: "_Turn", inputs: torch.Tensor) -> torch.Tensor:
+        return turn.undo(self._activated(self.network(turn.do(inputs))))
 
     def _activated(self, outputs: torch.Tensor) -> torch.Tensor:
         outputs = outputs.float()
@@ -60,7 +62,7 @@ class Runner:
     def _wanted(self, outputs: torch.Tensor) -> torch.Tensor:
         return outputs if self.channels == tuple(range(outputs.shape[1])) else outputs[:, self.channels]
 
-    def _autocast(self) -> contextlib.AbstractContextManager:
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.precision == "32":
             return contextlib.nullcontext()
         dtype = torch.float16 if self.precision == "16" else torch.bfloat16
@@ -87,4 +89,5 @@ def _turns(tta: str) -> Iterator[_Turn]:
     orders = permutations(range(3)) if tta == "octahedral" else [(0, 1, 2)]
     flips = product((False, True), repeat=3) if tta != "none" else [(False, False, False)]
     for order, flip in product(list(orders), list(flips)):
-        yield _Turn(tuple(order), tuple(2 + axis for axis, on in enumerate(flip) if on))
+        z, y, x = order
+        yield _Turn((z, y, x), tuple(2 + axis for axis, on in enumerate(flip) if on))

@@ -8,7 +8,7 @@ from typing import Any
 _INK = "#7a7a7a"
 
 
-def sizes(counts: Mapping[str, int], truth: Mapping[str, int], learned: Mapping[str, int]) -> str:
+def size_chart(counts: Mapping[str, int], truth: Mapping[str, int], learned: Mapping[str, int]) -> str:
     """Objects by the power of two of their size in nm3, and those of the truth; an SVG as a data URL.
 
     What a network learned from is a line: as many objects in all as there are here.
@@ -22,9 +22,9 @@ def sizes(counts: Mapping[str, int], truth: Mapping[str, int], learned: Mapping[
         else [("submission", counts, "#0072B2")]
     )
     width = 0.8 / len(sides)
-    for side, (label, held, colour) in enumerate(sides):
+    for side, (label, objects, colour) in enumerate(sides):
         left = [power - 0.4 + side * width for power in every]
-        axes.bar(left, [held.get(str(p), 0) for p in every], width, align="edge", color=colour, label=label)
+        axes.bar(left, [objects.get(str(p), 0) for p in every], width, align="edge", color=colour, label=label)
     if sum(learned.values()):
         scale = sum(counts.values()) / sum(learned.values())
         heights = [learned.get(str(p), 0) * scale for p in every]
@@ -43,12 +43,12 @@ def sizes(counts: Mapping[str, int], truth: Mapping[str, int], learned: Mapping[
     return _svg(figure)
 
 
-def along_threshold(thresholds: Sequence[float], scores: Sequence[float], current: Sequence[float]) -> str:
+def threshold_chart(thresholds: Sequence[float], scores: Sequence[float], current: Sequence[float]) -> str:
     """IoU along the threshold, and the thresholds in use; an SVG as a data URL."""
     figure, axes = _axes("threshold", "IoU alone")
     axes.plot(thresholds, scores, color="#0072B2")
-    for one in current:
-        axes.axvline(one, color="#E69F00", linewidth=1)
+    for threshold in current:
+        axes.axvline(threshold, color="#E69F00", linewidth=1)
     axes.set(xlim=(0, 1), ylim=(0, 1))
     return _svg(figure)
 

@@ -1,19 +1,22 @@
 """What a report says: numbers that the build, its check and perhaps its scores already hold, put in order."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ensemble.core import classes as taxonomy
-from ensemble.core.grid import Grid
-from ensemble.methods.sizes import add_sizes_nm3
-from ensemble.storage.volume import open_em
-from ensemble.submission.check_report import GENEROUS_TRUTH_OBJECTS, NOTABLE_CHANGE, CheckReport
-from ensemble.support import yaml_files as yamlfile
-from ensemble.support.errors import EnsembleError, RegistryError
+from ensemble.core.box import VoxelsZYX
+from ensemble.core.grid import NmZYX
+from ensemble.core.manifest import Target
+from ensemble.report.class_facts import ClassFacts, facts_of_class
+from ensemble.report.class_scores import ScoreRow, score_rows
+from ensemble.report.finished_build import FinishedBuild
+from ensemble.submission.check_report import (
+    NOTABLE_CHANGE,
+    ArrayContents,
+    ArrayPlace,
+    BrokenRelation,
+)
+from ensemble.support.progress import StageCost
 
 WRITTEN, EMPTY, LIKELY, UNCLAIMED, FAULT = "written", "empty", "likely", "unclaimed", "fault"
 STATUSES = {
@@ -26,124 +29,167 @@ STATUSES = {
 
 
 @dataclass(frozen=True)
-class FinishedBuild:
-    """The files a finished build left in a folder; ``data_root`` is where its EM was."""
+class CropFacts:
+    """Where a crop is from."""
 
-    out: Path
-    plan: Mapping[str, Any]
-    check: Mapping[str, Any]
-    data_root: str
-    costs: Mapping[str, Any]
-    scores: Mapping[str, Any] | None
-
-    @classmethod
-    def of(cls, out: Path) -> "FinishedBuild":
-        """Raises EnsembleError for a folder without a finished build."""
-        out = Path(out)
-        plan, check = _json(out / "plan.json", _PLAN), _json(out / "check.json")
-        if plan is None or check is None or not (out / "lock.yaml").exists() or not (out / "submission.zip").exists():
-            raise EnsembleError(f"{out}: holds no finished build; run ensemble build RECIPE --out {out} first")
-        lock, _ = yamlfile.load_yaml(out / "lock.yaml", RegistryError)
-        try:
-            check = asdict(CheckReport.from_json(json.dumps(check)))
-        except ValueError as error:
-            raise EnsembleError(f"{out / 'check.json'}: not what a build writes; delete it, and build again") from error
-        request = _json(out / "work" / "request.json") or {}
-        scores = _json(out / "scores.json", _SCORES)
-        data_root = request.get("data_root") or lock.get("data", "")
-        return cls(out, plan, check, data_root, _json(out / "costs.json") or {}, scores)
-
-    def dataset(self, crop: str) -> str:
-        return self.plan["crops"][crop]["dataset"]
-
-    def grid(self, crop: str) -> Grid:
-        said = self.plan["crops"][crop]["grid"]
-        return Grid(tuple(said["shape"]), tuple(said["voxel_size_nm"]), tuple(said["origin_nm"]))
-
-    def em(self, dataset: str) -> Any:
-        """The EM's pyramid, or None where it is not at hand."""
-        try:
-            return open_em(self.data_root, dataset).levels
-        except EnsembleError:
-            return None
+    dataset: str
+    shape: VoxelsZYX
+    voxel_size_nm: NmZYX
 
 
-_PLAN = ("recipe", "consistency", "crops", "cost")
-_SCORES = ("overall_score", "overall_instance_score", "overall_semantic_score", "label_scores")
+@dataclass(frozen=True)
+class CellFacts:
+    """One array: a status of ``STATUSES``, what the check counted in it, and ``why`` it is a fault.
 
+    ``fallback``: the recipe has no entry of its own for the class; ``share`` of the crop's voxels;
+    ``highest_probability`` of an empty one.
+    """
 
-def _json(path: Path, keys: Sequence[str] = ()) -> Any:
-    """The mapping in a file, None where there is none. Raises EnsembleError for one without these keys."""
-    try:
-        said = json.loads(path.read_text())
-    except OSError:
-        return None
-    except ValueError as error:
-        raise EnsembleError(f"{path}: damaged; build again, or delete the file") from error
-    if not isinstance(said, dict) or any(key not in said for key in keys):
-        raise EnsembleError(f"{path}: not what a build writes; build again, or delete the file")
-    return said
+    status: str
+    fallback: bool
+    highest_probability: float | None
+    contents: ArrayContents | None
+    share: float | None
+    why: str
 
-
-def gather(build: FinishedBuild, *, likely: Mapping[str, float], tracking_uri: str) -> dict[str, Any]:
-    """Everything the page shows but pictures; ``likely``: the highest probability of arrays that are empty."""
-    crops = build.plan["crops"]
-    cells = {f"crop{crop}": _cells(build, f"crop{crop}", said, likely) for crop, said in crops.items()}
-    names = list(dict.fromkeys(name for said in crops.values() for name in said["classes"]))
-    return {
-        "name": build.plan["recipe"],
-        "consistency": build.plan["consistency"],
-        "verdict": _verdict(build, cells),
-        "faults": list(build.check["faults"]),
-        "warnings": list(build.check["warnings"]),
-        "crops": {
-            f"crop{crop}": {
-                "dataset": said["dataset"],
-                "shape": said["grid"]["shape"],
-                "voxel_size_nm": said["grid"]["voxel_size_nm"],
-            }
-            for crop, said in crops.items()
-        },
-        "classes": {name: _class(build, name, cells, tracking_uri) for name in names},
-        "cells": cells,
-        "consistent": {
-            **{key: build.check[key] for key in ("violations", "violations_before", "relations")},
-            "decoding": _decoding(build),
-        },
-        "costs": _costs(build),
-        "scores": build.scores,
-        "score_rows": [] if build.scores is None else _score_rows(build.scores),
-    }
-
-
-def _cells(build: FinishedBuild, group: str, crop: Mapping[str, Any], likely: Mapping[str, float]) -> dict[str, Any]:
-    size = crop["grid"]["shape"][0] * crop["grid"]["shape"][1] * crop["grid"]["shape"][2]
-    found = {}
-    for name, said in crop["classes"].items():
-        row = build.check["arrays"].get(group, {}).get(name)
-        place = f"{group}/{name}"
-        faults = [text for text in build.check["faults"] if text.startswith(f"{place}:")]
-        status = WRITTEN
-        if row is None or faults:
-            status = FAULT
-        elif not row["nonzero_voxels"]:
-            status = UNCLAIMED if not said["claimed"] else LIKELY if likely.get(place, 0) > 0.5 else EMPTY
-        found[name] = {
-            "status": status,
-            "fallback": bool(said.get("fallback")),
-            "highest_probability": likely.get(place),
-            **(row or {}),
-            "share": (row["nonzero_voxels"] / size) if row else None,
-            "why": faults[0] if faults else "",
+    def as_plain(self, name: str) -> dict[str, Any]:
+        """As report.json has it, ``name`` being the class."""
+        return {
+            "status": self.status,
+            "fallback": self.fallback,
+            "highest_probability": self.highest_probability,
+            **({} if self.contents is None else self.contents.as_plain(name)),
+            "share": self.share,
+            "why": self.why,
         }
-    return found
 
 
-def _verdict(build: FinishedBuild, cells: Mapping[str, Mapping[str, Any]]) -> str:
+@dataclass(frozen=True)
+class DecodingFacts:
+    """What deciding all classes together changed of one: voxels, their share of those it has alone, and where most."""
+
+    alone: int
+    removed: int
+    added: int
+    most_changed: ArrayPlace | None
+    removed_share: float
+    added_share: float
+    notable: bool
+
+
+@dataclass(frozen=True)
+class ConsistencyFacts:
+    """Voxels that contradict themselves, by crop and by what is broken, and what mending them changed by class."""
+
+    violations: Mapping[str, int]
+    violations_before: Mapping[str, int]
+    relations: Mapping[str, BrokenRelation]
+    decoding: Mapping[str, DecodingFacts]
+
+
+@dataclass(frozen=True)
+class CostFacts:
+    """What the build took, and what its plan had foreseen."""
+
+    stages: tuple[StageCost, ...]
+    planned_passes: int
+    forward_passes: int | None
+    predictions_kept: int | None
+    predictions: int | None
+    groups_kept: int | None
+    groups: int | None
+    voxels: int
+    planned_peak_bytes: int
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """Everything the page shows but pictures. Crops by group name ("crop557"); ``cells``: crop -> class -> array.
+
+    ``without``: what could not be shown, and why.
+    """
+
+    name: str
+    consistency: str
+    verdict: str
+    faults: tuple[str, ...]
+    warnings: tuple[str, ...]
+    crops: Mapping[str, CropFacts]
+    classes: Mapping[str, ClassFacts]
+    cells: Mapping[str, Mapping[str, CellFacts]]
+    consistent: ConsistencyFacts
+    costs: CostFacts
+    scores: Mapping[str, Any] | None
+    score_rows: tuple[ScoreRow, ...]
+    without: tuple[str, ...]
+
+    def with_truth_objects(self, counts: Mapping[str, int]) -> "ReportFacts":
+        """The same with the number of the truth's objects of some classes."""
+        changed = {name: replace(self.classes[name], truth_objects=count) for name, count in counts.items()}
+        return replace(self, classes={**self.classes, **changed})
+
+    def as_plain(self) -> dict[str, Any]:
+        """As report.json has it."""
+        cells = {crop: {name: cell.as_plain(name) for name, cell in row.items()} for crop, row in self.cells.items()}
+        return {**asdict(self), "cells": cells}
+
+
+def gather_facts(
+    build: FinishedBuild, *, likely: Mapping[str, float], tracking_uri: str, without: Sequence[str] = ()
+) -> ReportFacts:
+    """The facts of a build; ``likely``: the highest probability of arrays that are empty."""
+    cells = {target.group: _cells(build, target, likely) for target in build.targets}
+    contents = {
+        crop: {name: cell.contents for name, cell in row.items() if cell.contents is not None}
+        for crop, row in cells.items()
+    }
+    names = list(dict.fromkeys(name for target in build.targets for name in target.classes))
+    return ReportFacts(
+        name=build.plan.recipe,
+        consistency=build.plan.consistency,
+        verdict=_verdict(build, cells),
+        faults=build.check.faults,
+        warnings=build.check.warnings,
+        crops={t.group: CropFacts(t.dataset, t.grid.shape, t.grid.voxel_size_nm) for t in build.targets},
+        classes={name: facts_of_class(build, name, contents, tracking_uri) for name in names},
+        cells=cells,
+        consistent=ConsistencyFacts(
+            build.check.violations, build.check.violations_before, build.check.relations, _decoding(build)
+        ),
+        costs=_costs(build),
+        scores=build.scores,
+        score_rows=() if build.scores is None else score_rows(build.scores),
+        without=tuple(without),
+    )
+
+
+def _cells(build: FinishedBuild, target: Target, likely: Mapping[str, float]) -> dict[str, CellFacts]:
+    cells = {}
+    for name, made in build.plan.crops[target.crop].classes.items():
+        contents = build.check.arrays.get(target.group, {}).get(name)
+        place = f"{target.group}/{name}"
+        faults = [text for text in build.check.faults if text.startswith(f"{place}:")]
+        status = WRITTEN
+        if contents is None or faults:
+            status = FAULT
+        elif not contents.nonzero_voxels:
+            status = UNCLAIMED if not made.claimed else LIKELY if likely.get(place, 0) > 0.5 else EMPTY
+        cells[name] = CellFacts(
+            status=status,
+            fallback=made.fallback,
+            highest_probability=likely.get(place),
+            contents=contents,
+            share=None if contents is None else contents.nonzero_voxels / target.grid.size,
+            why=faults[0] if faults else "",
+        )
+    return cells
+
+
+def _verdict(build: FinishedBuild, cells: Mapping[str, Mapping[str, CellFacts]]) -> str:
     """One line in words."""
     arrays = [cell for row in cells.values() for cell in row.values()]
-    counted = {status: sum(cell["status"] == status for cell in arrays) for status in STATUSES}
-    faults, warnings = len(build.check["faults"]), len(build.check["warnings"])
+    counted = {status: sum(cell.status == status for cell in arrays) for status in STATUSES}
+    faults, warnings = len(build.check.faults), len(build.check.warnings)
     legal = "complete and legal: ready to upload"
     if counted[LIKELY]:
         legal = f"complete and legal, but {counted[LIKELY]} look wrongly empty"
@@ -156,112 +202,35 @@ def _verdict(build: FinishedBuild, cells: Mapping[str, Mapping[str, Any]]) -> st
     )
 
 
-def _score_rows(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each class, what its perfection would gain first."""
-    rows = []
-    for name, said in scores["label_scores"].items():
-        key = "combined_score" if "combined_score" in said else "iou"
-        by_crop = {c: classes[name] for c, classes in scores.get("crops", {}).items() if key in classes.get(name, {})}
-        worst = min(((one[key], crop) for crop, one in by_crop.items() if one["tp"] + one["fn"]), default=None)
-        rows.append(
-            {
-                "name": name,
-                "score": said[key],
-                "gain": said["overall_score_if_perfect"] - scores["overall_score"],
-                "unit": "objects" if taxonomy.is_instance(name) else "voxels",
-                **{new: said.get(old) for new, old in (("f1", "f1"), ("distance", "normalized_hausdorff_distance"))},
-                **{count: said[count] for count in ("tp", "fp", "fn")},
-                "worst": worst and f"{worst[1]} {worst[0]:.4f}",
-            }
-        )
-    return sorted(rows, key=lambda row: -row["gain"])
+def _decoding(build: FinishedBuild) -> dict[str, DecodingFacts]:
+    """By class, what changed most first; without those that did not change."""
+    rows = {}
+    for name, counts in build.check.decoding.items():
+        if counts.removed or counts.added:
+            alone = counts.alone or 1
+            removed_share, added_share = counts.removed / alone, counts.added / alone
+            rows[name] = DecodingFacts(
+                counts.alone,
+                counts.removed,
+                counts.added,
+                counts.most_changed,
+                removed_share,
+                added_share,
+                notable=max(removed_share, added_share) > NOTABLE_CHANGE,
+            )
+    return dict(sorted(rows.items(), key=lambda row: -(row[1].removed + row[1].added)))
 
 
-def _class(
-    build: FinishedBuild, name: str, cells: Mapping[str, Mapping[str, Any]], tracking_uri: str
-) -> dict[str, Any]:
-    routes = {}
-    for crop, said in build.plan["crops"].items():
-        if name in said["classes"]:
-            one = said["classes"][name]
-            told = {key: one[key] for key in ("source", "threshold", "weight", "postprocess", "words")}
-            told["models"] = {s: {k: v for k, v in m.items() if k != "resampled"} for s, m in one["models"].items()}
-            routes.setdefault(json.dumps(told, sort_keys=True), (told, []))[1].append(f"crop{crop}")
-    models = [model for told, _ in routes.values() for model in told["models"].values()]
-    mine = [row[name] for row in cells.values() if name in row]
-    sizes: dict[str, int] = {}
-    for crop, row in cells.items():
-        voxel_nm = build.plan["crops"][crop.removeprefix("crop")]["grid"]["voxel_size_nm"]
-        add_sizes_nm3(sizes, row.get(name, {}).get("sizes_log2_voxels", {}), voxel_nm)
-    return {
-        "instance": taxonomy.is_instance(name),
-        "routes": [{**_linked(told, tracking_uri), "crops": crops} for told, crops in routes.values()],
-        "nonzero_voxels": sum(cell.get("nonzero_voxels", 0) for cell in mine),
-        "share": sum(cell.get("nonzero_voxels", 0) for cell in mine) / _voxels(build, name),
-        "objects": sum(cell.get("objects") or 0 for cell in mine),
-        "at_border": sum(cell.get("at_border") or 0 for cell in mine),
-        "truth_objects": None,
-        "most_objects": _most_objects(name, cells),
-        "too_many": [
-            crop
-            for crop, row in cells.items()
-            if (row.get(name, {}).get("truth_objects_needed") or 0) > GENEROUS_TRUTH_OBJECTS
-        ],
-        "sizes_log2_nm3": sizes,
-        "training_sizes_log2_nm3": next((m["truth_sizes_log2_nm3"] for m in models if m["truth_sizes_log2_nm3"]), {}),
-    }
-
-
-def _most_objects(name: str, cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The crop with the most objects of a class, and how many the truth must have there for them to count."""
-    counted = [(row[name]["objects"], crop) for crop, row in cells.items() if row.get(name, {}).get("objects")]
-    if not counted:
-        return None
-    objects, crop = max(counted)
-    return {"crop": crop, "objects": objects, "truth_objects_needed": cells[crop][name]["truth_objects_needed"]}
-
-
-def _voxels(build: FinishedBuild, name: str) -> int:
-    """Of all crops that the class is scored in."""
-    shapes = (said["grid"]["shape"] for said in build.plan["crops"].values() if name in said["classes"])
-    return sum(map(math.prod, shapes))
-
-
-def _linked(told: Mapping[str, Any], tracking_uri: str) -> dict[str, Any]:
-    models = {}
-    for source, said in told["models"].items():
-        name, version = said["model"].removeprefix("models:/").rsplit("/", 1)
-        page = f"{tracking_uri.rstrip('/')}/#/models/{name}/versions/{version}"
-        models[source] = {**said, "link": page if tracking_uri.startswith("http") else None}
-    return {**told, "models": models}
-
-
-def _decoding(build: FinishedBuild) -> dict[str, Any]:
-    found = {}
-    for name, counts in build.check["decoding"].items():
-        alone = counts["alone"] or 1
-        shares = {key: counts[key] / alone for key in ("removed", "added")}
-        if counts["removed"] or counts["added"]:
-            notable = max(shares.values()) > NOTABLE_CHANGE
-            found[name] = {
-                **counts,
-                "removed_share": shares["removed"],
-                "added_share": shares["added"],
-                "notable": notable,
-            }
-    return dict(sorted(found.items(), key=lambda row: -(row[1]["removed"] + row[1]["added"])))
-
-
-def _costs(build: FinishedBuild) -> dict[str, Any]:
-    planned = build.plan["cost"]
-    return {
-        "stages": build.costs.get("stages", []),
-        "planned_passes": planned["forward_passes"],
-        "forward_passes": build.costs.get("forward_passes"),
-        "predictions_kept": build.costs.get("predictions_kept"),
-        "predictions": build.costs.get("predictions"),
-        "groups_kept": build.costs.get("groups_kept"),
-        "groups": build.costs.get("groups"),
-        "voxels": planned["voxels"],
-        "planned_peak_bytes": planned["peak_memory_bytes"],
-    }
+def _costs(build: FinishedBuild) -> CostFacts:
+    planned, spent = build.plan.cost, build.costs
+    return CostFacts(
+        stages=spent.stages,
+        planned_passes=planned.forward_passes,
+        forward_passes=spent.forward_passes,
+        predictions_kept=spent.predictions_kept,
+        predictions=spent.predictions,
+        groups_kept=spent.groups_kept,
+        groups=spent.groups,
+        voxels=planned.voxels,
+        planned_peak_bytes=planned.peak_memory_bytes,
+    )

@@ -1,20 +1,21 @@
 """The pictures of every array that holds, or should hold, something."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 
+from ensemble.core.box import VoxelsZYX, zyx
 from ensemble.core.tiling import blocks
-from ensemble.decode.mixing import Probability
-from ensemble.plan.plan import CropPlan
-from ensemble.report import pictures
-from ensemble.report.facts import FAULT, LIKELY, WRITTEN, FinishedBuild
+from ensemble.report.build_probabilities import BuildProbabilities, ClassProbability
+from ensemble.report.facts import FAULT, LIKELY, WRITTEN, CellFacts
+from ensemble.report.finished_build import FinishedBuild
+from ensemble.report.views import View, box_around, em_window, size_for, views_of, window
+from ensemble.storage.volume import Volume
 from ensemble.submission.reader import Submission
-from ensemble.support import machine as resources
 from ensemble.support.errors import SubmissionError
+from ensemble.support.machine import cores, in_threads
 from ensemble.support.progress import Progress
 
 _SCANNED = (64, 256, 256)
@@ -23,86 +24,84 @@ _SCANNED = (64, 256, 256)
 _MOST_BLOCKS = 32
 """Of those, so many are interpolated at most: the ones that can hold the highest probability."""
 
-Fields = Mapping[str, Mapping[tuple[str, str], Any]]
-"""By crop ("557") its probabilities by class and source."""
-
 
 @dataclass(frozen=True)
 class Peak:
-    """The highest probability found of an empty array, and where it is (z, y, x)."""
+    """The highest probability found of an empty array, and where it is."""
 
     probability: float
-    at_voxels: tuple[int, ...]
+    at_voxels: VoxelsZYX
 
 
-def peaks(build: FinishedBuild, crops: Mapping[str, CropPlan], fields: Fields) -> dict[str, Peak]:
+def find_peaks(build: FinishedBuild, probabilities: BuildProbabilities) -> dict[str, Peak]:
     """By array ("crop557/mito") that is empty though claimed its peak, where its probability is at hand."""
-    found = {}
-    for place in build.check["empty"]:
+    peaks = {}
+    for place in build.check.empty:
         group, name = place.split("/")
-        crop = group.removeprefix("crop")
-        if crop in crops and name in crops[crop].claimed:
-            found[place] = _peak(Probability(crops[crop], fields[crop]), name, build.grid(crop).shape)
-    return found
+        probability = probabilities.of(group.removeprefix("crop"), name)
+        if probability is not None:
+            peaks[place] = _peak(probability)
+    return peaks
 
 
-def _peak(probability: Probability, name: str, shape: Sequence[int]) -> Peak:
-    each = [(probability.bounds(name, block)[1], block) for block in blocks(shape, _SCANNED)]
-    peak = Peak(0.0, tuple(n // 2 for n in shape))
-    for bound, block in sorted(each, key=lambda one: -one[0])[:_MOST_BLOCKS]:
+def _peak(of_class: ClassProbability) -> Peak:
+    shape, probability, name = of_class.plan.target.grid.shape, of_class.probability, of_class.name
+    bounded = [(probability.bounds(name, box)[1], box) for box in blocks(shape, _SCANNED)]
+    peak = Peak(0.0, zyx(n // 2 for n in shape))
+    for bound, box in sorted(bounded, key=lambda block: -block[0])[:_MOST_BLOCKS]:
         if bound <= peak.probability:
             break
-        p = probability.unfilled(name, block)
+        p = probability.unfilled(name, box)
         if p.max() > peak.probability:
             at = np.unravel_index(int(p.argmax()), p.shape)
-            peak = Peak(float(p.max()), tuple(s.start + int(i) for s, i in zip(block, at, strict=True)))
+            peak = Peak(float(p.max()), zyx(start + int(i) for start, i in zip(box.start, at, strict=True)))
     return peak
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What pictures are made of; ``crops`` and ``fields`` are empty where there are no probabilities."""
+    """What pictures are made of."""
 
     build: FinishedBuild
     submission: Submission
-    crops: Mapping[str, CropPlan]
-    fields: Fields
+    probabilities: BuildProbabilities
     peaks: Mapping[str, Peak]
 
-    def views(self, cells: Mapping[str, Mapping[str, Any]], progress: Progress) -> dict[str, list[pictures.View]]:
+    def views(self, cells: Mapping[str, Mapping[str, CellFacts]], progress: Progress) -> dict[str, list[View]]:
         """By array its pictures; none of those that are zeros on purpose, or not readable."""
         shown = (WRITTEN, LIKELY, FAULT)
-        places = [(group, name) for group, row in cells.items() for name in row if row[name]["status"] in shown]
-        size, found = pictures.size_for(len(places)), {}
-        datasets = {self.build.dataset(group.removeprefix("crop")) for group, _ in places}
+        places = [(group, name) for group, row in cells.items() for name in row if row[name].status in shown]
+        edge, across = size_for(len(places))
+        datasets = {self.build.plan.crops[group.removeprefix("crop")].dataset for group, _ in places}
         em = {dataset: self.build.em(dataset) for dataset in sorted(datasets)}
         progress.stage("report", max(len(places), 1))
-        with ThreadPoolExecutor(resources.cores(), "pictures") as pool:
-            made = pool.map(lambda place: self._views(*place, size, em), places)
-            for done, (place, views) in enumerate(zip(places, made, strict=True), start=1):
-                if views:
-                    found["/".join(place)] = views
-                progress.at(done, "/".join(place))
-        return found
+        pictures = {}
+        made = in_threads(cores(), partial(self._views, edge=edge, across=across, em=em), places)
+        for done, ((group, name), views) in enumerate(zip(places, made, strict=True), start=1):
+            if views:
+                pictures[f"{group}/{name}"] = views
+            progress.at(done, f"{group}/{name}")
+        return pictures
 
-    def _views(self, group: str, name: str, size: tuple[int, int], em: Mapping[str, Any]) -> list[pictures.View]:
-        edge, across = size
+    def _views(
+        self, place: tuple[str, str], *, edge: int, across: int, em: Mapping[str, Sequence[Volume] | None]
+    ) -> list[View]:
+        group, name = place
         crop = group.removeprefix("crop")
-        grid, plan = self.build.grid(crop), self.crops.get(crop)
-        known = plan if plan is not None and name in plan.claimed else None
+        grid = self.build.grid(crop)
         peak = self.peaks.get(f"{group}/{name}")
         try:
             array = self.submission.array(group, name)
             if array.shape != grid.shape:
                 return []
-            box = pictures.window(array, edge)
+            box = window(array, edge)
             if box is None and peak is not None:
-                box = tuple(pictures.span(at, edge, n) for at, n in zip(peak.at_voxels, grid.shape, strict=True))
+                box = box_around(peak.at_voxels, edge, grid.shape)
             if box is None:
                 return []
             labels = array.read(box)
         except SubmissionError:  # the check tells it
             return []
-        levels = em[self.build.dataset(crop)]
-        grey = None if levels is None else pictures.em_window(levels, grid, box)
-        return pictures.views(labels, box, grid, grey, known, name, self.fields.get(crop, {}), across)
+        levels = em[self.build.plan.crops[crop].dataset]
+        values = None if levels is None else em_window(levels, grid, box)
+        return views_of(labels, box, grid, values, self.probabilities.of(crop, name), across)

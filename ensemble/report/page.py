@@ -1,12 +1,12 @@
 """The page: facts and pictures in one file that needs nothing else."""
 
-import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from typing import Any
+from dataclasses import dataclass, field
 
-from ensemble.report.facts import STATUSES
-from ensemble.report.pictures import View
+from ensemble.report.closeups import ChangeCloseUp, ObjectCloseUp
+from ensemble.report.facts import STATUSES, ReportFacts
+from ensemble.report.templating import render_template
+from ensemble.report.views import View
 
 RELATIONS = 12
 """So many of the relations that are broken are shown at once."""
@@ -14,48 +14,40 @@ RELATIONS = 12
 SIGNS = {"written": "●", "empty": "○", "likely": "▲", "unclaimed": "–", "fault": "✕"}
 
 
-def render(
-    facts: Mapping[str, Any],
-    pictures: Mapping[str, Sequence[View]],
-    charts: Mapping[str, str],
-    curves: Mapping[str, str],
-    judged: Sequence[Mapping[str, Any]],
-    changed: Sequence[Mapping[str, Any]],
-) -> str:
-    """The whole page. ``pictures``: "crop557/mito" -> its views; ``charts``: class -> a picture of its sizes.
+@dataclass(frozen=True)
+class PagePictures:
+    """What the page shows beside facts; charts and curves are data URLs.
 
-    Where truth was given, ``curves``: class -> its score along the threshold; ``judged``: objects worth a look.
-    ``changed``: where joint decoding changed a class most.
+    ``views``: "crop557/mito" -> slices of it; ``charts``: class -> sizes of its objects; ``changes``: where joint
+    decoding changed a class most. Where truth was given, ``curves``: class -> its score along the threshold, and
+    ``objects`` worth a look.
     """
-    from jinja2 import Environment, StrictUndefined
 
-    template = files("ensemble.report").joinpath("templates/page.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["count"] = lambda value: "–" if value is None else f"{value:,}"
-    environment.filters["percent"] = lambda value: "–" if value is None else f"{value:.1%}"
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.4f}"
-    environment.filters["embedded"] = _embedded
-    environment.globals["RELATIONS"] = RELATIONS
-    stored = {
+    views: Mapping[str, Sequence[View]] = field(default_factory=dict)
+    charts: Mapping[str, str] = field(default_factory=dict)
+    curves: Mapping[str, str] = field(default_factory=dict)
+    objects: Sequence[ObjectCloseUp] = ()
+    changes: Sequence[ChangeCloseUp] = ()
+
+
+def render_page(facts: ReportFacts, pictures: PagePictures) -> str:
+    """The whole page."""
+    views = {
         place: [
             {"axis": v.axis, "position": v.position, "where": v.where, "busiest": v.busiest, **v.layers} for v in views
         ]
-        for place, views in pictures.items()
+        for place, views in pictures.views.items()
     }
-    return environment.from_string(template).render(
+    return render_template(
+        "page.html.j2",
         facts=facts,
-        pictures=stored,
-        charts=charts,
-        curves=curves,
-        judged=judged,
-        changed=changed,
+        cells=facts.as_plain()["cells"],
+        pictures=views,
+        charts=pictures.charts,
+        curves=pictures.curves,
+        judged=pictures.objects,
+        changed=pictures.changes,
         signs=SIGNS,
         statuses=STATUSES,
+        RELATIONS=RELATIONS,
     )
-
-
-def _embedded(value: Any) -> Any:
-    """JSON for the inside of a script element."""
-    from markupsafe import Markup
-
-    return Markup(json.dumps(value).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

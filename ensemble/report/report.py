@@ -2,21 +2,24 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core import classes as taxonomy
+from ensemble.core.classes import is_instance
 from ensemble.core.manifest import Target
-from ensemble.decode.mixing import Probability
 from ensemble.methods.sizes import count_sizes_nm3
-from ensemble.plan import describe
-from ensemble.plan.plan import CropPlan
-from ensemble.plan.request import Request, prepare
-from ensemble.predict.predictor import Predictor
-from ensemble.report import charts, closeups, facts, gallery, page
-from ensemble.report import object_matches as judging
+from ensemble.report.build_probabilities import BuildProbabilities
+from ensemble.report.charts import size_chart, threshold_chart
+from ensemble.report.closeups import ClassObjects, change_closeups, object_closeups
+from ensemble.report.facts import ReportFacts, gather_facts
+from ensemble.report.finished_build import FinishedBuild
+from ensemble.report.gallery import Gallery, find_peaks
+from ensemble.report.object_matches import THRESHOLDS, counts_along_thresholds, match_objects
+from ensemble.report.page import PagePictures, render_page
 from ensemble.scoring.evaluation import score
 from ensemble.scoring.objects import split_objects
 from ensemble.scoring.scores import Scores
@@ -25,16 +28,51 @@ from ensemble.submission.reader import Submission
 from ensemble.support.errors import EnsembleError, RegistryError
 from ensemble.support.files import read_json, write_json, write_text
 from ensemble.support.progress import Costs, Progress, QuietProgress
-from registry.store import Store
+from registry.store import Registry
 
-PAGE, FACTS, SCORES = "report.html", "report.json", "scores.json"
+REPORT_PAGE, REPORT_FACTS, REPORT_SCORES = "report.html", "report.json", "scores.json"
+
+
+def make_report(
+    out: Path, store: Registry, *, truth: Path | None = None, progress: Progress | None = None
+) -> Scores | None:
+    """Make the report of a build anew, also in the build's MLflow run; with ``truth`` it is scored too: the scores.
+
+    Where the recipe's models or data are no longer at hand, the page has no probabilities, and says so.
+    """
+    costs = Costs(progress or QuietProgress())
+    build = FinishedBuild.of(out)
+    try:
+        probabilities = BuildProbabilities.open(build, store, costs)
+    except EnsembleError as error:
+        probabilities = BuildProbabilities()
+        costs.say(f"without probabilities: {error}")
+    scores = None
+    if truth is not None:
+        scores = score(out / "submission.zip", truth, build.targets, progress=costs)
+    page = write_report(
+        out,
+        probabilities=probabilities,
+        tracking_uri=store.tracking_uri,
+        scores=scores,
+        truth=truth,
+        progress=costs,
+    )
+    _add_costs(out, costs)
+    state = read_json(out / "work" / "state.json")
+    run_id = state.get("run_id") if isinstance(state, dict) else None
+    if isinstance(run_id, str):
+        try:
+            store.runs.add(run_id, {} if scores is None else scores.flat(), [page])
+        except RegistryError as error:
+            costs.say(f"not added to the build's MLflow run: {error}")
+    return scores
 
 
 def write_report(
     out: Path,
     *,
-    crops: Mapping[str, CropPlan],
-    fields: gallery.Fields,
+    probabilities: BuildProbabilities,
     tracking_uri: str,
     scores: Scores | None = None,
     truth: Path | None = None,
@@ -42,153 +80,110 @@ def write_report(
 ) -> Path:
     """Write the report of the build in ``out``; returns the page.
 
-    ``crops`` and ``fields`` are its plans and probabilities by crop ("557"), empty where they cannot be had: then
-    the page shows no probabilities. ``truth`` adds its objects' sizes. Raises EnsembleError for a folder without
-    a build.
+    Without ``probabilities`` the page shows none. ``truth`` adds its objects' sizes. Raises EnsembleError for a
+    folder without a build.
     """
     progress = progress or QuietProgress()
     if scores is not None:
-        write_text(out / SCORES, scores.to_json() + "\n")
-    build = facts.FinishedBuild.of(out)
+        write_text(out / REPORT_SCORES, scores.to_json() + "\n")
+    build = FinishedBuild.of(out)
+    peaks = find_peaks(build, probabilities)
+    likely = {place: round(peak.probability, 3) for place, peak in peaks.items()}
+    without = _without(build, probabilities)
+    facts = gather_facts(build, likely=likely, tracking_uri=tracking_uri, without=without)
     with Submission.open(out / "submission.zip") as submission:
-        peaks = gallery.peaks(build, crops, fields)
-        likely = {place: round(peak.probability, 3) for place, peak in peaks.items()}
-        said = facts.gather(build, likely=likely, tracking_uri=tracking_uri)
-        said["without"] = _without(build, crops)
-        shown = gallery.Gallery(build, submission, crops, fields, peaks).views(said["cells"], progress)
-        true = {} if truth is None else _objects_of(build, submission, truth)
-        for name, held in true.items():
-            said["classes"][name]["truth_objects"] = len(held.true)
-        judged = [] if truth is None else list(closeups.objects(build, submission, truth, true))
-        changed = list(closeups.changes(build, said, submission, crops, fields))
-    curves = {} if truth is None else _curves(crops, fields, truth)
-    drawn = {
-        name: charts.sizes(one["sizes_log2_nm3"], _sizes(build, true.get(name)), one["training_sizes_log2_nm3"])
-        for name, one in said["classes"].items()
-        if one["sizes_log2_nm3"]
-    }
-    write_text(out / FACTS, json.dumps(said, indent=1) + "\n")
-    write_text(out / PAGE, page.render(said, shown, drawn, curves, judged, changed))
-    return out / PAGE
+        views = Gallery(build, submission, probabilities, peaks).views(facts.cells, progress)
+        objects = {} if truth is None else _objects_of(build, submission, truth)
+        facts = facts.with_truth_objects({name: len(sides.true) for name, sides in objects.items()})
+        pictures = PagePictures(
+            views=views,
+            charts=_size_charts(build, facts, objects),
+            curves={} if truth is None else _curves(probabilities, truth),
+            objects=[] if truth is None else list(object_closeups(build, submission, truth, objects)),
+            changes=list(change_closeups(build, facts, submission, probabilities)),
+        )
+    write_text(out / REPORT_FACTS, json.dumps(facts.as_plain(), indent=1) + "\n")
+    write_text(out / REPORT_PAGE, render_page(facts, pictures))
+    return out / REPORT_PAGE
 
 
-def make_report(
-    out: Path, store: Store, *, truth: Path | None = None, progress: Progress | None = None
-) -> Scores | None:
-    """Make the report of a build anew, also in the build's MLflow run; with ``truth`` it is scored too: the scores.
-
-    Where the recipe's models or data are no longer at hand, the page has no probabilities, and says so.
-    """
-    costs = Costs(progress or QuietProgress())
-    progress = costs
-    build = facts.FinishedBuild.of(out)
-    crops: dict[str, CropPlan] = {}
-    fields: dict[str, Mapping[tuple[str, str], Any]] = {}
-    try:
-        request = Request.again(out)
-        prepared = prepare(request, store)
-        _refuse_other(build, describe.describe_plan(prepared.plan, request.budget))
-        predicting = Predictor(request, prepared, store, progress)
-        crops = {crop.target.crop: crop for crop in prepared.plan.crops}
-        fields = {name: predicting.fields(crop) for name, crop in crops.items()}
-    except EnsembleError as error:
-        crops, fields = {}, {}
-        progress.say(f"without probabilities: {error}")
-    scores = None
-    if truth is not None:
-        targets = [
-            Target(crop, said["dataset"], build.grid(crop), tuple(said["classes"]))
-            for crop, said in build.plan["crops"].items()
-        ]
-        scores = score(out / "submission.zip", truth, targets, progress=progress)
-    made = write_report(
-        out,
-        crops=crops,
-        fields=fields,
-        tracking_uri=store.tracking_uri,
-        scores=scores,
-        truth=truth,
-        progress=progress,
-    )
-    costs_file = out / "costs.json"
-    spent = read_json(costs_file)
+def _add_costs(out: Path, costs: Costs) -> None:
+    """What making the report took takes the place of what it took before, among the build's costs."""
+    spent = read_json(out / "costs.json")
     if isinstance(spent, dict) and isinstance(spent.get("stages"), list):
-        made_anew = costs.stages()
-        names = {stage["stage"] for stage in made_anew}
-        kept = [stage for stage in spent["stages"] if stage.get("stage") not in names]
-        write_json(costs_file, {**spent, "stages": kept + made_anew})
-    state = read_json(out / "work" / "state.json")
-    run_id = state.get("run_id") if isinstance(state, dict) else None
-    if isinstance(run_id, str):
-        try:
-            store.add_to_run(run_id, {} if scores is None else scores.flat(), [made])
-        except RegistryError as error:
-            progress.say(f"not added to the build's MLflow run: {error}")
-    return scores
+        stages = [asdict(stage) for stage in costs.stages()]
+        names = {stage["stage"] for stage in stages}
+        before = [stage for stage in spent["stages"] if stage.get("stage") not in names]
+        write_json(out / "costs.json", {**spent, "stages": before + stages})
 
 
-def _refuse_other(build: facts.FinishedBuild, now: Mapping[str, Any]) -> None:
-    """Raises EnsembleError where the recipe or the manifest says something else than when the build was made."""
-    asked = json.loads(json.dumps(now))["crops"]
-    for crop, said in build.plan["crops"].items():
-        for key in ("dataset", "grid", "classes"):
-            if asked.get(crop, {}).get(key) != said[key]:
-                raise EnsembleError(f"recipe or manifest have changed since the build (crop {crop}); build again")
-
-
-def _without(build: facts.FinishedBuild, crops: Mapping[str, CropPlan]) -> list[str]:
+def _without(build: FinishedBuild, probabilities: BuildProbabilities) -> list[str]:
     """What the page cannot show, and why, a line each."""
-    datasets = dict.fromkeys(crop["dataset"] for crop in build.plan["crops"].values())
+    datasets = dict.fromkeys(crop.dataset for crop in build.plan.crops.values())
     lacking = [dataset for dataset in datasets if build.em(dataset) is None]
-    said = [f"Without EM of {', '.join(lacking)}: it is not under {build.data_root}."] if lacking else []
-    if not crops:
-        said.append("Without probabilities: recipe, models or predictions are not those of the build; build again.")
-    return said
+    lines = [f"Without EM of {', '.join(lacking)}: it is not under {build.data_root}."] if lacking else []
+    if not probabilities.plans:
+        lines.append("Without probabilities: recipe, models or predictions are not those of the build; build again.")
+    return lines
 
 
-def _objects_of(build: facts.FinishedBuild, submission: Submission, truth: Path) -> dict[str, closeups.Found]:
+def _objects_of(build: FinishedBuild, submission: Submission, truth: Path) -> dict[str, ClassObjects]:
     """By instance class with truth its objects on both sides, and how well each is answered."""
-    by_class: dict[str, closeups.Found] = {}
-    for crop, said in build.plan["crops"].items():
-        for name in filter(taxonomy.is_instance, said["classes"]):
-            known = whole_truth(truth, Target(crop, said["dataset"], build.grid(crop), (name,)), name)
-            if known is None:
+    by_class: dict[str, ClassObjects] = {}
+    for target in build.targets:
+        for name in filter(is_instance, target.classes):
+            true_and_mask = whole_truth(truth, _of_class(target, name), name)
+            if true_and_mask is None:
                 continue
-            true, mask = known
-            found = submission.read(f"crop{crop}", name, tuple(slice(0, n) for n in true.shape))
+            true, mask = true_and_mask
+            labels = submission.read(target.group, name, target.grid.box)
             if mask is not None:
-                found = np.where(mask, found, np.zeros((), found.dtype))
-            parts, _ = split_objects(found)  # as the server sees them
-            held = by_class.setdefault(name, closeups.Found())
-            sides = judging.match_objects(true, parts)
-            held.true += [(crop, one) for one in sides[0]]
-            held.submitted += [(crop, one) for one in sides[1]]
+                labels = np.where(mask, labels, np.zeros((), labels.dtype))
+            parts, _ = split_objects(labels)  # as the server sees them
+            of_truth, of_submission = match_objects(true, parts, target.crop)
+            sides = by_class.setdefault(name, ClassObjects())
+            sides.true += of_truth
+            sides.submitted += of_submission
     return by_class
 
 
-def _sizes(build: facts.FinishedBuild, held: closeups.Found | None) -> dict[str, int]:
+def _of_class(target: Target, name: str) -> Target:
+    return Target(target.crop, target.dataset, target.grid, (name,))
+
+
+def _size_charts(build: FinishedBuild, facts: ReportFacts, objects: Mapping[str, ClassObjects]) -> dict[str, str]:
+    """By class with objects their sizes, beside the truth's and those a model learned from."""
+    return {
+        name: size_chart(row.sizes_log2_nm3, _true_sizes(build, objects.get(name)), row.training_sizes_log2_nm3)
+        for name, row in facts.classes.items()
+        if row.sizes_log2_nm3
+    }
+
+
+def _true_sizes(build: FinishedBuild, sides: ClassObjects | None) -> dict[str, int]:
     """The truth's objects by the power of two of their nm3."""
     total: dict[str, int] = {}
-    true = [] if held is None else held.true
-    for crop in dict.fromkeys(crop for crop, _ in true):
-        voxels = np.array([one.voxels for where, one in true if where == crop])
+    true = [] if sides is None else sides.true
+    for crop in dict.fromkeys(match.crop for match in true):
+        voxels = np.array([match.voxels for match in true if match.crop == crop])
         count_sizes_nm3(total, voxels, build.grid(crop).voxel_size_nm)
     return total
 
 
-def _curves(crops: Mapping[str, CropPlan], fields: gallery.Fields, truth: Path) -> dict[str, str]:
+def _curves(probabilities: BuildProbabilities, truth: Path) -> dict[str, str]:
     """By semantic class with truth its IoU along the threshold, drawn."""
-    total: dict[str, Any] = {}
+    total: dict[str, NDArray[Any]] = {}
     current: dict[str, set[float]] = {}
-    for crop, plan in crops.items():
+    for crop, plan in probabilities.plans.items():
         for name in plan.claimed:
-            known = None if taxonomy.is_instance(name) else whole_truth(truth, plan.target, name)
-            if known is not None:
-                found = judging.counts_along_thresholds(Probability(plan, fields[crop]), name, *known)
-                total[name] = total.get(name, 0) + found
-                current.setdefault(name, set()).add(plan.routes[name].threshold)
-    drawn = {}
-    for name, found in total.items():
-        scores = [tp / max(1, tp + fp + fn) for tp, fp, fn in found.tolist()]
-        drawn[name] = charts.along_threshold(judging.THRESHOLDS, scores, sorted(current[name]))
-    return drawn
+            true_and_mask = None if is_instance(name) else whole_truth(truth, plan.target, name)
+            of_class = probabilities.of(crop, name)
+            if true_and_mask is not None and of_class is not None:
+                counts = counts_along_thresholds(of_class.probability, name, *true_and_mask)
+                total[name] = total.get(name, np.zeros_like(counts)) + counts
+                current.setdefault(name, set()).add(of_class.route.threshold)
+    curves = {}
+    for name, counts in total.items():
+        scores = [tp / max(1, tp + fp + fn) for tp, fp, fn in counts.tolist()]
+        curves[name] = threshold_chart(THRESHOLDS, scores, sorted(current[name]))
+    return curves

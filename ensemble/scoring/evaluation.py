@@ -1,6 +1,6 @@
 """The challenge's own numbers: of a submission, or of any two volumes of labels.
 
-For arrays, ``instance`` and ``semantic`` need neither zarr nor torch.
+For arrays, ``instance_scores`` and ``semantic_scores`` need neither zarr nor torch.
 """
 
 import threading
@@ -9,37 +9,37 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core import classes as taxonomy
+from ensemble.core.classes import is_instance
 from ensemble.core.grid import NmZYX
 from ensemble.core.manifest import Target
-from ensemble.scoring import metrics, pooling, rules
 from ensemble.scoring.instances import compare
-from ensemble.scoring.objects import overlaps, split_objects, truth_ids
-from ensemble.scoring.pooling import Tally
-from ensemble.scoring.rules import Rules
-from ensemble.scoring.scores import ArrayScore, Scores, Status
-from ensemble.scoring.semantic import Voxels, count_voxels
-from ensemble.support import machine as resources
+from ensemble.scoring.metrics import Partition, instance_metrics, partition_of, semantic_metrics
+from ensemble.scoring.objects import overlap_table, split_objects, truth_ids
+from ensemble.scoring.pooling import Tally, instance_class_scores, semantic_class_scores
+from ensemble.scoring.rules import LATEST_RULES, Rules, rules_named
+from ensemble.scoring.scores import ArrayScore, ArrayStatus, Scores
+from ensemble.scoring.semantic import VoxelCounts, count_voxels
 from ensemble.support.errors import SubmissionError, VolumeError
+from ensemble.support.machine import cores, default_memory_bytes
 from ensemble.support.progress import Progress, QuietProgress
 
 if TYPE_CHECKING:
     from ensemble.scoring.pairs import Pair
     from ensemble.submission.reader import Submission
-
-LATEST_RULES = rules.LATEST
+    from ensemble.submission.stored_array import StoredArray
 
 _WORKING_BYTES_PER_VOXEL = 12
 """Of an instance array, beyond truth and prediction: its objects, and distances in the largest box."""
 
 
-def instance(
-    truth: np.ndarray,
-    prediction: np.ndarray,
+def instance_scores(
+    truth: NDArray[Any],
+    prediction: NDArray[Any],
     voxel_size_nm: NmZYX,
     *,
     rules_name: str = LATEST_RULES,
@@ -53,43 +53,46 @@ def instance(
     differ in shape, and EnsembleError for unknown rules.
     """
     objects, _ = split_objects(prediction)
-    status, tally, why = _instances(truth_ids(truth), objects, voxel_size_nm, rules.named(rules_name), threads)
-    said = {"tp": tally.tp, "fp": tally.fp, "fn": tally.fn, "status": status.value, "why": why}
-    scores = pooling.instance_class(tally)
-    if status == Status.TOO_MANY:
+    status, tally, why = _instances(truth_ids(truth), objects, voxel_size_nm, rules_named(rules_name), threads)
+    scores: dict[str, Any] = dict(instance_class_scores(tally))
+    if status == ArrayStatus.TOO_MANY:
         scores = dict.fromkeys(scores)
-    return scores | said | metrics.instances(tally.partition)
+    counts = {"tp": tally.tp, "fp": tally.fp, "fn": tally.fn, "status": status.value, "why": why}
+    return {**scores, **counts, **instance_metrics(tally.partition or Partition())}
 
 
-def semantic(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float | int | str | None]:
+def semantic_scores(truth: NDArray[Any], prediction: NDArray[Any]) -> dict[str, float | int | str | None]:
     """A semantic class of one crop: official score, counts, status, and the field's metrics by name.
 
     Foreground is everything above 0. Raises ValueError for volumes that differ in shape.
     """
-    status, tally = _voxels(count_voxels(truth, prediction))
-    said = {"tp": tally.tp, "fp": tally.fp, "fn": tally.fn, "status": status.value}
-    return metrics.semantic(Voxels(tally.tp, tally.fp, tally.fn)) | pooling.semantic_class(tally) | said
+    voxels = count_voxels(truth, prediction)
+    status, tally = _voxels(voxels)
+    counts = {"tp": tally.tp, "fp": tally.fp, "fn": tally.fn, "status": status.value}
+    return {**semantic_metrics(voxels), **semantic_class_scores(tally), **counts}
 
 
-def tally(name: str, truth: np.ndarray, prediction: np.ndarray, voxel_size_nm: NmZYX, *, threads: int = 1) -> Tally:
+def tally_array(
+    name: str, truth: NDArray[Any], prediction: NDArray[Any], voxel_size_nm: NmZYX, *, threads: int = 1
+) -> Tally:
     """What a class's array in one crop, or a block of it, counts under the newest rules; blocks add up.
 
     Too many objects to be matched count as none found: officially the crop is left out, which nobody should aim at.
     """
-    if not taxonomy.is_instance(name):
+    if not is_instance(name):
         return _voxels(count_voxels(truth, prediction))[1]
     objects, _ = split_objects(prediction)
     wanted = truth_ids(truth)
-    status, found, _ = _instances(wanted, objects, voxel_size_nm, rules.named(LATEST_RULES), threads)
-    return _missing_objects(wanted)[1] if status == Status.TOO_MANY else found
+    status, tally, _ = _instances(wanted, objects, voxel_size_nm, rules_named(LATEST_RULES), threads)
+    return _missing_objects(wanted)[1] if status == ArrayStatus.TOO_MANY else tally
 
 
 @dataclass(frozen=True)
 class ScoringLimits:
     """Threads to use, and memory to stay within; an array that needs more than all of it is scored alone."""
 
-    workers: int = field(default_factory=resources.cores)
-    memory_bytes: int = field(default_factory=resources.default_memory_bytes)
+    workers: int = field(default_factory=cores)
+    memory_bytes: int = field(default_factory=default_memory_bytes)
 
 
 def score(
@@ -98,7 +101,7 @@ def score(
     targets: Sequence[Target],
     *,
     rules_name: str = LATEST_RULES,
-    resources: ScoringLimits | None = None,
+    limits: ScoringLimits | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """What a submission (a zip or an unzipped folder) is worth for ``targets``.
@@ -111,54 +114,55 @@ def score(
     from ensemble.scoring.pairs import pair_up
     from ensemble.submission.reader import Submission
 
-    chosen, resources = rules.named(rules_name), resources or ScoringLimits()
+    rules, limits = rules_named(rules_name), limits or ScoringLimits()
     with Submission.open(submission) as opened:
         paired = pair_up(opened, truth, targets)
-        found = _score_all(paired.pairs, chosen, resources, progress or QuietProgress())
+        scores = _score_all(paired.pairs, rules, limits, progress or QuietProgress())
         leaks = _leaks(opened, {target.group for target in targets})
     for target, name in paired.without_truth:
-        found[target.group, name] = ArrayScore(Status.NO_TRUTH, Tally(), target.grid.size, target.grid.voxel_size_nm)
-    arrays = {t.group: {name: found[t.group, name] for name in t.classes} for t in targets}
-    instances = frozenset(name for t in targets for name in t.classes if taxonomy.is_instance(name))
-    return Scores(chosen.name, instances, arrays, leaks)
+        scores[target.group, name] = ArrayScore(
+            ArrayStatus.NO_TRUTH, Tally(), target.grid.size, target.grid.voxel_size_nm
+        )
+    arrays = {t.group: {name: scores[t.group, name] for name in t.classes} for t in targets}
+    instances = frozenset(name for t in targets for name in t.classes if is_instance(name))
+    return Scores(rules.name, instances, arrays, leaks)
 
 
 def _leaks(submission: "Submission", groups: set[str]) -> dict[str, tuple[str, ...]]:
     """The crops that sources were trained on, as the builder noted them."""
-    said = submission.attributes.get("trained_on", {})
-    if not isinstance(said, dict):
+    sources = submission.attributes.get("trained_on", {})
+    if not isinstance(sources, dict):
         return {}
-    return {
-        crop: tuple(map(str, said[crop])) for crop in sorted(said) if crop in groups and isinstance(said[crop], list)
-    }
+    return {crop: tuple(map(str, sources[crop])) for crop in sorted(groups) if isinstance(sources.get(crop), list)}
 
 
 def _score_all(
-    pairs: "Sequence[Pair]", chosen: Rules, resources: ScoringLimits, progress: Progress
+    pairs: "Sequence[Pair]", rules: Rules, limits: ScoringLimits, progress: Progress
 ) -> dict[tuple[str, str], ArrayScore]:
     """The largest first, so that none is left to the end alone."""
-    budget = _Budget(resources.memory_bytes)
+    memory = _SharedMemory(limits.memory_bytes)
 
     def work(pair: "Pair") -> ArrayScore:
-        with budget.holding(_bytes_needed(pair)):
-            return _score_pair(pair, chosen, resources.workers)
+        with memory.holding(_bytes_needed(pair)):
+            return _score_pair(pair, rules, limits.workers)
 
-    found, done = {}, 0
+    scores: dict[tuple[str, str], ArrayScore] = {}
+    done = 0
     progress.stage("score", sum(pair.target.grid.size for pair in pairs))
-    with ThreadPoolExecutor(resources.workers) as pool:
+    with ThreadPoolExecutor(limits.workers) as pool:
         try:
             futures = {pool.submit(work, pair): pair for pair in sorted(pairs, key=_bytes_needed, reverse=True)}
             for future in as_completed(futures):
                 pair = futures[future]
-                found[pair.target.group, pair.name] = future.result()
+                scores[pair.target.group, pair.name] = future.result()
                 done += pair.target.grid.size
                 progress.at(done, pair.place)
         finally:
             pool.shutdown(cancel_futures=True)
-    return found
+    return scores
 
 
-class _Budget:
+class _SharedMemory:
     """Memory that is shared by what runs at the same time."""
 
     def __init__(self, total_bytes: int) -> None:
@@ -185,7 +189,7 @@ def _bytes_needed(pair: "Pair") -> int:
     return pair.target.grid.size * (pair.bytes_per_voxel + _WORKING_BYTES_PER_VOXEL)
 
 
-def _score_pair(pair: "Pair", chosen: Rules, threads: int) -> ArrayScore:
+def _score_pair(pair: "Pair", rules: Rules, threads: int) -> ArrayScore:
     grid = pair.target.grid
     why = None
     if not pair.is_instance:
@@ -194,53 +198,53 @@ def _score_pair(pair: "Pair", chosen: Rules, threads: int) -> ArrayScore:
         status, tally = _missing_objects(_truth_of(pair))
     else:
         truth = _truth_of(pair)
-        status, tally, why = _instances(truth, _objects_of(pair), grid.voxel_size_nm, chosen, threads)
+        status, tally, why = _instances(truth, _objects_of(pair, pair.prediction), grid.voxel_size_nm, rules, threads)
     return ArrayScore(status, tally, grid.size, grid.voxel_size_nm, why)
 
 
-def _semantic_pair(pair: "Pair") -> tuple[Status, Tally]:
-    return _voxels(sum((count_voxels(*slab) for slab in pair.slabs()), Voxels()))
+def _semantic_pair(pair: "Pair") -> tuple[ArrayStatus, Tally]:
+    return _voxels(sum((count_voxels(*slab) for slab in pair.slabs()), VoxelCounts()))
 
 
-def _truth_of(pair: "Pair") -> np.ndarray:
+def _truth_of(pair: "Pair") -> NDArray[Any]:
     try:
         return truth_ids(pair.whole_truth())
     except ValueError as error:
         raise VolumeError(f"{pair.truth.place}: {error}") from error
 
 
-def _objects_of(pair: "Pair") -> np.ndarray:
+def _objects_of(pair: "Pair", prediction: "StoredArray") -> NDArray[Any]:
     try:
         return split_objects(pair.whole_prediction())[0]
     except ValueError as error:
-        raise SubmissionError(f"{pair.prediction.members.place}: {pair.place} {error}") from error
+        raise SubmissionError(f"{prediction.members.place}: {pair.place} {error}") from error
 
 
-def _voxels(voxels: Voxels) -> tuple[Status, Tally]:
-    status = Status.SCORED if voxels.tp + voxels.fn else Status.EMPTY_TRUTH
+def _voxels(voxels: VoxelCounts) -> tuple[ArrayStatus, Tally]:
+    status = ArrayStatus.SCORED if voxels.tp + voxels.fn else ArrayStatus.EMPTY_TRUTH
     return status, Tally(voxels.tp, voxels.fp, voxels.fn)
 
 
-def _missing_voxels(size: int) -> tuple[Status, Tally]:
+def _missing_voxels(size: int) -> tuple[ArrayStatus, Tally]:
     """The official scorer holds every voxel of a missing array against it, whatever the truth."""
-    return Status.MISSING, Tally(fn=size)
+    return ArrayStatus.MISSING, Tally(fn=size)
 
 
-def _missing_objects(truth: np.ndarray) -> tuple[Status, Tally]:
+def _missing_objects(truth: NDArray[Any]) -> tuple[ArrayStatus, Tally]:
     """Every object is missed, with a distance score of 0."""
-    counted = overlaps(truth, np.zeros(truth.shape, np.uint8))
+    counted = overlap_table(truth, np.zeros(truth.shape, np.uint8))
     missed = len(counted.truth_ids)
-    return Status.MISSING, Tally(fn=missed, distances=missed, partition=metrics.partition(counted))
+    return ArrayStatus.MISSING, Tally(fn=missed, distances=missed, partition=partition_of(counted))
 
 
 def _instances(
-    truth: np.ndarray, objects: np.ndarray, voxel_size_nm: NmZYX, chosen: Rules, threads: int
-) -> tuple[Status, Tally, str | None]:
-    compared = compare(truth, objects, voxel_size_nm, chosen.limits, threads=threads)
-    partition = metrics.partition(compared.overlaps)
+    truth: NDArray[Any], objects: NDArray[Any], voxel_size_nm: NmZYX, rules: Rules, threads: int
+) -> tuple[ArrayStatus, Tally, str | None]:
+    compared = compare(truth, objects, voxel_size_nm, rules.limits, threads=threads)
+    partition = partition_of(compared.overlaps)
     if compared.left_out:
-        return Status.TOO_MANY, Tally(partition=partition), compared.left_out
-    scores = chosen.distance_scores(compared)
-    status = Status.SCORED if partition.objects_truth else Status.EMPTY_TRUTH
+        return ArrayStatus.TOO_MANY, Tally(partition=partition), compared.left_out
+    scores = rules.distance_scores(compared)
+    status = ArrayStatus.SCORED if partition.objects_truth else ArrayStatus.EMPTY_TRUTH
     tally = Tally(compared.tp, compared.fp, compared.fn, float(scores.sum()), len(scores), partition)
     return status, tally, None

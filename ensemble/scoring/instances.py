@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
+from ensemble.core.box import Box
 from ensemble.core.grid import NmZYX
-from ensemble.scoring.hausdorff import Body, box, hausdorff_nm
-from ensemble.scoring.matching import Limits, match
-from ensemble.scoring.objects import ObjectOverlaps, overlaps
+from ensemble.scoring.hausdorff import Body, hausdorff_nm
+from ensemble.scoring.matching import MatchingLimits, match
+from ensemble.scoring.objects import OverlapTable, box_of, overlap_table
 
 
 @dataclass(frozen=True)
@@ -19,15 +22,15 @@ class Comparison:
     """A predicted crop beside its truth.
 
     ``distances_nm``: by object of the truth, ascending ids, the Hausdorff distance to its prediction, at most
-    ``farthest_nm``, which also stands for no prediction; float32. ``matched``: by object of the truth, whether
+    ``farthest_nm``, which also stands for no prediction. ``matched``: by object of the truth, whether
     it has a match. ``left_out``: why the crop does not count, if so; nothing is matched or measured then.
     """
 
-    overlaps: ObjectOverlaps
+    overlaps: OverlapTable
     voxel_size_nm: NmZYX
     farthest_nm: float
-    matched: np.ndarray
-    distances_nm: np.ndarray
+    matched: NDArray[np.bool_]
+    distances_nm: NDArray[np.float32]
     left_out: str | None = None
 
     @cached_property
@@ -49,12 +52,12 @@ def farthest_nm(shape: Sequence[int], voxel_size_nm: NmZYX) -> float:
 
 
 def compare(
-    truth: np.ndarray, predicted: np.ndarray, voxel_size_nm: NmZYX, limits: Limits, *, threads: int = 1
+    truth: NDArray[Any], predicted: NDArray[Any], voxel_size_nm: NmZYX, limits: MatchingLimits, *, threads: int = 1
 ) -> Comparison:
     """``predicted`` objects beside the ``truth``: C-contiguous, as ``split_objects`` and ``truth_ids`` return."""
     if truth.shape != predicted.shape:
         raise ValueError(f"the truth has shape {truth.shape}, the prediction {predicted.shape}")
-    counted = overlaps(truth, predicted, threads=threads)
+    counted = overlap_table(truth, predicted, threads=threads)
     farthest = farthest_nm(truth.shape, voxel_size_nm)
     why = limits.exceeded(counted)
     if why:
@@ -70,12 +73,13 @@ def compare(
         def measure(index: int) -> float:
             return ruler.distance_nm(int(counted.truth_ids[index]), pairs[index], farthest, threads)
 
+        # not in_threads: sizes differ by orders of magnitude, and none shall wait for the one before it
         with ThreadPoolExecutor(threads) as pool:
             distances[measured] = list(pool.map(measure, measured))
     return Comparison(counted, voxel_size_nm, farthest, np.isin(counted.truth_ids, matches), distances)
 
 
-def _pairs(counted: ObjectOverlaps, matches: np.ndarray) -> list[list[int]]:
+def _pairs(counted: OverlapTable, matches: NDArray[np.int64]) -> list[list[int]]:
     """By object of the truth the predicted objects that are taken for it.
 
     An unmatched predicted object keeps its number, and so falls in with the prediction of the truth's object
@@ -92,7 +96,9 @@ def _pairs(counted: ObjectOverlaps, matches: np.ndarray) -> list[list[int]]:
 class _Ruler:
     """Measures the objects of one truth by those of one prediction."""
 
-    def __init__(self, truth: np.ndarray, predicted: np.ndarray, counted: ObjectOverlaps, voxel_size_nm: NmZYX) -> None:
+    def __init__(
+        self, truth: NDArray[Any], predicted: NDArray[Any], counted: OverlapTable, voxel_size_nm: NmZYX
+    ) -> None:
         self._truth, self._predicted = truth, predicted
         self._counted, self._voxel_size_nm = counted, voxel_size_nm
         # by id, from 1 on
@@ -101,8 +107,16 @@ class _Ruler:
     def distance_nm(self, id_: int, objects: list[int], limit_nm: float, threads: int) -> float:
         """Of an object of the truth from all the predicted ``objects`` together, at most ``limit_nm``."""
         size = int(self._counted.truth_sizes[id_])
-        true = Body(self._truth, id_, box(self._truth_slices[id_ - 1]), size)
+        true = Body(self._truth, id_, self._box(self._truth_slices, id_), size)
         sizes = self._counted.predicted_sizes
-        bodies = [Body(self._predicted, n, box(self._predicted_slices[n - 1]), int(sizes[n])) for n in objects]
+        bodies = [Body(self._predicted, n, self._box(self._predicted_slices, n), int(sizes[n])) for n in objects]
         touching = [bool(self._counted.table[id_, n]) for n in objects]
         return hausdorff_nm(true, bodies, touching, self._voxel_size_nm, limit_nm, threads)
+
+    @staticmethod
+    def _box(slices: Sequence[tuple[slice, ...] | None], id_: int) -> Box:
+        """Of an id that occurs."""
+        index = slices[id_ - 1]
+        if index is None:
+            raise ValueError(f"no voxel has the id {id_}")
+        return box_of(index)

@@ -8,15 +8,16 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.scoring.objects import ObjectOverlaps
+from ensemble.scoring.objects import OverlapTable
 
 _COST_OF_NO_OVERLAP = 1_000_000
 _COST_OF_NO_MATCH = _COST_OF_NO_OVERLAP + 1
 
 
 @dataclass(frozen=True)
-class Limits:
+class MatchingLimits:
     """What is too much to be matched: the crop is then left out of its class.
 
     Of n true objects there may be ``final_ratio + extra_ratio * exp(-n / decay)`` predicted ones each.
@@ -27,7 +28,7 @@ class Limits:
     decay: float
     overlaps: int
 
-    def exceeded(self, overlaps: ObjectOverlaps) -> str | None:
+    def exceeded(self, overlaps: OverlapTable) -> str | None:
         """Why the objects are too many to be matched; None when they are not.
 
         Objects are counted by the highest id on both sides, as the official scorer does.
@@ -44,8 +45,8 @@ class Limits:
         return None
 
 
-def match(overlaps: ObjectOverlaps) -> np.ndarray:
-    """By predicted object (0 is background) the truth id it is matched with, 0 for none; int64.
+def match(overlaps: OverlapTable) -> NDArray[np.int64]:
+    """By predicted object (0 is background) the truth id it is matched with, 0 for none.
 
     One to one, of the smallest sum of 1 - IoU, where leaving a true object unmatched costs more than any
     overlap.
@@ -62,8 +63,12 @@ def match(overlaps: ObjectOverlaps) -> np.ndarray:
 
 
 def _flows(
-    truth: np.ndarray, predicted: np.ndarray, costs: np.ndarray, truth_count: int, predicted_count: int
-) -> np.ndarray:
+    truth: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    costs: NDArray[np.int64],
+    truth_count: int,
+    predicted_count: int,
+) -> NDArray[np.bool_]:
     """Which of the pairs carry flow in the cheapest flow of one unit per true object."""
     from ortools.graph.python import min_cost_flow
 
@@ -90,4 +95,4 @@ def _flows(
     status = solver.solve()
     if status != solver.OPTIMAL:
         raise RuntimeError(f"the matching of {truth_count:,} objects was not solved: {status}")
-    return solver.flows(arcs[2 * truth_count : 2 * truth_count + len(truth)]) == 1
+    return np.asarray(solver.flows(arcs[2 * truth_count : 2 * truth_count + len(truth)]) == 1)

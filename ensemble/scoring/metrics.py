@@ -3,16 +3,17 @@
 from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.scoring.objects import ObjectOverlaps
-from ensemble.scoring.semantic import Voxels
+from ensemble.scoring.objects import OverlapTable
+from ensemble.scoring.semantic import VoxelCounts
 
 Metrics = dict[str, float | None]
 
 _SAME_OBJECT_IOU = 0.5
 
 
-def semantic(voxels: Voxels) -> Metrics:
+def semantic_metrics(voxels: VoxelCounts) -> Metrics:
     """Dice (which is F1 by another name), IoU, precision and recall of a class; 1 where nothing is anywhere."""
     tp, fp, fn = voxels.tp, voxels.fp, voxels.fn
     if not tp + fp + fn:
@@ -51,14 +52,14 @@ class Partition:
         return Partition(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
-def partition(overlaps: ObjectOverlaps) -> Partition:
+def partition_of(overlaps: OverlapTable) -> Partition:
     """The counts of one crop."""
     table = overlaps.table.tocoo()
     shared = table.data.astype(np.float64)
     inside = table.row > 0
     truth = overlaps.truth_sizes.astype(np.float64)
     predicted = overlaps.predicted_sizes.astype(np.float64)
-    predicted_inside = np.bincount(table.col[inside], shared[inside])
+    predicted_inside = np.bincount(table.col[inside], shared[inside]).astype(np.float64)
     same = overlaps.iou > _SAME_OBJECT_IOU
     return Partition(
         pairs_both=_pairs(shared[inside]),
@@ -74,11 +75,11 @@ def partition(overlaps: ObjectOverlaps) -> Partition:
     )
 
 
-def _pairs(sizes: np.ndarray) -> float:
+def _pairs(sizes: NDArray[np.float64]) -> float:
     return float((sizes * (sizes - 1)).sum())
 
 
-def instances(counts: Partition) -> Metrics:
+def instance_metrics(counts: Partition) -> Metrics:
     """Adapted Rand error, variation of information (bits) and panoptic quality of a class.
 
     Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142; Meila 2007, doi:10.1016/j.jmva.2006.11.013;

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core import classes as taxonomy
-from ensemble.core.box import Slices
+from ensemble.core.box import Box
+from ensemble.core.classes import is_instance
 from ensemble.core.manifest import Target
 from ensemble.core.tiling import slabs
-from ensemble.storage.truth import _misplaced, open_truth
+from ensemble.storage.truth import misplaced, open_truth
 from ensemble.storage.volume import Location, Volume
 from ensemble.submission.reader import Submission
 from ensemble.submission.stored_array import StoredArray
@@ -34,12 +36,12 @@ class Pair:
 
     @property
     def is_instance(self) -> bool:
-        return taxonomy.is_instance(self.name)
+        return is_instance(self.name)
 
     @property
     def bytes_per_voxel(self) -> int:
         """Of truth and prediction together."""
-        return self.truth.array.dtype.itemsize + (self.prediction.dtype.itemsize if self.prediction else 0)
+        return self.truth.dtype.itemsize + (self.prediction.dtype.itemsize if self.prediction else 0)
 
     @property
     def slab_voxels(self) -> int:
@@ -51,45 +53,46 @@ class Pair:
     def _thickness(self) -> int:
         """Whole chunks of the prediction, which are costly to decode twice."""
         _, y, x = self.target.grid.shape
-        chunk = self.prediction.chunks[0] if self.prediction else self.truth.chunks[0]
+        chunk: int = self.prediction.chunks[0] if self.prediction else self.truth.chunks[0]
         return chunk * max(1, _SLAB_VOXELS // (chunk * y * x))
 
-    def slabs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def slabs(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Truth and prediction, slab by slab along z. Raises VolumeError and SubmissionError."""
-        for block in self._blocks():
-            yield self._read_truth(block), self._read_prediction(block)
+        for box in self._boxes():
+            yield self._read_truth(box), self._read_prediction(box)
 
-    def whole_truth(self) -> np.ndarray:
+    def whole_truth(self) -> NDArray[Any]:
         """Where the mask is 0 it is background; a missing prediction is never masked. Raises VolumeError."""
-        return self._whole(self._read_truth, self.truth.array.dtype)
+        return self._whole(self._read_truth, self.truth.dtype)
 
-    def whole_prediction(self) -> np.ndarray:
+    def whole_prediction(self) -> NDArray[Any]:
         """All background where there is none. Raises SubmissionError."""
-        if self.prediction is None:
-            return np.zeros(self.target.grid.shape, np.uint8)
-        return self._whole(self._read_prediction, self.prediction.dtype)
+        return self._whole(
+            self._read_prediction, np.dtype(np.uint8) if self.prediction is None else self.prediction.dtype
+        )
 
-    def _whole(self, read: Callable[[Slices], np.ndarray], dtype: np.dtype) -> np.ndarray:
+    def _whole(self, read: Callable[[Box], NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
         out = np.empty(self.target.grid.shape, dtype)
-        for block in self._blocks():
-            out[block] = read(block)
+        for box in self._boxes():
+            out[box.slices] = read(box)
         return out
 
-    def _blocks(self) -> list[Slices]:
-        z, y, x = self.target.grid.shape
-        return [(slice(*bounds), slice(0, y), slice(0, x)) for bounds in slabs(z, self._thickness)]
+    def _boxes(self) -> list[Box]:
+        return slabs(self.target.grid.shape, self._thickness)
 
-    def _read_truth(self, block: Slices) -> np.ndarray:
-        values = self.truth.read(block)
-        return values if self.prediction is None else self._masked(values, block)
+    def _read_truth(self, box: Box) -> NDArray[Any]:
+        values = self.truth.read(box)
+        return values if self.prediction is None else self._masked(values, box)
 
-    def _read_prediction(self, block: Slices) -> np.ndarray:
-        return self._masked(self.prediction.read(block), block)
+    def _read_prediction(self, box: Box) -> NDArray[Any]:
+        if self.prediction is None:
+            return np.zeros(box.shape, np.uint8)
+        return self._masked(self.prediction.read(box), box)
 
-    def _masked(self, values: np.ndarray, block: Slices) -> np.ndarray:
+    def _masked(self, values: NDArray[Any], box: Box) -> NDArray[Any]:
         if self.mask is None:
             return values
-        return np.where(self.mask.read(block) > 0, values, np.zeros((), values.dtype))
+        return np.where(self.mask.read(box) > 0, values, np.zeros((), values.dtype))
 
 
 @dataclass(frozen=True)
@@ -106,25 +109,23 @@ def pair_up(submission: Submission, truth: Location, targets: Sequence[Target]) 
     Raises VolumeError when there is no truth at all, and VolumeError or SubmissionError, naming all of them
     in one line, when arrays do not lie on the manifest's grid or cannot be decoded.
     """
-    pairs, without_truth = [], []
+    pairs: list[Pair] = []
+    without_truth: list[tuple[Target, str]] = []
     truth_faults, faults = [], []
-    for target in targets:
-        for name in target.classes:
-            try:
-                volume = open_truth(truth, target, name)
-                mask = open_truth(truth, target, f"{name}_mask") if volume else None
-            except VolumeError as error:
-                truth_faults.append(str(error))
-                continue
-            if volume is None:
-                without_truth.append((target, name))
-                continue
-            try:
-                stored = _open_prediction(submission, target, name)
-            except SubmissionError as error:
-                faults.append(str(error).removeprefix(f"{submission.members.place}: "))
-                continue
-            pairs.append(Pair(target, name, volume, mask, stored))
+    for target, name in ((t, n) for t in targets for n in t.classes):
+        try:
+            volume = open_truth(truth, target, name)
+            mask = open_truth(truth, target, f"{name}_mask") if volume else None
+        except VolumeError as error:
+            truth_faults.append(str(error))
+            continue
+        if volume is None:
+            without_truth.append((target, name))
+            continue
+        try:
+            pairs.append(Pair(target, name, volume, mask, _open_prediction(submission, target, name)))
+        except SubmissionError as error:
+            faults.append(str(error).removeprefix(f"{submission.members.place}: "))
     if truth_faults:
         raise VolumeError("; ".join(truth_faults))
     if faults:
@@ -145,8 +146,8 @@ def _open_prediction(submission: Submission, target: Target, name: str) -> Store
     place = f"{submission.members.place}: {stored.place}"
     if len(stored.shape) != 3:
         raise SubmissionError(f"{place} has {len(stored.shape)} axes where three are expected: z, y, x")
-    what = _misplaced(stored.grid, target.grid)
-    if what is None and taxonomy.is_instance(name) and stored.dtype.kind not in "bui":
+    what = misplaced(stored.grid, target.grid)
+    if what is None and is_instance(name) and stored.dtype.kind not in "bui":
         what = f"has dtype {stored.dtype.str}; ids are whole numbers"
     if what is None and stored.dtype.str.startswith(">"):
         what = f"has dtype {stored.dtype.str}; numbers are little-endian"

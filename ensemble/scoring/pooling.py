@@ -34,7 +34,7 @@ class Tally:
         )
 
 
-def instance_class(tally: Tally) -> dict[str, float]:
+def instance_class_scores(tally: Tally) -> dict[str, float]:
     """F1, distance score and the class's score by their official names; 1 where nothing is anywhere."""
     objects = 2 * tally.tp + tally.fp + tally.fn
     if not objects and not tally.distances:
@@ -49,14 +49,14 @@ def instance_class(tally: Tally) -> dict[str, float]:
     }
 
 
-def semantic_class(tally: Tally) -> dict[str, float]:
+def semantic_class_scores(tally: Tally) -> dict[str, float]:
     """The class's score by its official name; 1 where nothing is anywhere."""
     voxels = tally.tp + tally.fp + tally.fn
     return {"iou": tally.tp / voxels if voxels else 1.0}
 
 
 @dataclass(frozen=True)
-class Overall:
+class OverallScores:
     """The scores of a whole submission; 0 for a kind that has no class."""
 
     instance: float
@@ -67,11 +67,11 @@ class Overall:
         return math.sqrt(self.instance * self.semantic)
 
 
-def overall(scores: Mapping[str, float], instance_classes: Iterable[str]) -> Overall:
+def overall_scores(scores: Mapping[str, float], instance_classes: Iterable[str]) -> OverallScores:
     """Of each class's score the plain mean over instance classes, and over the others."""
     instance = [score for name, score in scores.items() if name in instance_classes]
     semantic = [score for name, score in scores.items() if name not in instance_classes]
-    return Overall(_mean(instance), _mean(semantic))
+    return OverallScores(_mean(instance), _mean(semantic))
 
 
 def _mean(scores: list[float]) -> float:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ensemble.scoring.instances import Comparison
-from ensemble.scoring.matching import Limits
+from ensemble.scoring.matching import MatchingLimits
 from ensemble.support.errors import EnsembleError, suggestion
 
 BASE = 1.01
@@ -21,15 +22,15 @@ class Rules:
     """``distance_scores``: 0 … 1 for every object of a crop that counts, whose mean is the distance score."""
 
     name: str
-    limits: Limits
-    distance_scores: Callable[[Comparison], np.ndarray]
+    limits: MatchingLimits
+    distance_scores: Callable[[Comparison], NDArray[np.float64]]
 
 
-def _every_object_by_distance(comparison: Comparison) -> np.ndarray:
+def _every_object_by_distance(comparison: Comparison) -> NDArray[np.float64]:
     """1.01^(-d / |voxel|): d of each object of the truth, and the farthest for each unmatched prediction."""
     unmatched = np.full(comparison.fp, comparison.farthest_nm, np.float32)
     distances = np.concatenate([comparison.distances_nm, unmatched]).astype(np.float64)
-    return BASE ** (-distances / np.linalg.norm(comparison.voxel_size_nm))
+    return np.asarray(BASE ** (-distances / np.linalg.norm(comparison.voxel_size_nm)))
 
 
 RULES = {
@@ -37,16 +38,16 @@ RULES = {
     for rules in (
         Rules(
             name="2026-06",
-            limits=Limits(final_ratio=10, extra_ratio=50, decay=5, overlaps=5_000_000),
+            limits=MatchingLimits(final_ratio=10, extra_ratio=50, decay=5, overlaps=5_000_000),
             distance_scores=_every_object_by_distance,
         ),
     )
 }
 
-LATEST = "2026-06"
+LATEST_RULES = "2026-06"
 
 
-def named(name: str) -> Rules:
+def rules_named(name: str) -> Rules:
     """Raises EnsembleError for a name that no rules have."""
     if name not in RULES:
         raise EnsembleError(f"--rules {name}: there are no such rules{suggestion(name, RULES)}")

@@ -8,14 +8,20 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ensemble.core.grid import NmZYX
-from ensemble.scoring import metrics, pooling
-from ensemble.scoring.pooling import Overall, Tally
-from ensemble.scoring.semantic import Voxels
+from ensemble.scoring.metrics import Metrics, Partition, instance_metrics, semantic_metrics
+from ensemble.scoring.pooling import (
+    OverallScores,
+    Tally,
+    instance_class_scores,
+    overall_scores,
+    semantic_class_scores,
+)
+from ensemble.scoring.semantic import VoxelCounts
 
 MetricSet = Literal["official", "all"]
 
 
-class Status(StrEnum):
+class ArrayStatus(StrEnum):
     """What became of an array.
 
     SCORED; MISSING from the submission; EMPTY_TRUTH: scored, though there is nothing to find; TOO_MANY
@@ -33,7 +39,7 @@ class Status(StrEnum):
 class ArrayScore:
     """One class of one crop; ``why`` says more of the status, where there is more to say."""
 
-    status: Status
+    status: ArrayStatus
     tally: Tally
     voxels: int
     voxel_size_nm: NmZYX
@@ -58,13 +64,13 @@ class Scores:
         pooled: dict[str, Tally] = {}
         for classes in self.arrays.values():
             for name, array in classes.items():
-                if array.status != Status.NO_TRUTH:
+                if array.status != ArrayStatus.NO_TRUTH:
                     pooled[name] = pooled.get(name, Tally()) + array.tally
         return dict(sorted(pooled.items(), key=lambda row: row[0] not in self.instance_classes))
 
     def of(self, name: str, tally: Tally) -> dict[str, float]:
         """Scores of a class by their official names."""
-        return (pooling.instance_class if name in self.instance_classes else pooling.semantic_class)(tally)
+        return (instance_class_scores if name in self.instance_classes else semantic_class_scores)(tally)
 
     def key(self, name: str) -> str:
         """The official name of the score that counts for a class."""
@@ -76,18 +82,18 @@ class Scores:
         return {name: self.of(name, tally)[self.key(name)] for name, tally in self.tallies.items()}
 
     @cached_property
-    def overall(self) -> Overall:
-        return pooling.overall(self.by_class, self.instance_classes)
+    def overall(self) -> OverallScores:
+        return overall_scores(self.by_class, self.instance_classes)
 
     def if_perfect(self, name: str) -> float:
         """The overall score that would result, were this class perfect."""
-        return pooling.overall(self.by_class | {name: 1.0}, self.instance_classes).score
+        return overall_scores(self.by_class | {name: 1.0}, self.instance_classes).score
 
-    def metrics_of(self, name: str, tally: Tally) -> metrics.Metrics:
+    def metrics_of(self, name: str, tally: Tally) -> Metrics:
         """What the field measures of a class beside the official scores."""
         if name not in self.instance_classes:
-            return metrics.semantic(Voxels(tally.tp, tally.fp, tally.fn))
-        return metrics.instances(tally.partition or metrics.Partition())
+            return semantic_metrics(VoxelCounts(tally.tp, tally.fp, tally.fn))
+        return instance_metrics(tally.partition or Partition())
 
     def summary(self) -> dict[str, float]:
         """The overall scores by their official names."""
@@ -103,7 +109,7 @@ class Scores:
 
     def to_json(self, which: MetricSet = "official") -> str:
         """Under the keys of the official result; ``crops`` holds counts and a status for every array."""
-        said = {
+        values = {
             "rules": self.rules,
             "label_scores": {name: self._class(name, tally, which) for name, tally in self.tallies.items()},
             **self.summary(),
@@ -113,7 +119,7 @@ class Scores:
                 for crop, classes in self.arrays.items()
             },
         }
-        return json.dumps(said, indent=2)
+        return json.dumps(values, indent=2)
 
     def _class(self, name: str, tally: Tally, which: MetricSet) -> dict[str, Any]:
         return {
@@ -126,20 +132,20 @@ class Scores:
         }
 
     def _array(self, name: str, array: ArrayScore, which: MetricSet) -> dict[str, Any]:
-        said: dict[str, Any] = {
+        values: dict[str, Any] = {
             "status": array.status,
-            "is_missing": array.status == Status.MISSING,
+            "is_missing": array.status == ArrayStatus.MISSING,
             "num_voxels": array.voxels,
             "voxel_size": list(array.voxel_size_nm),
         }
         if array.why:
-            said["why"] = array.why
-        if array.status == Status.NO_TRUTH:
-            return said
+            values["why"] = array.why
+        if array.status == ArrayStatus.NO_TRUTH:
+            return values
         tally = array.tally
-        said |= {"tp": tally.tp, "fp": tally.fp, "fn": tally.fn}
+        values |= {"tp": tally.tp, "fp": tally.fp, "fn": tally.fn}
         if name in self.instance_classes:
-            said |= {"hausdorff_norm_sum": tally.distance_scores, "n_hausdorff": tally.distances}
-        if array.status == Status.TOO_MANY:
-            return said
-        return said | (self.metrics_of(name, tally) if which == "all" else {}) | self.of(name, tally)
+            values |= {"hausdorff_norm_sum": tally.distance_scores, "n_hausdorff": tally.distances}
+        if array.status == ArrayStatus.TOO_MANY:
+            return values
+        return values | (self.metrics_of(name, tally) if which == "all" else {}) | self.of(name, tally)

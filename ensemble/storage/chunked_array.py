@@ -1,167 +1,206 @@
 """Zarr v2 arrays that this project writes itself: whole chunks at a time, by many threads, each at once or not at all.
 
-The zarr library takes three times as long for a chunk of a mask, most of it not in the codec, and leaves half a
-chunk where it is killed. What others wrote is read through that library, or as ``zarr2`` says.
+The zarr library takes three times as long for a chunk of a mask, most of it not in the codec. What others wrote is
+read through that library, or as ``submission.stored_array`` says.
 """
 
 import json
-import os
 import shutil
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cache
-from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numcodecs
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core.box import Slices
+from ensemble.core.box import Box, VoxelsZYX
 from ensemble.core.manifest import Target
 from ensemble.core.tiling import chunk_shape
-from ensemble.support import machine as resources
+from ensemble.support.errors import VolumeError
+from ensemble.support.files import one_line, replacing
+from ensemble.support.machine import cores
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
     """Threads that only encode and decode; they wait for nobody."""
-    return ThreadPoolExecutor(resources.cores())
+    return ThreadPoolExecutor(cores())
+
+
+class Codec(Protocol):
+    """How a chunk becomes bytes and back; ``decode`` raises for what ``encode`` did not make."""
+
+    def encode(self, values: NDArray[Any]) -> bytes: ...
+
+    def decode(self, data: bytes) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A codec, and how an array's metadata name it: its compressor and its filters."""
+
+    codec: Codec
+    compressor: Mapping[str, Any]
+    filters: list[dict[str, Any]] | None = None
 
 
 class ChunkedArray:
-    """An array (z, y, x) in a folder; chunks that were never written, or hold only zeros, have no file."""
+    """An array (z, y, x) in a folder; chunks that were never written, or hold only zeros, have no file.
 
-    def __init__(
-        self, place: Path, shape: Sequence[int], chunks: Sequence[int], dtype: np.dtype, codec: numcodecs.abc.Codec
-    ) -> None:
-        self.place, self.shape, self.chunks = Path(place), tuple(shape), tuple(chunks)
-        self.dtype, self._codec = np.dtype(dtype).newbyteorder("<"), codec
+    Made by ``create`` or ``reopen``. Boxes lie inside the array.
+    """
+
+    def __init__(self, place: Path, shape: VoxelsZYX, dtype: np.dtype[Any], encoding: Encoding) -> None:
+        self.place, self.shape, self.chunks = Path(place), shape, chunk_shape(shape)
+        self.dtype, self._encoding = np.dtype(dtype).newbyteorder("<"), encoding
 
     @classmethod
     def create(
         cls,
         place: Path,
-        shape: Sequence[int],
-        dtype: np.dtype,
-        codec: numcodecs.abc.Codec,
-        stored_codec: Mapping[str, Any],
+        shape: VoxelsZYX,
+        dtype: np.dtype[Any],
+        encoding: Encoding,
         attributes: Mapping[str, Any] | None = None,
     ) -> "ChunkedArray":
-        """A new array of zeros in place of whatever was there; ``stored_codec`` is how its metadata name the codec."""
-        array = cls(place, shape, chunk_shape(shape), dtype, codec)
+        """A new array of zeros in place of whatever was there."""
+        array = cls(place, shape, dtype, encoding)
         shutil.rmtree(array.place, ignore_errors=True)
         array.place.mkdir(parents=True)
-        metadata = {
-            "shape": list(array.shape),
-            "chunks": list(array.chunks),
-            "dtype": array.dtype.str,
-            "fill_value": 0,
-            "order": "C",
-            "filters": None,
-            "dimension_separator": ".",
-            "compressor": dict(stored_codec),
-            "zarr_format": 2,
-        }
         if attributes is not None:
             (array.place / ".zattrs").write_text(json.dumps(dict(attributes), indent=2) + "\n")
-        (array.place / ".zarray").write_text(json.dumps(metadata, indent=2) + "\n")
+        (array.place / ".zarray").write_text(array._metadata())
         return array
 
     @classmethod
-    def open(cls, place: Path, codec: numcodecs.abc.Codec) -> "ChunkedArray":
-        """An array that ``create`` made."""
-        said = json.loads((Path(place) / ".zarray").read_text())
-        return cls(place, said["shape"], said["chunks"], np.dtype(said["dtype"]), codec)
+    def reopen(cls, place: Path, shape: VoxelsZYX, dtype: np.dtype[Any], encoding: Encoding) -> "ChunkedArray":
+        """An array as ``create`` and what was written since left it. Raises VolumeError where it is another."""
+        array = cls(place, shape, dtype, encoding)
+        try:
+            found = (array.place / ".zarray").read_text()
+        except (OSError, ValueError):
+            found = ""
+        if found != array._metadata():
+            raise VolumeError(f"{array.place}: its .zarray is not as it was written")
+        return array
 
-    def _bounds(self, index: Slices | slice) -> Slices:
-        given = index if isinstance(index, tuple) else (index,)
-        given = (*given, *(slice(None) for _ in self.shape[len(given) :]))
-        return tuple(slice(*s.indices(n)[:2]) for s, n in zip(given, self.shape, strict=True))
+    def _metadata(self) -> str:
+        metadata = {
+            "shape": list(self.shape),
+            "chunks": list(self.chunks),
+            "dtype": self.dtype.str,
+            "fill_value": 0,
+            "order": "C",
+            "filters": self._encoding.filters,
+            "dimension_separator": ".",
+            "compressor": dict(self._encoding.compressor),
+            "zarr_format": 2,
+        }
+        return json.dumps(metadata, indent=2) + "\n"
 
-    def __getitem__(self, index: Slices | slice) -> np.ndarray:
-        block = self._bounds(index)
-        parts = list(self._parts(block))
+    @property
+    def _box(self) -> Box:
+        return Box.of_shape(self.shape)
+
+    def __getitem__(self, box: Box) -> NDArray[Any]:
+        """The values, perhaps read only. Raises VolumeError naming a chunk whose bytes are not as written."""
+        parts = list(self._parts(box))
         if len(parts) == 1:
-            chunk, inside, _ = parts[0]
-            return self._read(chunk)[inside]
-        out = np.zeros([s.stop - s.start for s in block], self.dtype)
+            return self._read(parts[0])[parts[0].inside.slices]
+        out = np.zeros(box.shape, self.dtype)
 
-        def one(part: tuple[tuple[int, ...], Slices, Slices]) -> None:
-            chunk, inside, outside = part
-            if self._file(chunk).exists():
-                out[outside] = self._read(chunk)[inside]
+        def fill(part: _Part) -> None:
+            if part.file.exists():
+                out[part.outside.slices] = self._read(part)[part.inside.slices]
 
-        list(_pool().map(one, parts))
+        list(_pool().map(fill, parts))
         return out
 
-    def __setitem__(self, index: Slices | slice, values: np.ndarray | int) -> None:
-        block = self._bounds(index)
-        values = np.broadcast_to(values, [s.stop - s.start for s in block])
+    def __setitem__(self, box: Box, values: NDArray[Any] | int) -> None:
+        given = np.broadcast_to(values, box.shape)
 
-        def one(part: tuple[tuple[int, ...], Slices, Slices]) -> None:
-            chunk, inside, outside = part
-            new = values[outside]
-            if new.shape != self._extent(chunk):
-                whole = np.array(self._read(chunk))
-                whole[inside] = new
+        def write(part: _Part) -> None:
+            new = given[part.outside.slices]
+            if new.shape != part.extent:
+                whole = np.array(self._read(part))
+                whole[part.inside.slices] = new
                 new = whole
-            self._write(chunk, new)
+            self._write(part, new)
 
-        parts = list(self._parts(block))
+        parts = list(self._parts(box))
         if len(parts) == 1:
-            one(parts[0])
+            write(parts[0])
         else:
-            list(_pool().map(one, parts))
+            list(_pool().map(write, parts))
 
-    def _parts(self, block: Slices) -> Iterator[tuple[tuple[int, ...], Slices, Slices]]:
-        """Chunks under a block: (chunk, where in the chunk, where in the block)."""
-        ranges = (range(s.start // c, -(-s.stop // c)) for s, c in zip(block, self.chunks, strict=True))
-        for chunk in product(*ranges):
-            both = [
-                (max(s.start, i * c), min(s.stop, (i + 1) * c))
-                for s, i, c in zip(block, chunk, self.chunks, strict=True)
-            ]
-            inside = tuple(slice(a - i * c, b - i * c) for (a, b), i, c in zip(both, chunk, self.chunks, strict=True))
-            outside = tuple(slice(a - s.start, b - s.start) for (a, b), s in zip(both, block, strict=True))
-            yield chunk, inside, outside
+    def _parts(self, box: Box) -> "Iterator[_Part]":
+        """The chunks under a box."""
+        for index in box.to_chunks(self.chunks).indices():
+            chunk = Box.at(index, (1, 1, 1)).of_chunks(self.chunks).intersect(self._box)
+            both = chunk.intersect(box)
+            file = self.place / ".".join(map(str, index))
+            yield _Part(file, chunk.shape, both.relative_to(chunk), both.relative_to(box))
 
-    def _extent(self, chunk: Sequence[int]) -> tuple[int, ...]:
-        """Shape of a chunk as far as it lies in the array."""
-        return tuple(min(c, n - i * c) for i, c, n in zip(chunk, self.chunks, self.shape, strict=True))
-
-    def _file(self, chunk: Sequence[int]) -> Path:
-        return self.place / ".".join(map(str, chunk))
-
-    def _read(self, chunk: Sequence[int]) -> np.ndarray:
+    def _read(self, part: "_Part") -> NDArray[Any]:
         """A chunk as far as it lies in the array, read only."""
         try:
-            encoded = self._file(chunk).read_bytes()
+            encoded = part.file.read_bytes()
         except FileNotFoundError:
-            return np.zeros(self._extent(chunk), self.dtype)
-        values = np.frombuffer(self._codec.decode(encoded), self.dtype).reshape(self.chunks)
-        return values[tuple(slice(n) for n in self._extent(chunk))]
+            return np.zeros(part.extent, self.dtype)
+        try:
+            values = np.frombuffer(self._encoding.codec.decode(encoded), self.dtype).reshape(self.chunks)
+        except (RuntimeError, ValueError) as error:
+            raise VolumeError(f"{self.place}: chunk {part.file.name} is damaged ({one_line(error)})") from error
+        return values[Box.of_shape(part.extent).slices]
 
-    def _write(self, chunk: Sequence[int], values: np.ndarray) -> None:
-        file = self._file(chunk)
+    def _write(self, part: "_Part", values: NDArray[Any]) -> None:
         if not values.any():
-            file.unlink(missing_ok=True)
+            part.file.unlink(missing_ok=True)
             return
         whole = np.ascontiguousarray(values, dtype=self.dtype)
         if whole.shape != self.chunks:
             whole = np.pad(whole, [(0, c - n) for c, n in zip(self.chunks, whole.shape, strict=True)])
-        part = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}.part")
-        part.write_bytes(self._codec.encode(whole))
-        os.replace(part, file)
+        with replacing(part.file) as partial:
+            partial.write_bytes(self._encoding.codec.encode(whole))
 
 
-_SCRATCH = numcodecs.Blosc(cname="lz4", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE)
+@dataclass(frozen=True)
+class _Part:
+    """What a box has of a chunk: the chunk's file, its shape in the array, where in the chunk and in the box."""
+
+    file: Path
+    extent: VoxelsZYX
+    inside: Box
+    outside: Box
 
 
-def scratch_array(folder: Path, target: Target, name: str, dtype: np.dtype, *, keep: bool = False) -> ChunkedArray:
-    """An array of zeros on the target's grid under ``folder``; with ``keep`` as it was left, if it is there."""
+@dataclass(frozen=True)
+class _Checked:
+    """A quick codec, and a checksum before its bytes."""
+
+    codec: Any = field(default_factory=lambda: numcodecs.Blosc("lz4", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE))
+    checksum: Any = field(default_factory=numcodecs.CRC32)
+
+    def encode(self, values: NDArray[Any]) -> bytes:
+        return bytes(self.checksum.encode(self.codec.encode(values)))
+
+    def decode(self, data: bytes) -> bytes:
+        return bytes(self.codec.decode(self.checksum.decode(data)))
+
+
+_SCRATCH = Encoding(_Checked(), {"id": "blosc", "with": "crc32"})
+
+
+def scratch_array(folder: Path, target: Target, name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
+    """An array of zeros on the target's grid under ``folder``; with ``keep`` as it was left, if it is there.
+
+    Its chunks carry checksums. Raises VolumeError where what is there is not as it was written.
+    """
     place = folder / name.replace(" ", "-")
-    if keep and (place / ".zarray").exists():
-        return ChunkedArray.open(place, _SCRATCH)
-    return ChunkedArray.create(place, target.grid.shape, dtype, _SCRATCH, _SCRATCH.get_config())
+    if keep and place.exists():
+        return ChunkedArray.reopen(place, target.grid.shape, dtype, _SCRATCH)
+    return ChunkedArray.create(place, target.grid.shape, dtype, _SCRATCH)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 
-from ensemble.core.box import Slices
+from ensemble.core.box import Box
 from ensemble.core.grid import Grid
 from ensemble.storage.tissue import Tissue, find_tissue
 from ensemble.storage.volume import Location, Pyramid, open_em
@@ -29,10 +29,10 @@ class EM:
     def levels(self, dataset: str) -> Sequence[Grid]:
         return [level.grid for level in self.pyramid(dataset).levels]
 
-    def tissue_box(self, dataset: str, level: int, core: Slices, wanted: Slices) -> Slices:
+    def tissue_box(self, dataset: str, level: int, core: Box, wanted: Box) -> Box:
         volume = self.pyramid(dataset).levels[level]
         return find_tissue(volume, core, wanted, absent_is_zero=self._absent_is_zero).box
 
-    def tissue(self, dataset: str, level: int, box: Slices) -> Tissue:
+    def tissue(self, dataset: str, level: int, box: Box) -> Tissue:
         """The EM of a level as far as ``tissue_box`` said that it is there."""
         return Tissue(self.pyramid(dataset).levels[level], box, self._absent_is_zero)

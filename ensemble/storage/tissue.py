@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
-from ensemble.core.box import Slices
+from ensemble.core.box import Box, VoxelsZYX, zyx
 from ensemble.core.grid import Grid
 from ensemble.core.tiling import reflect
 from ensemble.storage.volume import Volume
@@ -23,129 +24,119 @@ class Tissue:
     """
 
     volume: Volume
-    box: Slices
+    box: Box
     absent_is_zero: bool = False
 
     def absent_chunks(self) -> int:
         """How many chunks of the box were never written."""
-        ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(self.box, self.volume.chunks, strict=True)]
-        return 0 if self.absent_is_zero else int((~_presence(self.volume, ranges)).sum())
+        if self.absent_is_zero:
+            return 0
+        return int((~self.volume.present(self.box.to_chunks(self.volume.chunks))).sum())
 
     def warnings(self, target: Grid) -> list[str]:
         """What a person should know of the EM under a target, a line each."""
-        found = []
-        over = self.volume.grid.slices_over(target)
-        for s, box, letter in zip(over, self.box, "zyx", strict=True):
-            short = max(box.start - s.start, s.stop - box.stop)
+        lines = []
+        over = self.volume.grid.box_over(target)
+        for axis, letter in enumerate("zyx"):
+            short = max(self.box.start[axis] - over.start[axis], over.stop[axis] - self.box.stop[axis])
             if short > 0:
-                found.append(
+                lines.append(
                     f"the EM that is there ends {short} voxels inside the crop along {letter}; it is mirrored there"
                 )
         absent = self.absent_chunks()
         if absent:
-            found.append(f"{absent} chunks of EM were never written; mirrored from their neighbours")
-        return found
+            lines.append(f"{absent} chunks of EM were never written; mirrored from their neighbours")
+        return lines
 
-    def read(self, block: Slices) -> np.ndarray:
-        """The block, whose bounds may lie outside the box, dtype kept."""
-        inner, index = [], []
-        for s, box in zip(block, self.box, strict=True):
-            along = reflect(np.arange(s.start, s.stop) - box.start, box.stop - box.start) + box.start
-            inner.append(slice(int(along.min()), int(along.max()) + 1))
-            index.append(along - along.min())
-        data = self._inside(tuple(inner))
-        for axis, along in enumerate(index):
+    def read(self, box: Box) -> NDArray[Any]:
+        """The voxels of a box, whose bounds may lie outside the tissue, dtype kept."""
+        places = []
+        for axis in range(3):
+            first, end = self.box.start[axis], self.box.stop[axis]
+            places.append(reflect(np.array(box.along(axis)) - first, end - first) + first)
+        inner = Box(zyx(int(p.min()) for p in places), zyx(int(p.max()) + 1 for p in places))
+        data = self._inside(inner)
+        for axis, place in enumerate(places):
+            along = place - inner.start[axis]
             if len(along) != data.shape[axis] or (np.diff(along) != 1).any():
                 data = np.take(data, along, axis=axis)
         return data
 
-    def _inside(self, block: Slices) -> np.ndarray:
-        data = self.volume.read(block)
+    def _inside(self, box: Box) -> NDArray[Any]:
+        data = self.volume.read(box)
         if self.absent_is_zero:
             return data
-        first = [s.start // c for s, c in zip(block, self.volume.chunks, strict=True)]
-        counts = [-(-s.stop // c) - f for s, c, f in zip(block, self.volume.chunks, first, strict=True)]
-        present = _presence(self.volume, [range(f, f + n) for f, n in zip(first, counts, strict=True)])
+        chunks = box.to_chunks(self.volume.chunks)
+        present = self.volume.present(chunks)
         if present.all():
             return data
         data = data.copy()
-        for local in np.argwhere(~present):
-            self._fill(data, block, tuple(local + first))
+        for index in np.argwhere(~present):
+            self._fill(data, box, zyx(index + chunks.start))
         return data
 
-    def _fill(self, data: np.ndarray, block: Slices, chunk: tuple[int, ...]) -> None:
+    def _fill(self, data: NDArray[Any], box: Box, chunk: VoxelsZYX) -> None:
         """Mirror the nearest chunk that is there into the part of ``data`` under an absent chunk."""
-        source = _nearest_present(self.volume, self.box, chunk)
-        place, index = [], []
-        for axis, s in enumerate(block):
-            size, length = self.volume.chunks[axis], self.volume.grid.shape[axis]
-            start, stop = max(chunk[axis] * size, s.start), min((chunk[axis] + 1) * size, s.stop)
-            low, high = source[axis] * size, min((source[axis] + 1) * size, length)
-            place.append(slice(start - s.start, stop - s.start))
-            index.append(reflect(np.arange(start, stop) - low, high - low))
-        whole = tuple(
-            slice(i * c, min((i + 1) * c, n))
-            for i, c, n in zip(source, self.volume.chunks, self.volume.grid.shape, strict=True)
-        )
-        data[tuple(place)] = self.volume.read(whole)[np.ix_(*index)]
+        absent = _chunk(self.volume, chunk)
+        source = _chunk(self.volume, _nearest_present(self.volume, self.box, chunk)).intersect(self.volume.grid.box)
+        part = absent.intersect(box)
+        index = [reflect(np.array(part.along(axis)) - source.start[axis], source.shape[axis]) for axis in range(3)]
+        data[part.relative_to(box).slices] = self.volume.read(source)[np.ix_(*index)]
 
 
-def _presence(volume: Volume, ranges: Sequence[range]) -> np.ndarray:
-    out = np.zeros([len(r) for r in ranges], bool)
-    for place, chunk in zip(np.ndindex(out.shape), product(*ranges), strict=True):
-        out[place] = volume.present(chunk)
-    return out
+def _chunk(volume: Volume, index: Sequence[int]) -> Box:
+    """The voxels of a chunk; they may reach beyond the array."""
+    return Box.at(index, (1, 1, 1)).of_chunks(volume.chunks)
 
 
-def _nearest_present(volume: Volume, box: Slices, chunk: tuple[int, ...]) -> tuple[int, ...]:
-    ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(box, volume.chunks, strict=True)]
-    present = _presence(volume, ranges)
+def _nearest_present(volume: Volume, box: Box, chunk: VoxelsZYX) -> VoxelsZYX:
+    chunks = box.to_chunks(volume.chunks)
+    present = volume.present(chunks)
     nearest = ndimage.distance_transform_edt(~present, return_distances=False, return_indices=True)
-    local = tuple(np.clip(i - r.start, 0, len(r) - 1) for i, r in zip(chunk, ranges, strict=True))
-    return tuple(int(r.start + i) for r, i in zip(ranges, nearest[(slice(None), *local)], strict=True))
+    local = tuple(
+        min(max(index - start, 0), count - 1)
+        for index, start, count in zip(chunk, chunks.start, chunks.shape, strict=True)
+    )
+    return zyx(int(start + along[local]) for start, along in zip(chunks.start, nearest, strict=True))
 
 
-def find_tissue(volume: Volume, core: Slices, wanted: Slices, *, absent_is_zero: bool = False) -> Tissue:
+def find_tissue(volume: Volume, core: Box, wanted: Box, *, absent_is_zero: bool = False) -> Tissue:
     """The tissue around ``core``, no larger than ``wanted``; bounds may exceed the array.
 
     The box grows from the core, a layer of chunks at a time, while the layer is there in whole.
     Raises VolumeError when nothing of the core is there.
     """
-    grid, chunks = volume.grid, volume.chunks
-    inside = grid.clip(core)
-    if any(s.stop <= s.start for s in inside):
+    whole = volume.grid.box
+    inside = core.intersect(whole)
+    if not inside.size:
         raise VolumeError(f"{volume.place}: the crop lies outside the EM; check the manifest's translation")
     if absent_is_zero:
-        return Tissue(volume, tuple(slice(0, n) for n in grid.shape), absent_is_zero=True)
-    ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(inside, chunks, strict=True)]
-    present = _presence(volume, ranges)
+        return Tissue(volume, whole, absent_is_zero=True)
+    chunks = inside.to_chunks(volume.chunks)
+    present = volume.present(chunks)
     if not present.any():
         raise VolumeError(
             f"{volume.place}: none of the crop's EM is there (its chunks were never written); fetch the data, "
             "or say --absent-is-zero where black is real"
         )
-    occupied = [np.flatnonzero(present.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    ranges = [range(r.start + o[0], r.start + o[-1] + 1) for r, o in zip(ranges, occupied, strict=True)]
-    limits = grid.clip(wanted)
+    there = np.argwhere(present)
+    occupied = Box(zyx(there.min(axis=0)), zyx(there.max(axis=0) + 1)).shifted(chunks.start)
+    limits = wanted.intersect(whole)
     for axis in range(3):
-        ranges[axis] = _grown(volume, ranges, axis, limits[axis])
-    box = tuple(
-        slice(max(r.start * c, lim.start), min(r.stop * c, lim.stop, n))
-        for r, c, n, lim in zip(ranges, chunks, grid.shape, limits, strict=True)
-    )
-    return Tissue(volume, box)
+        occupied = _grown(volume, occupied, axis, limits)
+    return Tissue(volume, occupied.of_chunks(volume.chunks).intersect(limits))
 
 
-def _grown(volume: Volume, ranges: list[range], axis: int, limit: slice) -> range:
+def _grown(volume: Volume, chunks: Box, axis: int, limits: Box) -> Box:
+    """The chunks, and layers of chunks before and after them along an axis that are there and within the limits."""
     size = volume.chunks[axis]
-    start, stop = ranges[axis].start, ranges[axis].stop
+    start, stop = chunks.start[axis], chunks.stop[axis]
 
     def layer_is_there(index: int) -> bool:
-        layer = [range(index, index + 1) if a == axis else r for a, r in enumerate(ranges)]
-        return bool(_presence(volume, layer).all())
+        return bool(volume.present(chunks.with_axis(axis, index, index + 1)).all())
 
-    while start * size > limit.start and layer_is_there(start - 1):
+    while start * size > limits.start[axis] and layer_is_there(start - 1):
         start -= 1
-    while stop * size < limit.stop and layer_is_there(stop):
+    while stop * size < limits.stop[axis] and layer_is_there(stop):
         stop += 1
-    return range(start, stop)
+    return chunks.with_axis(axis, start, stop)

@@ -1,11 +1,14 @@
 """Truth: a plain array per crop and class, found and laid on the manifest's grid."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
-from ensemble.core.grid import Grid
+from ensemble.core.box import zyx
+from ensemble.core.grid import Grid, nm_zyx
 from ensemble.core.manifest import Target
 from ensemble.storage.volume import Location, Volume, open_node, open_volume, truth_place
 from ensemble.support.errors import VolumeError
@@ -17,23 +20,22 @@ def open_truth(root: Location, target: Target, name: str) -> Volume | None:
     for place in (f"{str(root).rstrip('/')}/{target.group}/{name}", f"{beside_em}/{name}"):
         if _is_there(place):
             volume = _volume(place, target.grid)
-            what = _misplaced(volume.grid, target.grid)
+            what = misplaced(volume.grid, target.grid)
             if what:
                 raise VolumeError(f"{place}: {what}")
             return volume
     return None
 
 
-def whole_truth(root: Location, target: Target, name: str) -> tuple[np.ndarray, np.ndarray | None] | None:
+def whole_truth(root: Location, target: Target, name: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None] | None:
     """A class's labels in one crop, 0 where its mask says that nothing counts, and that mask; None without truth."""
-    volume, mask = (open_truth(root, target, one) for one in (name, f"{name}_mask"))
+    volume, mask = (open_truth(root, target, array) for array in (name, f"{name}_mask"))
     if volume is None:
         return None
-    whole = tuple(slice(0, n) for n in target.grid.shape)
-    values = volume.read(whole)
+    values = volume.read(target.grid.box)
     if mask is None:
         return values, None
-    counts = mask.read(whole) > 0
+    counts = mask.read(target.grid.box) > 0
     return np.where(counts, values, np.zeros((), values.dtype)), counts
 
 
@@ -51,12 +53,13 @@ def _volume(place: str, expected: Grid) -> Volume:
     """A plain array that does not say where it lies is taken to lie where it is expected."""
     node = open_node(place)
     if isinstance(node, zarr.Array) and node.ndim == 3 and "translation" not in node.attrs:
-        voxel_size_nm = tuple(node.attrs.get("voxel_size", expected.voxel_size_nm))
-        return Volume(node, Grid(node.shape, voxel_size_nm, expected.origin_nm), place)
+        attributes: dict[str, Any] = dict(node.attrs)
+        voxel_size_nm = nm_zyx(attributes.get("voxel_size", expected.voxel_size_nm))
+        return Volume(node, Grid(zyx(node.shape), voxel_size_nm, expected.origin_nm), place)
     return open_volume(place)
 
 
-def _misplaced(found: Grid, expected: Grid) -> str | None:
+def misplaced(found: Grid, expected: Grid) -> str | None:
     """In what a grid differs from the manifest's."""
     if found.matches(expected):
         return None

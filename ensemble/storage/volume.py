@@ -5,33 +5,35 @@ OME-NGFF 0.4 (Zarr v2) and 0.5 (Zarr v3) groups, and plain Zarr arrays with ``vo
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.core.sync import sync
+from numpy.typing import NDArray
 
-from ensemble.core.box import Slices
-from ensemble.core.grid import Grid
+from ensemble.core.box import Box, VoxelsZYX, zyx
+from ensemble.core.grid import Grid, nm_zyx
 from ensemble.support.errors import VolumeError
+from ensemble.support.files import one_line
 
 Location = str | Path
 
 _NM_PER_UNIT = {"nanometer": 1.0, "nm": 1.0, "micrometer": 1000.0, "um": 1000.0, "angstrom": 0.1}
 
 
-def open_node(place: Location) -> zarr.Array | zarr.Group:
+ZarrArray = zarr.Array[Any]
+
+
+def open_node(place: Location) -> ZarrArray | zarr.Group:
     """The Zarr array or group at a path or URL, read only. Raises VolumeError."""
     text = str(place)
-    options: dict[str, Any] = {"storage_options": {"anon": True}} if text.startswith("s3://") else {}
     if "://" not in text and not Path(text).exists():
         raise VolumeError(f"{text}: there is no such array; check the path and that the data was fetched")
     try:
-        return zarr.open(text, mode="r", **options)
+        return zarr.open(text, mode="r", storage_options=_options(text) or None)
     except FileNotFoundError as error:
         raise VolumeError(f"{text}: there is no Zarr array or group here") from error
     except ImportError as error:
@@ -40,69 +42,78 @@ def open_node(place: Location) -> zarr.Array | zarr.Group:
         raise VolumeError(f"{text}: not readable as Zarr: {one_line(error)}") from error
 
 
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _options(url: str) -> dict[str, Any]:
+    return {"anon": True} if url.startswith("s3://") else {}
+
+
+def _exist(place: str, names: Sequence[str]) -> list[bool]:
+    """Which files there are under a path or URL."""
+    if "://" not in place:
+        return [(Path(place) / name).is_file() for name in names]
+    import fsspec  # only what is read from a URL needs it
+
+    filesystem, root = fsspec.url_to_fs(place, **_options(place))
+    return [bool(filesystem.exists(f"{root}/{name}")) for name in names]
+
+
+_UNREADABLE = (RuntimeError, ValueError, TypeError, OSError, KeyError, IndexError)
+"""What zarr and its codecs raise for a damaged chunk."""
 
 
 @dataclass(frozen=True)
 class Volume:
     """An array whose last three axes lie on ``grid``."""
 
-    array: zarr.Array
+    array: ZarrArray
     grid: Grid
     place: str
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[Any]:
         return self.array.dtype
 
     @property
-    def chunks(self) -> tuple[int, int, int]:
-        return (self.array.shards or self.array.chunks)[-3:]
+    def chunks(self) -> VoxelsZYX:
+        return zyx((self.array.shards or self.array.chunks)[-3:])
 
-    def read(self, block: Slices, channel: int | None = None) -> np.ndarray:
-        """The block, dtype kept; bounds inside the shape. Raises VolumeError naming a damaged chunk."""
-        index = block if channel is None else (channel, *block)
+    def read(self, box: Box, channel: int | None = None) -> NDArray[Any]:
+        """The box, dtype kept; bounds inside the shape. Raises VolumeError naming a damaged chunk."""
         try:
-            return np.asarray(self.array[index])
-        except (RuntimeError, ValueError, TypeError, OSError, KeyError, IndexError) as error:
-            chunk = self._damaged_chunk(block, channel)
+            return self._values(box, channel)
+        except _UNREADABLE as error:
+            chunk = self._damaged_chunk(box, channel)
             raise VolumeError(
                 f"{self.place}: chunk {chunk} cannot be read ({one_line(error)}); fetch or write it again"
             ) from error
 
-    def _damaged_chunk(self, block: Slices, channel: int | None) -> str:
-        for chunk in self.chunks_of(block):
-            part = tuple(
-                slice(max(s.start, i * c), min(s.stop, (i + 1) * c))
-                for s, i, c in zip(block, chunk, self.chunks, strict=True)
-            )
+    def _values(self, box: Box, channel: int | None) -> NDArray[Any]:
+        index: tuple[int | slice, ...] = box.slices if channel is None else (channel, *box.slices)
+        return np.asarray(self.array[index])
+
+    def _damaged_chunk(self, box: Box, channel: int | None) -> str:
+        for chunk in box.to_chunks(self.chunks).indices():
+            part = Box.at(chunk, (1, 1, 1)).of_chunks(self.chunks).intersect(box)
             try:
-                self.array[part if channel is None else (channel, *part)]
-            except (RuntimeError, ValueError, TypeError, OSError, KeyError, IndexError):
+                self._values(part, channel)
+            except _UNREADABLE:
                 return self._key(chunk, channel)
         return "?"
-
-    def chunks_of(self, block: Slices) -> Iterator[tuple[int, int, int]]:
-        """Indices of the chunks that a block touches."""
-        ranges = (range(s.start // c, -(-s.stop // c)) for s, c in zip(block, self.chunks, strict=True))
-        return product(*ranges)
 
     def _key(self, chunk: Sequence[int], channel: int | None = None) -> str:
         deep = (self.array.shards or self.array.chunks)[0]
         full = tuple(chunk) if self.array.ndim == 3 else ((channel or 0) // deep, *chunk)
         return self.array.metadata.encode_chunk_key(full)
 
-    def present(self, chunk: Sequence[int]) -> bool:
-        """Whether a chunk was ever written; one that was not reads as the fill value."""
-        path = self.array.store_path / self._key(chunk)
-        return sync(path.store.exists(path.path))
+    def present(self, chunks: Box) -> NDArray[np.bool_]:
+        """Which chunks of a box of chunk indices were ever written; one that was not reads as the fill value."""
+        keys = [self._key(chunk) for chunk in chunks.indices()]
+        return np.array(_exist(self.place, keys), bool).reshape(chunks.shape)
 
-    def identity(self, block: Slices, channel: int | None = None) -> str:
-        """A digest that changes when the metadata or a chunk file under the block does."""
+    def identity(self, box: Box, channel: int | None = None) -> str:
+        """A digest that changes when the metadata or a chunk file under the box does."""
         digest = hashlib.sha256(f"{self.array.metadata} {self.grid}".encode())
         local = Path(self.place)
-        for chunk in self.chunks_of(block) if local.exists() else ():
+        for chunk in box.to_chunks(self.chunks).indices() if local.exists() else ():
             file = local / self._key(chunk, channel)
             if file.exists():
                 status = file.stat()
@@ -150,8 +161,8 @@ def open_pyramid(place: Location, *, channels: int = 0) -> Pyramid:
     return Pyramid(str(place), tuple(sorted(levels, key=lambda v: v.grid.voxel_volume_nm3)))
 
 
-def _multiscale(node: zarr.Array | zarr.Group, place: Location) -> dict[str, Any] | None:
-    attributes = dict(node.attrs)
+def _multiscale(node: ZarrArray | zarr.Group, place: Location) -> dict[str, Any] | None:
+    attributes: dict[str, Any] = dict(node.attrs)
     listed = attributes.get("ome", attributes).get("multiscales")
     if not isinstance(node, zarr.Group) or not listed:
         return None
@@ -160,7 +171,7 @@ def _multiscale(node: zarr.Array | zarr.Group, place: Location) -> dict[str, Any
     return listed[0]
 
 
-def _ngff_grid(array: zarr.Array, multiscale: dict[str, Any], entry: dict[str, Any], place: Location) -> Grid:
+def _ngff_grid(array: ZarrArray, multiscale: dict[str, Any], entry: dict[str, Any], place: Location) -> Grid:
     axes = [axis for axis in multiscale.get("axes", ()) if axis.get("type", "space") == "space"]
     if [axis.get("name") for axis in axes] != ["z", "y", "x"]:
         raise VolumeError(f"{place}: its axes are not z, y, x")
@@ -178,7 +189,7 @@ def _ngff_grid(array: zarr.Array, multiscale: dict[str, Any], entry: dict[str, A
         elif transform.get("type") == "translation":
             translation = translation + np.asarray(transform["translation"][-3:], float)
     try:
-        return Grid(array.shape[-3:], tuple(scale * _NM_PER_UNIT[unit]), tuple(translation * _NM_PER_UNIT[unit]))
+        return Grid(zyx(array.shape[-3:]), nm_zyx(scale * _NM_PER_UNIT[unit]), nm_zyx(translation * _NM_PER_UNIT[unit]))
     except ValueError as error:
         raise VolumeError(f"{place}/{entry['path']}: {error}") from error
 
@@ -200,7 +211,7 @@ def open_volume(place: Location, *, channels: int = 0) -> Volume:
             return open_volume(f"{place}/s0", channels=channels)
         raise VolumeError(f"{place}: a group without OME-NGFF multiscales; expected an array of predictions")
     _check_axes(node, channels, place)
-    attributes = dict(node.attrs)
+    attributes: dict[str, Any] = dict(node.attrs)
     missing = [key for key in ("voxel_size", "translation") if key not in attributes]
     if missing:
         raise VolumeError(
@@ -208,13 +219,13 @@ def open_volume(place: Location, *, channels: int = 0) -> Volume:
             "write voxel_size and translation (nm; z, y, x; centre of the first voxel)"
         )
     try:
-        grid = Grid(node.shape[-3:], tuple(attributes["voxel_size"][-3:]), tuple(attributes["translation"][-3:]))
+        grid = Grid(zyx(node.shape[-3:]), nm_zyx(attributes["voxel_size"][-3:]), nm_zyx(attributes["translation"][-3:]))
     except (ValueError, TypeError) as error:
         raise VolumeError(f"{place}: voxel_size or translation: {error}") from error
     return Volume(node, grid, str(place))
 
 
-def _check_axes(array: zarr.Array, channels: int, place: Location) -> None:
+def _check_axes(array: ZarrArray, channels: int, place: Location) -> None:
     if channels and (array.ndim != 4 or array.shape[0] != channels):
         raise VolumeError(
             f"{place}: its shape is {list(array.shape)} where {channels} channels and z, y, x are expected; correct"

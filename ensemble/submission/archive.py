@@ -13,11 +13,22 @@ from ensemble.support.errors import NOT_A_ZIP, SubmissionError
 
 
 class Archive(Protocol):
-    """The files of a submission. ``refused`` says of each unsafe one, in a line, why it is never read."""
+    """The files of a submission."""
 
-    place: Path
-    sizes: Mapping[str, int]
-    refused: tuple[str, ...]
+    @property
+    def place(self) -> Path:
+        """The zip or the folder."""
+        ...
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of every file that may be read, by its name."""
+        ...
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Of each unsafe file, in a line, why it is never read."""
+        ...
 
     def read(self, name: str, limit_bytes: int) -> bytes:
         """A file's content; ValueError when it is longer than the limit. Safe to call from threads."""

@@ -7,9 +7,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from ensemble.core.box import VoxelsZYX
+from ensemble.core.classes import is_instance
+
 GENEROUS_TRUTH_OBJECTS = 100
 """An array that counts only if the truth holds more objects than this is worth a warning."""
-
 
 NOTABLE_CHANGE = 0.05
 """Share of a class's voxels that joint decoding may remove or add without a warning."""
@@ -29,7 +31,7 @@ class ArrayPlace:
 
     crop: str
     voxels: int
-    at_voxels: tuple[int, int, int]
+    at_voxels: VoxelsZYX
 
 
 @dataclass
@@ -43,13 +45,37 @@ class DecodedClass:
 
 
 @dataclass(frozen=True)
+class ArrayContents:
+    """What one array holds.
+
+    Of instance classes whose objects can be counted also how many they are at least, how many the truth must have
+    for them to count, how many reach the crop's border, and how many there are by the power of two that their
+    size reaches; None otherwise.
+    """
+
+    dtype: str
+    nonzero_voxels: int
+    highest_id: int
+    objects: int | None = None
+    truth_objects_needed: int | None = None
+    at_border: int | None = None
+    sizes_log2_voxels: Mapping[str, int] | None = None
+
+    def as_plain(self, name: str) -> dict[str, Any]:
+        """As a row of check.json, ``name`` being the class: without what is not known.
+
+        An instance class always tells its ``objects`` and ``truth_objects_needed``, null where not known.
+        """
+        always = ("objects", "truth_objects_needed") if is_instance(name) else ()
+        return {key: value for key, value in asdict(self).items() if value is not None or key in always}
+
+
+@dataclass(frozen=True)
 class CheckReport:
     """What a check found; crops by group name ("crop557").
 
     ``faults`` make the submission, or part of it, worthless; ``warnings`` are worth a look. ``empty`` lists
-    arrays without a nonzero voxel. ``arrays``: crop -> class -> dtype, nonzero_voxels, highest_id and, for
-    instance classes, objects and truth_objects_needed (None where they cannot be counted), at_border and
-    sizes_log2_voxels (objects by the power of two that their size reaches).
+    arrays without a nonzero voxel. ``arrays``: crop -> class -> what is in it.
     ``violations``: crop -> voxels whose set of claimed classes contradicts itself; ``violations_before``: the
     same of each class alone, p > t, where joint decoding says so. ``relations``: what is broken ("mito_mem outside
     mito") -> voxels over all crops. ``decoding``: by class.
@@ -58,7 +84,7 @@ class CheckReport:
     faults: tuple[str, ...]
     warnings: tuple[str, ...]
     empty: tuple[str, ...]
-    arrays: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    arrays: Mapping[str, Mapping[str, ArrayContents]]
     violations: Mapping[str, int]
     violations_before: Mapping[str, int]
     relations: Mapping[str, BrokenRelation]
@@ -69,7 +95,11 @@ class CheckReport:
         return not self.faults
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
+        arrays = {
+            crop: {name: contents.as_plain(name) for name, contents in classes.items()}
+            for crop, classes in self.arrays.items()
+        }
+        return json.dumps({**asdict(self), "arrays": arrays}, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> "CheckReport":

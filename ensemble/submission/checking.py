@@ -6,14 +6,11 @@ Everything is read from the zip alone. The check goes on after every fault, so t
 import math
 import os
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from ensemble.core import classes as taxonomy
+from ensemble.core.classes import is_instance
 from ensemble.core.contradictions import ClassChange, Violations
 from ensemble.core.manifest import Target
 from ensemble.methods.sizes import size_histogram
@@ -21,16 +18,26 @@ from ensemble.submission.archive import open_archive
 from ensemble.submission.check_report import (
     GENEROUS_TRUTH_OBJECTS,
     NOTABLE_CHANGE,
+    ArrayContents,
     ArrayPlace,
     BrokenRelation,
     CheckReport,
     DecodedClass,
 )
 from ensemble.submission.claims import Claims, read_claims
-from ensemble.submission.contents import ArrayGroup, ArrayTotals, ContradictionCount, Index, objects_of
+from ensemble.submission.contents import (
+    ArrayGroup,
+    ArrayTotals,
+    ContradictionCount,
+    CountedArrays,
+    Index,
+    LoneArray,
+    objects_of,
+)
 from ensemble.submission.layout import FaultNotes, find_store, open_extras, open_target
 from ensemble.submission.stored_array import StoredArray
 from ensemble.submission.writer import OnProgress
+from ensemble.support.machine import in_threads
 
 _MAX_LINES_PER_ARRAY = 20
 _MAX_EXAMPLES = 3
@@ -39,12 +46,15 @@ _MEMORY_BYTES = 2**31
 
 
 @dataclass
-class _Part:
+class _Count:
     """Arrays that are counted together, and what was counted of them so far."""
 
-    together: ArrayGroup
-    totals: dict[str, ArrayTotals]
+    group: CountedArrays
+    totals: dict[str, ArrayTotals] = field(init=False)
     contradictions: ContradictionCount = field(default_factory=ContradictionCount)
+
+    def __post_init__(self) -> None:
+        self.totals = {name: ArrayTotals() for name in self.group.arrays}
 
     def add(self, counted: tuple[dict[str, ArrayTotals], ContradictionCount]) -> None:
         totals, contradictions = counted
@@ -64,97 +74,83 @@ def check(path: Path, targets: Sequence[Target], progress: OnProgress = lambda d
         notes = FaultNotes(members.place)
         submission = find_store(members, notes)
         claims = read_claims(submission, notes)
-        crops = {t: _parts(t, open_target(submission, t, notes), claims) for t in targets}
-        extras = [_part({array.place: array}) for array in open_extras(submission, targets, notes)]
-        _count([*(part for parts in crops.values() for part in parts), *extras], progress)
-        arrays = {t.group: _note_arrays(t, parts, claims, notes) for t, parts in crops.items()}
-        written = {t.group: _note_contradictions(t, parts, claims, notes) for t, parts in crops.items()}
+        crops = {t: _counts_of(t, open_target(submission, t, notes), claims) for t in targets}
+        extras = [_Count(LoneArray(array.place, array)) for array in open_extras(submission, targets, notes)]
+        _count([*(count for counts in crops.values() for count in counts), *extras], progress)
+        arrays = {t.group: _note_arrays(t, counts, claims, notes) for t, counts in crops.items()}
+        written = {t.group: _note_contradictions(t, counts, claims, notes) for t, counts in crops.items()}
         for extra in extras:
             _note_damage(extra, notes)
         decoding = _note_decoding({t.group: claims.decoding.get(t.group, {}) for t in targets}, notes)
     finally:
         members.close()
     rows = ((f"{crop}/{name}", row) for crop, table in arrays.items() for name, row in table.items())
+    before = {crop: violations for crop, violations in claims.before.items() if crop in written}
     return CheckReport(
         faults=tuple(notes.faults),
         warnings=tuple(notes.warnings),
-        empty=tuple(place for place, row in rows if not row["nonzero_voxels"]),
+        empty=tuple(place for place, row in rows if not row.nonzero_voxels),
         arrays=arrays,
-        violations={crop: broken.voxels for crop, broken in written.items()},
-        violations_before={crop: broken.voxels for crop, broken in claims.before.items() if crop in written},
-        relations=_relations([broken for crop, broken in claims.before.items() if crop in written], written.values()),
+        violations={crop: violations.voxels for crop, violations in written.items()},
+        violations_before={crop: violations.voxels for crop, violations in before.items()},
+        relations=_relations(before.values(), written.values()),
         decoding=decoding,
     )
 
 
-def _part(arrays: Mapping[str, StoredArray], binary: Iterable[str] = (), claimed: Iterable[str] = ()) -> _Part:
-    return _Part(ArrayGroup(arrays, frozenset(binary), tuple(claimed)), {name: ArrayTotals() for name in arrays})
-
-
-def _parts(target: Target, arrays: Mapping[str, StoredArray], claims: Claims) -> list[_Part]:
+def _counts_of(target: Target, arrays: Mapping[str, StoredArray], claims: Claims) -> list[_Count]:
     """A crop's arrays of its shape together, each of the others alone."""
     unclaimed = claims.unclaimed.get(target.group, frozenset())
-    binary = [name for name in arrays if not taxonomy.is_instance(name)]
+    binary = frozenset(name for name in arrays if not is_instance(name))
     fitting = {name: array for name, array in arrays.items() if array.shape == target.grid.shape}
-    alone = [_part({name: arrays[name]}, binary) for name in arrays if name not in fitting]
-    claimed = [name for name in fitting if name not in unclaimed]
-    return [*([_part(fitting, binary, claimed)] if fitting else []), *alone]
+    alone = [_Count(LoneArray(name, arrays[name], name in binary)) for name in arrays if name not in fitting]
+    if not fitting:
+        return alone
+    claimed = tuple(name for name in fitting if name not in unclaimed)
+    return [_Count(ArrayGroup(fitting, binary, claimed)), *alone]
 
 
-def _count(parts: Sequence[_Part], progress: OnProgress) -> None:
+def _count(counts: Sequence[_Count], progress: OnProgress) -> None:
     """Fill in the totals, in an order that does not depend on threads."""
-    blocks = [(part, index) for part in parts for index in part.together.blocks]
-    largest = max((part.together.bytes_per_block for part in parts), default=1)
+    blocks = [(count, index) for count in counts for index in count.group.blocks]
+    largest = max((count.group.bytes_per_block for count in counts), default=1)
     threads = max(1, min(os.cpu_count() or 1, _MAX_THREADS, _MEMORY_BYTES // largest))
     progress(0, len(blocks))
-    for done, (part, counted) in enumerate(_counted(blocks, threads), start=1):
-        part.add(counted)
+    counted = in_threads(threads, _counted, blocks)
+    for done, ((count, _), totals) in enumerate(zip(blocks, counted, strict=True), start=1):
+        count.add(totals)
         progress(done, len(blocks))
 
 
-def _counted(
-    blocks: Sequence[tuple[_Part, Index]], threads: int
-) -> Iterator[tuple[_Part, tuple[dict[str, ArrayTotals], ContradictionCount]]]:
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            waiting = deque((part, pool.submit(part.together.count, index)) for part, index in blocks)
-            while waiting:
-                part, future = waiting.popleft()
-                yield part, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _counted(block: tuple[_Count, Index]) -> tuple[dict[str, ArrayTotals], ContradictionCount]:
+    count, index = block
+    return count.group.count(index)
 
 
 def _note_arrays(
-    target: Target, parts: Sequence[_Part], claims: Claims, notes: FaultNotes
-) -> dict[str, dict[str, Any]]:
+    target: Target, counts: Sequence[_Count], claims: Claims, notes: FaultNotes
+) -> dict[str, ArrayContents]:
     """Rows of the report, classes in the manifest's order."""
-    rows: dict[str, dict[str, Any]] = {}
-    for part in parts:
-        _note_damage(part, notes)
-        for name, total in part.totals.items():
-            array = part.together.arrays[name]
+    rows: dict[str, ArrayContents] = {}
+    for count in counts:
+        _note_damage(count, notes)
+        for name, total in count.totals.items():
+            array = count.group.arrays[name]
             _note_values(array, total, notes)
             if name in claims.unclaimed.get(target.group, ()) and total.nonzero_voxels:
                 notes.faults.append(
                     f"{array.place}: is listed as unclaimed but has {total.nonzero_voxels:,} nonzero voxels"
                 )
-            rows[name] = {
-                "dtype": array.dtype.str,
-                "nonzero_voxels": total.nonzero_voxels,
-                "highest_id": total.highest_id,
-            }
-            if taxonomy.is_instance(name):
-                rows[name] |= _objects(array, total, notes)
+            rows[name] = _contents(name, array, total, notes)
     return {name: rows[name] for name in target.classes if name in rows}
 
 
-def _note_damage(part: _Part, notes: FaultNotes) -> None:
-    for name, total in part.totals.items():
+def _note_damage(count: _Count, notes: FaultNotes) -> None:
+    for name, total in count.totals.items():
         lines = [message.removeprefix(f"{notes.path}: ") for message in total.damaged]
         notes.faults += lines[:_MAX_LINES_PER_ARRAY]
         if len(lines) > _MAX_LINES_PER_ARRAY:
-            place, more = part.together.arrays[name].place, len(lines) - _MAX_LINES_PER_ARRAY
+            place, more = count.group.arrays[name].place, len(lines) - _MAX_LINES_PER_ARRAY
             notes.faults.append(f"{place}: {more:,} more chunks cannot be decoded")
 
 
@@ -170,13 +166,14 @@ def _note_values(array: StoredArray, total: ArrayTotals, notes: FaultNotes) -> N
         notes.faults.append(f"{array.place}: {more:,} more blocks hold values other than 0 and 1")
 
 
-def _objects(array: StoredArray, total: ArrayTotals, notes: FaultNotes) -> dict[str, Any]:
-    """How many objects an instance array has at least, and how many the truth must have for it to count.
+def _contents(name: str, array: StoredArray, total: ArrayTotals, notes: FaultNotes) -> ArrayContents:
+    """What an array holds: of an instance class also its objects, at least, where they can be counted.
 
     The server splits ids into 26-connected objects; here that is done for masks of 0 and 1 only.
     """
-    if total.damaged or len(array.shape) != 3 or array.dtype.kind == "f":
-        return {"objects": None, "truth_objects_needed": None}
+    contents = ArrayContents(array.dtype.str, total.nonzero_voxels, total.highest_id)
+    if not is_instance(name) or total.damaged or len(array.shape) != 3 or array.dtype.kind == "f":
+        return contents
     sizes, at_border = objects_of(array) if total.highest_id == 1 else (total.sizes_voxels, total.at_border)
     objects = len(sizes)
     needed = truth_objects_needed(objects)
@@ -185,8 +182,13 @@ def _objects(array: StoredArray, total: ArrayTotals, notes: FaultNotes) -> dict[
             f"{array.place}: {objects:,} objects are so many that the server leaves the crop out of the "
             f"class unless the truth has {needed:,} or more; drop small objects"
         )
-    said = {"objects": objects, "truth_objects_needed": needed, "at_border": at_border}
-    return {**said, "sizes_log2_voxels": size_histogram(sizes)}
+    return replace(
+        contents,
+        objects=objects,
+        truth_objects_needed=needed,
+        at_border=at_border,
+        sizes_log2_voxels=size_histogram(sizes),
+    )
 
 
 def truth_objects_needed(objects: int) -> int:
@@ -198,33 +200,33 @@ def truth_objects_needed(objects: int) -> int:
     def allowed(n: int) -> float:
         return n * (10 + 50 * math.exp(-n / 5))
 
-    return bisect_left(range(objects + 1), objects, key=allowed)
+    return bisect_left(range(objects + 1), float(objects), key=allowed)
 
 
-def _note_contradictions(target: Target, parts: Sequence[_Part], claims: Claims, notes: FaultNotes) -> Violations:
+def _note_contradictions(target: Target, counts: Sequence[_Count], claims: Claims, notes: FaultNotes) -> Violations:
     """The voxels whose claimed classes contradict each other."""
-    found = [part.contradictions for part in parts if part.contradictions.broken.voxels]
-    if not found:
+    contradicting = [count.contradictions for count in counts if count.contradictions.violations.voxels]
+    if not contradicting:
         return Violations()
-    examples = sorted(found[0].examples.items(), key=lambda example: example[1])[:_MAX_EXAMPLES]
-    told = "; ".join(
-        f"voxel {position} has {', '.join(name for name in target.classes if name in held)}"
-        for held, position in examples
+    violations = contradicting[0].violations  # only arrays of the crop's shape are held against each other
+    examples = sorted(contradicting[0].examples.items(), key=lambda example: example[1])[:_MAX_EXAMPLES]
+    in_words = "; ".join(
+        f"voxel {position} has {', '.join(name for name in target.classes if name in classes)}"
+        for classes, position in examples
     )
     lines = notes.faults if claims.consistency == "joint" else notes.warnings
-    broken = found[0].broken
-    lines.append(f"{target.group}: {broken.voxels:,} voxels have classes that contradict each other: {told}")
-    return broken
+    lines.append(f"{target.group}: {violations.voxels:,} voxels have classes that contradict each other: {in_words}")
+    return violations
 
 
 def _relations(before: Iterable[Violations], written: Iterable[Violations]) -> dict[str, BrokenRelation]:
     """By what is broken the voxels; the most first."""
     rows: dict[str, BrokenRelation] = {}
-    for broken in before:
-        for words, voxels in broken.relations.items():
+    for violations in before:
+        for words, voxels in violations.relations.items():
             rows.setdefault(words, BrokenRelation()).before += voxels
-    for broken in written:
-        for words, voxels in broken.relations.items():
+    for violations in written:
+        for words, voxels in violations.relations.items():
             rows.setdefault(words, BrokenRelation()).written += voxels
     return dict(sorted(rows.items(), key=lambda row: (-row[1].before - row[1].written, row[0])))
 
@@ -233,13 +235,13 @@ def _note_decoding(by_crop: Mapping[str, Mapping[str, ClassChange]], notes: Faul
     """What joint decoding did to each class, over all crops."""
     rows: dict[str, DecodedClass] = {}
     for crop, classes in by_crop.items():
-        for name, changed in classes.items():
+        for name, change in classes.items():
             row = rows.setdefault(name, DecodedClass())
-            row.alone += changed.alone
-            row.removed += changed.removed
-            row.added += changed.added
-            if changed.most_voxels > (row.most_changed.voxels if row.most_changed else 0):
-                row.most_changed = ArrayPlace(crop, changed.most_voxels, changed.most_at_voxels)
+            row.alone += change.alone
+            row.removed += change.removed
+            row.added += change.added
+            if change.most_voxels > (row.most_changed.voxels if row.most_changed else 0):
+                row.most_changed = ArrayPlace(crop, change.most_voxels, change.most_at_voxels)
     for name, row in rows.items():
         for what, voxels in (("removed", row.removed), ("added", row.added)):
             if voxels > NOTABLE_CHANGE * row.alone:

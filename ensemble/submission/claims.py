@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ensemble.core import classes as taxonomy
+from ensemble.core.box import zyx
+from ensemble.core.classes import all_classes
 from ensemble.core.contradictions import BROKEN_OTHERWISE, ClassChange, Violations, is_relation
 from ensemble.submission.layout import FaultNotes
 from ensemble.submission.reader import Submission
@@ -19,7 +20,7 @@ class Claims:
     """What the root's attributes say of the whole.
 
     ``unclaimed``: crop -> classes that were written as zeros on purpose. ``decoding``: crop -> class ->
-    voxels it has "alone", that joint decoding "removed" and "added", and where most changed (see ``Changed``).
+    what joint decoding changed.
     ``before``: crop -> the contradictions that joint decoding mended.
     """
 
@@ -50,18 +51,19 @@ def read_claims(submission: Submission, notes: FaultNotes) -> Claims:
         notes.faults.append("root attribute decoding is not alone, removed and added for each crop and class")
         decoding = {}
     before = attributes.get("contradictions_before", {})
-    if not _maps_to(before, _is_broken):
+    if not _maps_to(before, _is_violations):
         notes.faults.append("root attribute contradictions_before is not voxels and relations for each crop")
         before = {}
     return Claims(
         consistency,
         {crop: frozenset(names) for crop, names in unclaimed.items()},
-        {crop: {name: _changed(said) for name, said in classes.items()} for crop, classes in decoding.items()},
-        {crop: Violations(said["voxels"], said["relations"]) for crop, said in before.items()},
+        {crop: {name: _change(values) for name, values in classes.items()} for crop, classes in decoding.items()},
+        {crop: Violations(values["voxels"], values["relations"]) for crop, values in before.items()},
     )
 
 
 def _maps_to(value: Any, fits: Callable[[Any], bool]) -> bool:
+    """Whether it is a mapping all of whose values fit."""
     return isinstance(value, dict) and all(fits(inner) for inner in value.values())
 
 
@@ -74,10 +76,10 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_decoding(value: Any) -> bool:
-    return _maps_to(value, _is_changed) and value.keys() <= taxonomy.all_classes().keys()
+    return _maps_to(value, _is_change) and value.keys() <= all_classes().keys()
 
 
-def _is_changed(value: Any) -> bool:
+def _is_change(value: Any) -> bool:
     if not isinstance(value, dict) or not all(_is_count(value.get(key)) for key in ("alone", "removed", "added")):
         return False
     place, most = value.get("most_at_voxels", [0, 0, 0]), value.get("most_voxels", 0)
@@ -85,17 +87,17 @@ def _is_changed(value: Any) -> bool:
     return placed and _is_count(most) and most <= value["removed"] + value["added"]
 
 
-def _changed(said: Mapping[str, Any]) -> ClassChange:
-    """What ``_is_changed``."""
-    at = tuple(said.get("most_at_voxels", (0, 0, 0)))
-    return ClassChange(said["alone"], said["removed"], said["added"], said.get("most_voxels", 0), at)
+def _change(values: Mapping[str, Any]) -> ClassChange:
+    """What ``_is_change``."""
+    at_voxels = zyx(values.get("most_at_voxels", (0, 0, 0)))
+    return ClassChange(values["alone"], values["removed"], values["added"], values.get("most_voxels", 0), at_voxels)
 
 
-def _is_broken(value: Any) -> bool:
+def _is_violations(value: Any) -> bool:
     if not isinstance(value, dict) or not _is_count(value.get("voxels")):
         return False
     relations = value.get("relations")
-    if not _maps_to(relations, _is_count) or not all(map(_is_known, relations)):
+    if not isinstance(relations, dict) or not _maps_to(relations, _is_count) or not all(map(_is_known, relations)):
         return False
     return all(voxels <= value["voxels"] for voxels in relations.values())
 

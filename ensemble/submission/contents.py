@@ -7,19 +7,23 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core.box import Slices
+from ensemble.core.box import Box, VoxelsZYX, zyx
 from ensemble.core.codebook import Codebook, codebook_of
 from ensemble.core.contradictions import Violations, count_violations, pack_bits, violating_voxels
 from ensemble.core.grid import Grid
 from ensemble.methods.components import Components
-from ensemble.submission.stored_array import StoredArray
+from ensemble.submission.stored_array import ChunkIndex, StoredArray
 from ensemble.support.errors import SubmissionError
 
 Index = tuple[int, ...]
+"""A voxel or a block, along each axis of an array."""
+
+Bits = NDArray[np.uint64]
 
 MAX_BLOCK_VOXELS = 2**26
 _EXAMPLES_PER_BLOCK = 64
@@ -30,24 +34,25 @@ class ArrayTotals:
     """What is known of one array. ``odd`` are voxels (position, value) whose value is neither 0 nor 1.
 
     ``odd`` holds the first such voxel of each block, and only where they were asked for; ``damaged`` the
-    message of each chunk that cannot be decoded. Ids are counted where an array may hold more than 0 and 1.
+    message of each chunk that cannot be decoded. Ids are counted where an array may hold more than 0 and 1:
+    ``ids`` with their voxels, block by block, and those ``border_ids`` that lie at the array's border.
     """
 
     nonzero_voxels: int = 0
     highest_id: int = 0
     odd: list[tuple[Index, float]] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
-    _ids: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
-    _at_border: list[np.ndarray] = field(default_factory=list)
+    ids: list[tuple[NDArray[Any], NDArray[np.int64]]] = field(default_factory=list)
+    border_ids: list[NDArray[Any]] = field(default_factory=list)
 
     @cached_property
-    def sizes_voxels(self) -> np.ndarray:
+    def sizes_voxels(self) -> NDArray[np.int64]:
         """Of every id but 0 its voxels, in the order of the ids."""
-        if not self._ids:
+        if not self.ids:
             return np.zeros(0, np.int64)
-        ids, where = np.unique(np.concatenate([ids for ids, _ in self._ids]), return_inverse=True)
-        sizes = np.bincount(where, np.concatenate([sizes for _, sizes in self._ids])).astype(np.int64)
-        return sizes[ids != 0]
+        ids, where = np.unique(np.concatenate([ids for ids, _ in self.ids]), return_inverse=True)
+        sizes = np.bincount(where, np.concatenate([sizes for _, sizes in self.ids])).astype(np.int64)
+        return np.asarray(sizes[ids != 0])
 
     @property
     def distinct_ids(self) -> int:
@@ -57,7 +62,7 @@ class ArrayTotals:
     @property
     def at_border(self) -> int:
         """Number of ids that reach the array's border."""
-        return int(np.count_nonzero(np.unique(np.concatenate(self._at_border)))) if self._at_border else 0
+        return int(np.count_nonzero(np.unique(np.concatenate(self.border_ids)))) if self.border_ids else 0
 
     def add(self, other: "ArrayTotals") -> None:
         self.nonzero_voxels += other.nonzero_voxels
@@ -65,25 +70,46 @@ class ArrayTotals:
         self.odd += other.odd
         # a chunk may lie under several blocks
         self.damaged += [message for message in other.damaged if message not in self.damaged]
-        self._ids += other._ids
-        self._at_border += other._at_border
+        self.ids += other.ids
+        self.border_ids += other.border_ids
 
 
 @dataclass
 class ContradictionCount:
     """Voxels whose set of nonzero arrays is not a codeword; ``examples``: offending set -> one voxel."""
 
-    count_violations: Violations = field(default_factory=Violations)
+    violations: Violations = field(default_factory=Violations)
     examples: dict[frozenset[str], Index] = field(default_factory=dict)
 
     def add(self, other: "ContradictionCount") -> None:
-        self.broken.add(other.broken)
+        self.violations.add(other.violations)
         self.examples = other.examples | self.examples
+
+
+class CountedArrays(Protocol):
+    """Arrays that are counted together, block by block."""
+
+    @property
+    def arrays(self) -> Mapping[str, StoredArray]: ...
+
+    @property
+    def blocks(self) -> Mapping[Index, tuple[str, ...]]:
+        """The blocks that hold anything, and the arrays that do; in C order."""
+        ...
+
+    @property
+    def bytes_per_block(self) -> int:
+        """About what counting one block takes at most."""
+        ...
+
+    def count(self, index: Index) -> tuple[dict[str, ArrayTotals], ContradictionCount]:
+        """Totals of the arrays that hold anything in a block, and the block's contradictions."""
+        ...
 
 
 @dataclass(frozen=True)
 class ArrayGroup:
-    """Arrays of one shape that are counted together, block by block.
+    """Arrays of one shape (z, y, x).
 
     ``binary`` are those that may hold 0 and 1 only; ``claimed`` those that must not contradict each other.
     """
@@ -93,97 +119,127 @@ class ArrayGroup:
     claimed: tuple[str, ...] = ()
 
     @cached_property
-    def shape(self) -> Index:
-        return next(iter(self.arrays.values())).shape
+    def shape(self) -> VoxelsZYX:
+        return next(iter(self.arrays.values())).shape_zyx
 
     @cached_property
-    def block_shape(self) -> Index:
+    def block_shape(self) -> VoxelsZYX:
         """A block holds whole chunks of every array, as far as it stays of moderate size."""
-        chunks = [np.minimum(array.chunks, self.shape) for array in self.arrays.values()]
+        chunks = [np.minimum(array.chunks_zyx, self.shape) for array in self.arrays.values()]
         block = np.max(chunks, axis=0)
         most = max(MAX_BLOCK_VOXELS, max(math.prod(map(int, chunk)) for chunk in chunks))
         while math.prod(map(int, block)) > most:
             longest = int(np.argmax(block))
             block[longest] = -(-block[longest] // 2)
-        return tuple(map(int, block))
+        return zyx(block)
 
     @cached_property
     def blocks(self) -> Mapping[Index, tuple[str, ...]]:
-        """The blocks that hold anything, and the arrays that do; in C order."""
-        found: dict[Index, list[str]] = {}
+        names: dict[Index, list[str]] = {}
         for name, array in self.arrays.items():
             for index in self._blocks_of(array):
-                found.setdefault(index, []).append(name)
-        return {index: tuple(found[index]) for index in sorted(found)}
+                names.setdefault(index, []).append(name)
+        return {index: tuple(names[index]) for index in sorted(names)}
 
     def _blocks_of(self, array: StoredArray) -> Iterable[Index]:
         if array.chunks == self.block_shape:
             return array.present
         touched: dict[Index, None] = {}
         for chunk in array.present:
-            ranges = (
-                range(i * c // b, (min((i + 1) * c, n) - 1) // b + 1)
-                for i, c, b, n in zip(chunk, array.chunks, self.block_shape, self.shape, strict=True)
-            )
-            touched.update(dict.fromkeys(product(*ranges)))
+            touched.update(dict.fromkeys(array.chunk_box(chunk).to_chunks(self.block_shape).indices()))
         return touched
 
     @property
     def bytes_per_block(self) -> int:
-        """About what counting one block takes at most."""
         widest = max(array.dtype.itemsize for array in self.arrays.values())
         return math.prod(self.block_shape) * (2 * widest + 1 + len(self.arrays) // 8)
 
     def count(self, index: Index) -> tuple[dict[str, ArrayTotals], ContradictionCount]:
-        """Totals of the arrays that hold anything in a block, and the block's contradictions."""
-        block = tuple(
-            slice(i * b, min((i + 1) * b, n)) for i, b, n in zip(index, self.block_shape, self.shape, strict=True)
-        )
+        box = Box.at(index, (1, 1, 1)).of_chunks(self.block_shape).intersect(Box.of_shape(self.shape))
         totals, planes = {}, {}
         for name in self.blocks[index]:
-            totals[name], planes[name] = _count(self.arrays[name], block, binary=name in self.binary)
+            array = self.arrays[name]
+            decoded, totals[name] = _decoded(array, array.chunks_in(box))
+            if decoded:
+                values = array.assemble(box, decoded)
+                planes[name] = _count_values(totals[name], values, box.start, self.shape, binary=name in self.binary)
         # what is left of a codeword without an unreadable class is a codeword of the others
         readable = tuple(n for n in self.claimed if n not in totals or not totals[n].damaged)
         book = codebook_of(readable)
-        return totals, _contradictions(book, [planes.get(name) for name in book.classes], block)
+        return totals, _contradictions(book, [planes.get(name) for name in book.classes], box)
 
 
-def _count(array: StoredArray, block: Slices, *, binary: bool) -> tuple[ArrayTotals, np.ndarray | None]:
-    """What an array holds in a block, and its nonzero voxels as bits (None: there are none)."""
+@dataclass(frozen=True)
+class LoneArray:
+    """An array of any shape and rank, counted by itself, chunk by chunk; ``binary``: it may hold 0 and 1 only."""
+
+    name: str
+    array: StoredArray
+    binary: bool = False
+
+    @property
+    def arrays(self) -> Mapping[str, StoredArray]:
+        return {self.name: self.array}
+
+    @cached_property
+    def blocks(self) -> Mapping[Index, tuple[str, ...]]:
+        return dict.fromkeys(sorted(self.array.present), (self.name,))
+
+    @property
+    def bytes_per_block(self) -> int:
+        largest = math.prod(min(c, n) for c, n in zip(self.array.chunks, self.array.shape, strict=True))
+        return largest * (2 * self.array.dtype.itemsize + 1)
+
+    def count(self, index: Index) -> tuple[dict[str, ArrayTotals], ContradictionCount]:
+        decoded, totals = _decoded(self.array, [index])
+        for values in decoded.values():
+            start = tuple(i * c for i, c in zip(index, self.array.chunks, strict=True))
+            _count_values(totals, values, start, self.array.shape, binary=self.binary)
+        return {self.name: totals}, ContradictionCount()
+
+
+def _decoded(array: StoredArray, chunks: Iterable[ChunkIndex]) -> tuple[dict[ChunkIndex, NDArray[Any]], ArrayTotals]:
+    """The chunks that can be decoded, and totals that name the others."""
     decoded, damaged = {}, []
-    for chunk in array.chunks_in(block):
+    for chunk in chunks:
         try:
             decoded[chunk] = array.read_chunk(chunk)
         except SubmissionError as error:
             damaged.append(str(error))
-    total = ArrayTotals(damaged=damaged)
-    if not decoded:
-        return total, None
-    values = array.assemble(block, decoded)
+    return decoded, ArrayTotals(damaged=damaged)
+
+
+def _count_values(
+    totals: ArrayTotals, values: NDArray[Any], start: Sequence[int], shape: Sequence[int], *, binary: bool
+) -> Bits | None:
+    """Note in ``totals`` what a block holds that begins at ``start`` of an array of ``shape``.
+
+    Returns the block's nonzero voxels as bits; None where there are none.
+    """
     bits = pack_bits(values)
-    total.nonzero_voxels = int(np.bitwise_count(bits).sum())
-    if not total.nonzero_voxels:
-        return total, None
+    totals.nonzero_voxels = int(np.bitwise_count(bits).sum())
+    if not totals.nonzero_voxels:
+        return None
     whole = values.dtype.kind in "biu"
-    total.highest_id = int(values.max()) if whole else 0
-    if binary and not (values.dtype.kind in "bu" and total.highest_id <= 1):
-        total.odd = _first_odd(values, block)
+    totals.highest_id = int(values.max()) if whole else 0
+    if binary and not (values.dtype.kind in "bu" and totals.highest_id <= 1):
+        totals.odd = _first_odd(values, start)
     elif whole and not binary:
-        total._ids = [_distinct(values)]
-        total._at_border = [np.unique(face) for face in _faces(values, block, array.shape)]
-    return total, bits
+        totals.ids = [_distinct(values)]
+        totals.border_ids = [np.unique(face) for face in _faces(values, start, shape)]
+    return bits
 
 
-def _faces(values: np.ndarray, block: Slices, shape: Sequence[int]) -> Iterable[np.ndarray]:
+def _faces(values: NDArray[Any], start: Sequence[int], shape: Sequence[int]) -> Iterable[NDArray[Any]]:
     """The planes of a block that lie at the array's border."""
-    for axis, (s, n) in enumerate(zip(block, shape, strict=True)):
-        if s.start == 0:
+    for axis, (begins, n) in enumerate(zip(start, shape, strict=True)):
+        if begins == 0:
             yield values.take(0, axis)
-        if s.stop == n:
+        if begins + values.shape[axis] == n:
             yield values.take(-1, axis)
 
 
-def _bit_numbers(bits: np.ndarray, most: int) -> np.ndarray:
+def _bit_numbers(bits: Bits, most: int) -> NDArray[np.int64]:
     """Numbers of the first ``most`` bits that are set."""
     words = np.flatnonzero(bits)[:most]
     within = np.unpackbits(bits[words].view(np.uint8)).reshape(-1, 64)
@@ -191,17 +247,17 @@ def _bit_numbers(bits: np.ndarray, most: int) -> np.ndarray:
     return (words[word] * 64 + bit)[:most]
 
 
-def _first_odd(values: np.ndarray, block: Slices) -> list[tuple[Index, float]]:
+def _first_odd(values: NDArray[Any], start: Sequence[int]) -> list[tuple[Index, float]]:
     odd = (values != 0) & (values != 1)
     first = np.unravel_index(int(odd.argmax()), odd.shape)
-    return [(_position(first, block), values[first].item())] if odd[first] else []
+    return [(_position(first, start), values[first].item())] if odd[first] else []
 
 
-def _position(local: Sequence[int], block: Slices) -> Index:
-    return tuple(int(i) + s.start for i, s in zip(local, block, strict=True))
+def _position(local: Iterable[Any], start: Iterable[int]) -> Index:
+    return tuple(int(i) + begins for i, begins in zip(local, start, strict=True))
 
 
-def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The ids in a block, and how many voxels each has."""
     flat = values.reshape(-1)
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])  # ids come in runs
@@ -209,38 +265,34 @@ def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ids, np.bincount(where, np.diff(starts, append=flat.size)).astype(np.int64)
 
 
-def _contradictions(book: Codebook, planes: Sequence[np.ndarray | None], block: Slices) -> ContradictionCount:
+def _contradictions(book: Codebook, planes: Sequence[Bits | None], box: Box) -> ContradictionCount:
     if all(plane is None for plane in planes):
         return ContradictionCount()
     wrong = violating_voxels(book, planes)
-    found = ContradictionCount(count_violations(book, planes, wrong))
-    shape = [s.stop - s.start for s in block]
-    for number in _bit_numbers(wrong, _EXAMPLES_PER_BLOCK) if found.broken.voxels else ():
+    count = ContradictionCount(count_violations(book, planes, wrong))
+    for number in _bit_numbers(wrong, _EXAMPLES_PER_BLOCK) if count.violations.voxels else ():
         word, shift = divmod(int(number), 64)
-        held = frozenset(
+        classes = frozenset(
             name
             for name, plane in zip(book.classes, planes, strict=True)
             if plane is not None and np.unpackbits(plane[word : word + 1].view(np.uint8))[shift]
         )
-        found.examples.setdefault(held, _position(np.unravel_index(number, shape), block))
-    return found
+        count.examples.setdefault(classes, _position(np.unravel_index(int(number), box.shape), box.start))
+    return count
 
 
-def objects_of(array: StoredArray) -> tuple[np.ndarray, int]:
+def objects_of(array: StoredArray) -> tuple[NDArray[np.int64], int]:
     """The voxels of each 26-connected object of an array's nonzero voxels, and how many reach the array's border."""
     if not array.present:
         return np.zeros(0, np.int64), 0
     chunks = np.array(list(array.present))
-    start = chunks.min(axis=0) * array.chunks
-    stop = np.minimum((chunks.max(axis=0) + 1) * array.chunks, array.shape)
-    box = [slice(int(a), int(b)) for a, b in zip(start, stop, strict=True)]
+    touched = Box(zyx(chunks.min(axis=0)), zyx(chunks.max(axis=0) + 1))
+    around = touched.of_chunks(array.chunks_zyx).intersect(Box.of_shape(array.shape_zyx))
 
-    def read(block: Slices) -> np.ndarray:
-        return (
-            array.read(tuple(slice(b.start + s.start, b.start + s.stop) for b, s in zip(box, block, strict=True))) != 0
-        )
+    def read(box: Box) -> NDArray[np.bool_]:
+        return np.asarray(array.read(box.shifted(around.start)) != 0)
 
-    grid = Grid(tuple(s.stop - s.start for s in box), (1, 1, 1), (0, 0, 0))
-    found = Components(grid, read).objects
-    low, high = np.add(found.start, start), np.add(found.stop, start)
-    return found.size_voxels, int(np.count_nonzero(((low == 0) | (high == array.shape)).any(axis=1)))
+    objects = Components.of(Grid(around.shape, (1, 1, 1), (0, 0, 0)), read).objects
+    low, high = np.add(objects.start, around.start), np.add(objects.stop, around.start)
+    at_border = ((low == 0) | (high == array.shape)).any(axis=1)
+    return objects.size_voxels, int(np.count_nonzero(at_border))

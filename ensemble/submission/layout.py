@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ensemble.core import classes as taxonomy
+from ensemble.core.classes import is_instance
 from ensemble.core.manifest import Target
 from ensemble.submission.archive import Archive
 from ensemble.submission.reader import Submission
-from ensemble.submission.stored_array import StoredArray, read_json
+from ensemble.submission.stored_array import StoredArray, read_metadata
 from ensemble.support.errors import SubmissionError
 
 MAX_STORE_BYTES = 50 * 2**30
@@ -57,7 +57,7 @@ def _note_group(submission: Submission, crop: str, notes: FaultNotes) -> None:
         notes.faults.append(f"{place}: has no .zgroup; write one that says zarr_format 2")
     else:
         try:
-            found = read_json(submission.members, files[".zgroup"]).get("zarr_format")
+            found = read_metadata(submission.members, files[".zgroup"]).get("zarr_format")
         except SubmissionError as error:
             notes.error(error)
             return
@@ -105,7 +105,7 @@ def metadata_faults(array: StoredArray, target: Target, name: str) -> list[str]:
 
 def _dtype_fault(array: StoredArray, name: str) -> str | None:
     dtype = array.dtype
-    if not taxonomy.is_instance(name):
+    if not is_instance(name):
         return None if dtype.str == "|u1" else f"has dtype {dtype.str}; a semantic class is uint8, 0 or 1"
     if dtype.kind != "u":
         return f"has dtype {dtype.str}; ids are unsigned integers"

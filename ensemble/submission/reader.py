@@ -6,11 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core.box import Slices
+from ensemble.core.box import Box
 from ensemble.submission.archive import Archive, open_archive
-from ensemble.submission.stored_array import StoredArray, open_array, read_json
+from ensemble.submission.stored_array import StoredArray, open_array, read_metadata
 from ensemble.support.errors import SubmissionError, suggestion
 
 
@@ -51,7 +51,7 @@ class Submission:
     def attributes(self) -> dict[str, Any]:
         """The root's attributes: what the builder says of the whole."""
         files = self._tree[""][""]
-        return read_json(self.members, files[".zattrs"]) if ".zattrs" in files else {}
+        return read_metadata(self.members, files[".zattrs"]) if ".zattrs" in files else {}
 
     @property
     def crops(self) -> tuple[str, ...]:
@@ -83,9 +83,9 @@ class Submission:
             what = "has no .zarray"
         raise SubmissionError(f"{self.members.place}: {place}: {what}")
 
-    def read(self, crop: str, name: str, block: Slices) -> np.ndarray:
-        """A block of one array, dtype kept, perhaps read only. Raises SubmissionError."""
-        return self.array(crop, name).read(block)
+    def read(self, crop: str, name: str, box: Box) -> NDArray[Any]:
+        """A box of one array, dtype kept, perhaps read only. Raises SubmissionError."""
+        return self.array(crop, name).read(box)
 
     @cached_property
     def _tree(self) -> dict[str, dict[str, dict[str, str]]]:

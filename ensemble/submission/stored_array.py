@@ -11,18 +11,23 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numcodecs
 import numpy as np
 from numcodecs.compat import ensure_contiguous_ndarray
+from numpy.typing import NDArray
 
-from ensemble.core.grid import Grid
+from ensemble.core.box import Box, VoxelsZYX, zyx
+from ensemble.core.grid import Grid, nm_zyx
 from ensemble.submission.archive import Archive
 from ensemble.support.errors import SubmissionError, suggestion
+from ensemble.support.files import one_line
+
+ChunkIndex = tuple[int, ...]
+"""Which chunk of an array, along each of its axes."""
 
 MAX_CHUNK_BYTES = 2**31
 MAX_METADATA_BYTES = 2**24
@@ -38,7 +43,7 @@ _DAMAGE = (
 
 
 @dataclass(frozen=True)
-class Encoding:
+class ChunkEncoding:
     """How an array's chunks are stored; ``codecs`` in the order in which they decode."""
 
     codecs: tuple[numcodecs.abc.Codec, ...]
@@ -48,28 +53,45 @@ class Encoding:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """One class of one crop as it lies in a submission; axes z, y, x.
+    """One class of one crop as it lies in a submission.
 
-    ``present`` maps the index of every chunk that was written to its file; the others are ``fill_value``.
-    ``stray`` are files beside the chunks that belong to none.
+    Its axes should be z, y, x; of any others only single chunks can be read. ``present`` maps the index of
+    every chunk that was written to its file; the others are ``fill_value``. ``stray`` are files beside the
+    chunks that belong to none.
     """
 
     place: str
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     fill_value: Any
     attributes: Mapping[str, Any]
-    encoding: Encoding
+    encoding: ChunkEncoding
     members: Archive
-    present: Mapping[tuple[int, ...], str]
+    present: Mapping[ChunkIndex, str]
     stray: tuple[str, ...]
+
+    @property
+    def shape_zyx(self) -> VoxelsZYX:
+        """Its shape. Raises SubmissionError unless it has three axes."""
+        return self._three(self.shape)
+
+    @property
+    def chunks_zyx(self) -> VoxelsZYX:
+        """Shape of a chunk. Raises SubmissionError unless there are three axes."""
+        return self._three(self.chunks)
+
+    def _three(self, sizes: tuple[int, ...]) -> VoxelsZYX:
+        if len(sizes) != 3:
+            raise self._fault(f"has {len(sizes)} axes where three are expected: z, y, x")
+        return zyx(sizes)
 
     @property
     def grid(self) -> Grid:
         """Where its voxels lie. Raises SubmissionError when its attributes do not say."""
+        shape = self.shape_zyx
         try:
-            return Grid(self.shape, self.attributes["voxel_size"], self.attributes["translation"])
+            return Grid(shape, nm_zyx(self.attributes["voxel_size"]), nm_zyx(self.attributes["translation"]))
         except KeyError as error:
             raise self._fault(f"its attributes lack {error}, so it cannot be placed") from error
         except (TypeError, ValueError) as error:
@@ -79,7 +101,11 @@ class StoredArray:
         """Name of a chunk's file."""
         return self.encoding.separator.join(map(str, chunk))
 
-    def read_chunk(self, chunk: tuple[int, ...]) -> np.ndarray:
+    def chunk_box(self, chunk: Iterable[int]) -> Box:
+        """The voxels of a chunk, inside the shape."""
+        return Box.at(chunk, (1, 1, 1)).of_chunks(self.chunks_zyx).intersect(Box.of_shape(self.shape_zyx))
+
+    def read_chunk(self, chunk: ChunkIndex) -> NDArray[Any]:
         """A chunk that is present, cut to the shape; read only. Raises SubmissionError when it is damaged."""
         size = math.prod(self.chunks) * self.dtype.itemsize
         try:
@@ -90,59 +116,44 @@ class StoredArray:
             if flat.size != size:
                 raise ValueError(f"it holds {flat.size:,} bytes where a chunk has {size:,}")
         except _DAMAGE as error:
-            raise self._fault(f"chunk {self.key(chunk)} cannot be decoded: {_one_line(error)}") from error
-        values = flat.view(self.dtype).reshape(self.chunks, order=self.encoding.order)
+            raise self._fault(f"chunk {self.key(chunk)} cannot be decoded: {one_line(error)}") from error
+        values: NDArray[Any] = flat.view(self.dtype).reshape(self.chunks, order=self.encoding.order)
+        # of any rank, so that no Box can be it
         return values[tuple(slice(n - i * c) for n, i, c in zip(self.shape, chunk, self.chunks, strict=True))]
 
-    def chunks_in(self, block: Sequence[slice]) -> list[tuple[int, ...]]:
-        """Indices of the chunks under a block that are present, in C order."""
-        ranges = (range(s.start // c, -(-s.stop // c)) for s, c in zip(block, self.chunks, strict=True))
-        return [chunk for chunk in product(*ranges) if chunk in self.present]
+    def chunks_in(self, box: Box) -> list[ChunkIndex]:
+        """Indices of the chunks under a box that are present, in C order."""
+        return [chunk for chunk in box.to_chunks(self.chunks_zyx).indices() if chunk in self.present]
 
-    def read(self, block: Sequence[slice]) -> np.ndarray:
-        """The block, dtype kept, perhaps read only; bounds inside the shape. Raises SubmissionError."""
-        return self.assemble(block, {chunk: self.read_chunk(chunk) for chunk in self.chunks_in(block)})
+    def read(self, box: Box) -> NDArray[Any]:
+        """The box, dtype kept, perhaps read only; bounds inside the shape. Raises SubmissionError."""
+        return self.assemble(box, {chunk: self.read_chunk(chunk) for chunk in self.chunks_in(box)})
 
-    def assemble(self, block: Sequence[slice], decoded: Mapping[tuple[int, ...], np.ndarray]) -> np.ndarray:
-        """The block from the decoded chunks under it; where none is given it is ``fill_value``."""
+    def assemble(self, box: Box, decoded: Mapping[ChunkIndex, NDArray[Any]]) -> NDArray[Any]:
+        """The box from the decoded chunks under it; where none is given it is ``fill_value``."""
         if len(decoded) == 1:
             ((chunk, values),) = decoded.items()
-            if self._overlap(block, chunk, values) == tuple(block):
-                return values[_shifted(block, self._corner(chunk))]
+            extent = self.chunk_box(chunk)
+            if box.intersect(extent) == box:
+                return values[box.relative_to(extent).slices]
         fill = np.zeros((), self.dtype) if self.fill_value is None else self.fill_value
-        out = np.full([s.stop - s.start for s in block], fill, self.dtype)
+        out = np.full(box.shape, fill, self.dtype)
         for chunk, values in decoded.items():
-            both = self._overlap(block, chunk, values)
-            out[_shifted(both, [s.start for s in block])] = values[_shifted(both, self._corner(chunk))]
+            extent = self.chunk_box(chunk)
+            both = box.intersect(extent)
+            out[both.relative_to(box).slices] = values[both.relative_to(extent).slices]
         return out
-
-    def _corner(self, chunk: tuple[int, ...]) -> list[int]:
-        return [i * c for i, c in zip(chunk, self.chunks, strict=True)]
-
-    def _overlap(self, block: Sequence[slice], chunk: tuple[int, ...], values: np.ndarray) -> tuple[slice, ...]:
-        return tuple(
-            slice(max(s.start, a), min(s.stop, a + n))
-            for s, a, n in zip(block, self._corner(chunk), values.shape, strict=True)
-        )
 
     def _fault(self, what: str) -> SubmissionError:
         return SubmissionError(f"{self.members.place}: {self.place}: {what}")
 
 
-def _shifted(block: Sequence[slice], corner: Sequence[int]) -> tuple[slice, ...]:
-    return tuple(slice(s.start - a, s.stop - a) for s, a in zip(block, corner, strict=True))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def read_json(members: Archive, name: str) -> dict[str, Any]:
+def read_metadata(members: Archive, name: str) -> dict[str, Any]:
     """A metadata file's keys and values. Raises SubmissionError when it holds anything else."""
     try:
         data = json.loads(members.read(name, MAX_METADATA_BYTES))
     except (*_DAMAGE, RecursionError) as error:
-        raise SubmissionError(f"{members.place}: {name}: not readable as JSON: {_one_line(error)}") from error
+        raise SubmissionError(f"{members.place}: {name}: not readable as JSON: {one_line(error)}") from error
     if not isinstance(data, dict):
         raise SubmissionError(f"{members.place}: {name}: holds no keys and values")
     return data
@@ -153,8 +164,8 @@ def open_array(members: Archive, place: str, files: Mapping[str, str]) -> Stored
 
     Raises SubmissionError when its metadata does not tell how to decode it.
     """
-    metadata = read_json(members, files[".zarray"])
-    attributes = read_json(members, files[".zattrs"]) if ".zattrs" in files else {}
+    metadata = read_metadata(members, files[".zarray"])
+    attributes = read_metadata(members, files[".zattrs"]) if ".zattrs" in files else {}
     try:
         if metadata["zarr_format"] != 2:
             raise ValueError(f"zarr_format is {metadata['zarr_format']!r}; write Zarr v2")
@@ -171,7 +182,7 @@ def open_array(members: Archive, place: str, files: Mapping[str, str]) -> Stored
     except KeyError as error:
         raise SubmissionError(f"{members.place}: {place}: its .zarray lacks {error}") from error
     except (TypeError, ValueError, OverflowError) as error:
-        raise SubmissionError(f"{members.place}: {place}: {_one_line(error)}") from error
+        raise SubmissionError(f"{members.place}: {place}: {one_line(error)}") from error
     present, stray = _sorted_out(files, shape, chunks, encoding.separator)
     return StoredArray(place, shape, chunks, dtype, fill, attributes, encoding, members, present, stray)
 
@@ -183,20 +194,20 @@ def _sizes(metadata: Mapping[str, Any], key: str) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _number_dtype(name: Any) -> np.dtype:
+def _number_dtype(name: Any) -> np.dtype[Any]:
     dtype = np.dtype(name) if isinstance(name, str) else None
     if dtype is None or dtype.kind not in "biuf":
         raise ValueError(f"dtype {name!r} is not one of numbers")
     return dtype
 
 
-def _encoding(metadata: Mapping[str, Any]) -> Encoding:
+def _encoding(metadata: Mapping[str, Any]) -> ChunkEncoding:
     order, separator = metadata["order"], metadata.get("dimension_separator", ".")
     if order not in ("C", "F") or separator not in (".", "/"):
         raise ValueError(f"order {order!r} with dimension_separator {separator!r} is not Zarr v2")
     compressor = metadata["compressor"]
     stages = [*(metadata["filters"] or ()), *([compressor] if compressor is not None else ())]
-    return Encoding(tuple(_codec(stage) for stage in reversed(stages)), order, separator)
+    return ChunkEncoding(tuple(_codec(stage) for stage in reversed(stages)), order, separator)
 
 
 def _codec(stage: Any) -> numcodecs.abc.Codec:
@@ -208,11 +219,12 @@ def _codec(stage: Any) -> numcodecs.abc.Codec:
 
 def _sorted_out(
     files: Mapping[str, str], shape: Sequence[int], chunks: Sequence[int], separator: str
-) -> tuple[dict[tuple[int, ...], str], tuple[str, ...]]:
+) -> tuple[dict[ChunkIndex, str], tuple[str, ...]]:
     """The chunks by index, and the files that are none of this array's."""
     counts = [-(-n // c) for n, c in zip(shape, chunks, strict=True)]
     number = re.compile("0|[1-9][0-9]{0,17}")
-    present, stray = {}, []
+    present: dict[ChunkIndex, str] = {}
+    stray = []
     for key, member in files.items():
         parts = key.split(separator)
         if len(parts) == len(counts) and all(map(number.fullmatch, parts)):

@@ -1,9 +1,5 @@
-"""A submission: one Zarr v2 store, a plain array per crop and class, in one zip.
+"""A submission as we write it: one Zarr v2 store, a plain array per crop and class, packed into one zip."""
 
-Written as a folder and packed when complete; read from the zip alone, or from the folder, block by block.
-"""
-
-import errno
 import json
 import os
 import re
@@ -17,21 +13,20 @@ import numcodecs
 import numpy as np
 
 from ensemble.core.manifest import Target
-from ensemble.storage.chunked_array import ChunkedArray
+from ensemble.storage.chunked_array import ChunkedArray, Encoding
 from ensemble.support.errors import SubmissionError
+from ensemble.support.files import is_disk_full, replacing, write_text
 
 OnProgress = Callable[[int, int], None]
 """Called with how much is done and how much there is to do."""
 
-_CODEC = numcodecs.Zstd(level=1, checksum=True)
-_STORED_CODEC = {"id": "zstd", "level": 1}
+_ENCODING = Encoding(numcodecs.Zstd(level=1, checksum=True), {"id": "zstd", "level": 1})
 """Readers need not know of the checksum: it is part of each frame."""
 
 _STORED_FILE = re.compile(r"\.zarray|\.zattrs|\d+(\.\d+)*")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def create_array(root: Path, target: Target, name: str, dtype: np.dtype) -> ChunkedArray:
+def create_array(root: Path, target: Target, name: str, dtype: np.dtype[Any]) -> ChunkedArray:
     """The array of one class of one crop under ``root``, all background, replacing what was there.
 
     It lies on the target's grid exactly; chunks that stay background are never written.
@@ -42,26 +37,26 @@ def create_array(root: Path, target: Target, name: str, dtype: np.dtype) -> Chun
         "translation": list(grid.origin_nm),
         "shape": list(grid.shape),
     }
-    return ChunkedArray.create(Path(root) / target.group / name, grid.shape, dtype, _CODEC, _STORED_CODEC, attributes)
+    return ChunkedArray.create(Path(root) / target.group / name, grid.shape, dtype, _ENCODING, attributes)
 
 
-def reopen_array(root: Path, target: Target, name: str) -> ChunkedArray:
-    """The array of one class of one crop, as ``create_array`` and what was written since left it."""
-    return ChunkedArray.open(Path(root) / target.group / name, _CODEC)
+def reopen_array(root: Path, target: Target, name: str, dtype: np.dtype[Any]) -> ChunkedArray:
+    """The array of one class of one crop, as ``create_array`` and what was written since left it.
+
+    Raises VolumeError where it is another.
+    """
+    return ChunkedArray.reopen(Path(root) / target.group / name, target.grid.shape, dtype, _ENCODING)
 
 
 def write_group_files(root: Path, targets: Sequence[Target], attributes: Mapping[str, Any]) -> None:
     """Make ``root`` a Zarr v2 group with ``attributes`` that holds a group for every target."""
     for folder in (Path(root), *(Path(root) / target.group for target in targets)):
-        folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / ".zgroup", {"zarr_format": 2})
     _write_json(Path(root) / ".zattrs", attributes)
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(data, indent=2) + "\n")
-    partial.replace(path)
+    write_text(path, json.dumps(data, indent=2) + "\n")
 
 
 def pack(
@@ -74,24 +69,20 @@ def pack(
     """
     root, zip_path = Path(root), Path(zip_path)
     names = sorted(_names_to_pack(root, targets))
-    partial = zip_path.with_name(f".{zip_path.name}.{os.getpid()}.part")
     try:
-        with partial.open("wb") as file:
+        with replacing(zip_path) as partial, partial.open("wb") as file:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as packed:
                 for done, name in enumerate(names, start=1):
                     packed.writestr(_member(name), (root / name).read_bytes())
                     progress(done, len(names))
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(zip_path)
     except OSError as error:
-        if error.errno in _FULL:
+        if is_disk_full(error):
             raise SubmissionError(
                 f"{zip_path}: the disk is full; free some space and run again (an older zip is unchanged)"
             ) from error
         raise SubmissionError(f"{zip_path}: cannot pack {root}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _names_to_pack(root: Path, targets: Sequence[Target]) -> Iterator[str]:

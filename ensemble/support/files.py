@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -68,6 +69,25 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def write_sealed(path: Path, data: Any) -> None:
+    """Write plain values with a checksum, at once or not at all; ``read_sealed`` reads them back."""
+    text = json.dumps(data)
+    write_text(path, f"{text}\n{_seal(text)}\n")
+
+
+def read_sealed(path: Path) -> Any:
+    """What ``write_sealed`` wrote; None where there is no such file, or any bit of it has changed."""
+    try:
+        text, seal, end = path.read_bytes().decode().split("\n")
+        return json.loads(text) if seal == _seal(text) and not end else None
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _seal(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
 @contextmanager
 def alone_with(lock: Path, message: str) -> Iterator[None]:
     """While this lasts no other process holds ``lock``. Raises EnsembleError with ``message`` when one does."""
@@ -82,7 +102,7 @@ def alone_with(lock: Path, message: str) -> Iterator[None]:
         held.release()
 
 
-def one_line(reason: object, width: int = 200) -> str:
-    """What an error or a value says, on one line of at most ``width`` characters; its type where it says nothing."""
+def one_line(reason: object, width: int | None = None) -> str:
+    """What an error or a value says, on one line, of at most ``width`` characters; its type where it says nothing."""
     text = " ".join(str(reason).split()) or type(reason).__name__
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return text if width is None or len(text) <= width else text[: width - 1] + "…"

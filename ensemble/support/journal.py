@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path) -> "Journal":
-        """The journal at ``path``, new or as it was left; a torn last line is cut off."""
+        """The journal at ``path``, new or as it was left.
+
+        A last line that was not finished is cut off. Where any other line is damaged nothing is believed: the
+        journal is empty again.
+        """
         lines = _whole_lines(path)
         if path.exists():
             os.truncate(path, sum(len(line) for line in lines))
@@ -33,7 +38,8 @@ class Journal:
 
     def note(self, word: str, value: Any) -> None:
         """Add a line; it is with the operating system when this returns."""
-        self._file.write(json.dumps([word, value]) + "\n")
+        text = json.dumps([word, value])
+        self._file.write(f"{zlib.crc32(text.encode()):08x} {text}\n")
         self._file.flush()
         self._entries.setdefault(word, []).append(value)
 
@@ -42,19 +48,21 @@ class Journal:
 
 
 def _whole_lines(path: Path) -> list[bytes]:
-    """The lines of a journal before the first that is torn."""
-    whole = []
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
-        try:
-            json.loads(line if line.endswith(b"\n") else b"")
-        except ValueError:
-            break
-        whole.append(line)
-    return whole
+    """The finished lines of a journal; none where one of them is not as it was written."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+    return lines if all(map(_is_right, lines)) else []
+
+
+def _is_right(line: bytes) -> bool:
+    checksum, _, text = line.removesuffix(b"\n").partition(b" ")
+    return checksum == b"%08x" % zlib.crc32(text)
 
 
 def _by_word(lines: Iterable[bytes]) -> dict[str, list[Any]]:
     entries: dict[str, list[Any]] = {}
-    for word, value in map(json.loads, lines):
+    for line in lines:
+        word, value = json.loads(line.partition(b" ")[2])
         entries.setdefault(word, []).append(value)
     return entries

@@ -4,15 +4,24 @@ import ctypes
 import math
 import os
 import platform
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+if sys.platform == "win32":
+    import psutil
+else:
+    import resource
 
 _GROUPS = Path("/sys/fs/cgroup")
 _MIB = 1 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def cores() -> int:
@@ -26,9 +35,19 @@ def cores() -> int:
 
 def memory_bytes() -> int:
     """Memory this process may use."""
+    if sys.platform == "win32":
+        return int(psutil.virtual_memory().total)
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _first_line("memory.max", "memory/memory.limit_in_bytes")
     return min(physical, int(limit)) if limit.isdigit() and int(limit) > _MIB else physical
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has had so far."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def default_memory_bytes() -> int:
@@ -62,10 +81,10 @@ def _first_line(*names: str) -> str:
     return ""
 
 
-def in_threads(workers: int, work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+def in_threads(workers: int, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Results in the order of the items; at most two items a worker are under way."""
     with ThreadPoolExecutor(workers) as pool:
-        waiting: deque = deque()
+        waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))

@@ -1,9 +1,12 @@
 """How long work tells a person where it is, without knowing whether there is a terminal."""
 
-import resource
-import sys
 import time
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
+
+from ensemble.support.machine import peak_memory_bytes
+
+_GIB = 1 << 30
 
 
 class Progress(Protocol):
@@ -38,7 +41,13 @@ class QuietProgress:
         self.said.append(text)
 
 
-_GIB = 2**30 if sys.platform == "darwin" else 2**20
+@dataclass(frozen=True)
+class StageCost:
+    """What a stage took, and the most memory the process had had when it ended."""
+
+    stage: str
+    seconds: float
+    peak_gib: float
 
 
 class Costs:
@@ -46,7 +55,7 @@ class Costs:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._stages: list[tuple[str, float, float]] = []
+        self._stages: list[StageCost] = []
         self._open: tuple[str, float] | None = None
 
     def stage(self, name: str, total: float) -> None:
@@ -63,14 +72,11 @@ class Costs:
     def _close(self) -> None:
         if self._open is not None:
             name, began = self._open
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _GIB
-            self._stages.append((name, time.monotonic() - began, peak))
+            seconds = round(time.monotonic() - began, 2)
+            self._stages.append(StageCost(name, seconds, round(peak_memory_bytes() / _GIB, 3)))
             self._open = None
 
-    def stages(self) -> list[dict[str, Any]]:
-        """The stages so far: "stage", "seconds", and the process's "peak_gib" when it ended."""
+    def stages(self) -> list[StageCost]:
+        """The stages so far; the one under way ends."""
         self._close()
-        return [
-            {"stage": name, "seconds": round(seconds, 2), "peak_gib": round(peak, 3)}
-            for name, seconds, peak in self._stages
-        ]
+        return list(self._stages)

@@ -15,6 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ensemble.support.errors import EnsembleError, suggestion
+from ensemble.support.files import one_line
 
 YamlKey = tuple[str | int, ...]
 YamlLines = Mapping[YamlKey, int]
@@ -145,10 +146,10 @@ class _Reader:
 
 
 def _not_yaml(path: Path, reason: yaml.YAMLError) -> str:
-    mark = getattr(reason, "problem_mark", None)
-    if mark is None:
-        return f"{path}: it is not YAML: {_one_line(str(reason))}"
-    return f"{path}:{mark.line + 1}: it is not YAML: {_one_line(reason.problem or reason.context or '')}"
+    if not isinstance(reason, yaml.MarkedYAMLError) or reason.problem_mark is None:
+        return f"{path}: it is not YAML: {one_line(reason)}"
+    mark = reason.problem_mark
+    return f"{path}:{mark.line + 1}: it is not YAML: {one_line(reason.problem or reason.context or '')}"
 
 
 def yaml_place(path: Path, lines: YamlLines, key: Iterable[str | int]) -> str:
@@ -227,11 +228,7 @@ def dotted_key(key: YamlKey) -> str:
 
 
 def _line(path: Path, line: int, key: YamlKey, what: str) -> str:
-    return _one_line(f"{path}:{line}: {dotted_key(key)}{': ' if key else ''}{what}")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return one_line(f"{path}:{line}: {dotted_key(key)}{': ' if key else ''}{what}")
 
 
 def _names(model: Any, location: YamlKey) -> list[str]:
@@ -245,7 +242,7 @@ def _names(model: Any, location: YamlKey) -> list[str]:
     return sorted({name for schema in schemas for name in schema.get("properties", {})})
 
 
-def _below(schema: dict, part: str | int, root: dict) -> list[dict]:
+def _below(schema: dict[str, Any], part: str | int, root: dict[str, Any]) -> list[dict[str, Any]]:
     if isinstance(part, str) and part in schema.get("properties", {}):
         return _alternatives(schema["properties"][part], root)
     if isinstance(part, int):
@@ -256,7 +253,7 @@ def _below(schema: dict, part: str | int, root: dict) -> list[dict]:
     return [s for below in inner if isinstance(below, dict) for s in _alternatives(below, root)]
 
 
-def _alternatives(schema: dict, root: dict) -> list[dict]:
+def _alternatives(schema: dict[str, Any], root: dict[str, Any]) -> list[dict[str, Any]]:
     if "$ref" in schema:
         return _alternatives(root["$defs"][schema["$ref"].rsplit("/", 1)[-1]], root)
     members = [m for word in ("anyOf", "oneOf", "allOf") for m in schema.get(word, [])]

@@ -7,17 +7,18 @@ patch costs a copy, whatever had to be resampled, and memory does not grow with 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core import classes as taxonomy
-from ensemble.core.box import Slices
-from ensemble.core.grid import Grid, fitting_level
+from ensemble.core.box import Box, VoxelsZYX, zyx
+from ensemble.core.classes import all_classes, atoms_of
+from ensemble.core.grid import Grid, fitting_level, nm_zyx
 from ensemble.core.resampling import resample, support
-from ensemble.storage import volume
 from ensemble.storage.tissue import Tissue, find_tissue
-from ensemble.storage.volume import Location, Volume
+from ensemble.storage.volume import Location, Volume, open_em, open_node, open_volume, truth_place
 from ensemble.support.errors import TrainingError, VolumeError
 from ensemble.train.spec import TrainingSpec
 
@@ -28,7 +29,6 @@ BLOCK_VOXELS = 64
 SOURCE_VOXELS = 256  # along an axis, of the truth or EM that one block is computed from
 CACHE_BYTES = 384 << 20
 
-Triple = tuple[int, int, int]
 Where = Callable[[], str]
 
 
@@ -36,8 +36,8 @@ Where = Callable[[], str]
 class Patch:
     """A box of a crop: ``grey`` float32 (z, y, x) as in the EM, ``codes`` uint8 (class, z, y, x)."""
 
-    grey: np.ndarray
-    codes: np.ndarray
+    grey: NDArray[np.float32]
+    codes: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -55,29 +55,29 @@ class AnnotatedCrop:
     tissue: Tissue
     truths: tuple[tuple[Volume, ...] | None, ...]
     reads_level: bool
-    level_start: Triple
+    level_start: VoxelsZYX
 
-    def starts(self, patch_voxels: Triple) -> list[tuple[int, int]]:
+    def starts(self, patch_voxels: VoxelsZYX) -> list[tuple[int, int]]:
         """First and last start, along each axis, of a patch inside the crop, or around it if shorter."""
         spare = [n - p for n, p in zip(self.grid.shape, patch_voxels, strict=True)]
         return [(min(0, s), max(0, s)) for s in spare]
 
-    def block_voxels(self) -> Triple:
+    def block_voxels(self) -> VoxelsZYX:
         """The shape of the blocks in which the crop is computed, so that none needs much of the source."""
         sources = [self.tissue.volume.grid, *(v.grid for parts in self.truths if parts for v in parts)]
         finest = [min(grid.voxel_size_nm[axis] for grid in sources) for axis in range(3)]
         ratios = [v / f for v, f in zip(self.grid.voxel_size_nm, finest, strict=True)]
-        return tuple(max(1, min(BLOCK_VOXELS, int(SOURCE_VOXELS / ratio))) for ratio in ratios)
+        return zyx(max(1, min(BLOCK_VOXELS, int(SOURCE_VOXELS / ratio))) for ratio in ratios)
 
-    def grey(self, box: Slices) -> np.ndarray:
+    def grey(self, box: Box) -> NDArray[Any]:
         """The EM in a box of the lattice, which may reach beyond it; float32, or of the level's dtype."""
         if self.reads_level:
-            return self.tissue.read(tuple(_shifted(s, a) for s, a in zip(box, self.level_start, strict=True)))
+            return self.tissue.read(box.shifted(self.level_start))
         target, level = self.grid.sub(box), self.tissue.volume.grid
-        block = level.slices_over(target, (1, 1, 1))
-        return resample(self.tissue.read(block), level.sub(block), target)
+        around = level.box_over(target, (1, 1, 1))
+        return resample(self.tissue.read(around), level.sub(around), target)
 
-    def codes(self, box: Slices) -> tuple[np.ndarray, ...]:
+    def codes(self, box: Box) -> tuple[NDArray[np.uint8], ...]:
         """The truth in such a box, uint8 per class; a class that is the same all over takes no memory."""
         target = self.grid.sub(box)
         return tuple(_compact(_codes(parts, target)) for parts in self.truths)
@@ -85,43 +85,39 @@ class AnnotatedCrop:
     def identity(self) -> str:
         """Changes when the EM or the truth on disk does."""
         level = self.tissue.volume
-        parts = [level.identity(level.grid.clip(level.grid.slices_over(self.grid)))]
+        parts = [level.identity(level.grid.box_over(self.grid).intersect(level.grid.box))]
         for v in (v for truth in self.truths if truth for v in truth):
-            parts.append(v.identity(tuple(slice(0, n) for n in v.grid.shape)))
+            parts.append(v.identity(v.grid.box))
         return " ".join([self.dataset, self.name, *parts])
 
 
-def _shifted(s: slice, by: int) -> slice:
-    return slice(s.start + by, s.stop + by)
-
-
-def _codes(parts: tuple[Volume, ...] | None, target: Grid) -> np.ndarray:
+def _codes(parts: tuple[Volume, ...] | None, target: Grid) -> NDArray[np.uint8]:
     if parts is None:
         return np.full(target.shape, UNKNOWN, np.uint8)
     share = np.zeros(target.shape, np.float32)
     known = np.ones(target.shape, bool)
     for part in parts:
         known &= _within(part.grid, target)
-        block = support(part.grid, target)
-        labels = part.read(block) > 0
+        around = support(part.grid, target)
+        labels = part.read(around) > 0
         if labels.any():
-            share += resample(labels, part.grid.sub(block), target)
+            share += resample(labels, part.grid.sub(around), target)
     # Parts exclude each other, so their shares of a voxel add up to the union's.
-    codes = np.rint(np.minimum(share, 1) * SURE).astype(np.uint8)
+    codes: NDArray[np.uint8] = np.rint(np.minimum(share, 1) * SURE).astype(np.uint8)
     codes[~known] = UNKNOWN
     return codes
 
 
-def _within(source: Grid, target: Grid) -> np.ndarray:
+def _within(source: Grid, target: Grid) -> NDArray[np.bool_]:
     """Which voxels of ``target`` have their centre inside the extent of ``source``."""
     inside = []
     for axis in range(3):
         position = source.position_voxels(axis, target.centres_nm(axis))
         inside.append((position > -0.5 - 1e-6) & (position < source.shape[axis] - 0.5 + 1e-6))
-    return inside[0][:, None, None] & inside[1][:, None] & inside[2]
+    return np.asarray(inside[0][:, None, None] & inside[1][:, None] & inside[2])
 
 
-def _compact(codes: np.ndarray) -> np.ndarray:
+def _compact(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     first = codes[:1, :1, :1]
     return np.broadcast_to(first.copy(), codes.shape) if (codes == first).all() else codes
 
@@ -134,10 +130,10 @@ def open_crop(root: Location, dataset: str, name: str, spec: TrainingSpec, where
     """
     truths = _truths(root, dataset, name, spec.classes, where)
     extent = _extent([v.grid for parts in truths if parts for v in parts])
-    levels = volume.open_em(root, dataset).levels
+    levels = open_em(root, dataset).levels
     fit = fitting_level([level.grid for level in levels], spec.voxel_size_nm)
     level = levels[fit.level]
-    core = level.grid.slices_over(extent)
+    core = level.grid.box_over(extent)
     lattice = level.grid.sub(core) if fit.exact else extent.covering(spec.voxel_size_nm)
     margin = [
         math.ceil((1 + max(0, p - n)) * v / w) + 1
@@ -145,27 +141,27 @@ def open_crop(root: Location, dataset: str, name: str, spec: TrainingSpec, where
             spec.patch_voxels, lattice.shape, lattice.voxel_size_nm, level.grid.voxel_size_nm, strict=True
         )
     ]
-    wanted = tuple(slice(s.start - m, s.stop + m) for s, m in zip(core, margin, strict=True))
-    em = find_tissue(level, core, wanted)
-    return AnnotatedCrop(dataset, name, lattice, em, truths, fit.exact, tuple(s.start for s in core))
+    em = find_tissue(level, core, core.grown(margin))
+    return AnnotatedCrop(dataset, name, lattice, em, truths, fit.exact, core.start)
 
 
 def _truths(
     root: Location, dataset: str, name: str, classes: Sequence[str], where: Where
 ) -> tuple[tuple[Volume, ...] | None, ...]:
-    place = volume.truth_place(root, dataset, name)
+    place = truth_place(root, dataset, name)
 
     @cache
     def annotated(wanted: str) -> Volume | None:
-        return volume.open_volume(f"{place}/{wanted}") if _is_there(f"{place}/{wanted}") else None
+        return open_volume(f"{place}/{wanted}") if _is_there(f"{place}/{wanted}") else None
 
-    truths = []
+    truths: list[tuple[Volume, ...] | None] = []
     for wanted in classes:
         own = annotated(wanted)
-        parts = [own] if own else [annotated(atom) for atom in sorted(taxonomy.atoms_of(wanted))]
-        truths.append(None if None in parts else tuple(parts))
+        parts = [own] if own else [annotated(atom) for atom in sorted(atoms_of(wanted))]
+        there = tuple(part for part in parts if part is not None)
+        truths.append(there if len(there) == len(parts) else None)
     if not any(truths):
-        have = ", ".join(c for c in taxonomy.all_classes() if annotated(c)) or f"no truth at all in {place}"
+        have = ", ".join(c for c in all_classes() if annotated(c)) or f"no truth at all in {place}"
         raise TrainingError(
             f"{where()}: none of {', '.join(classes)} is annotated in crop {name} of {dataset}; it has {have}"
         )
@@ -174,7 +170,7 @@ def _truths(
 
 def _is_there(place: Location) -> bool:
     try:
-        volume.open_node(place)
+        open_node(place)
     except VolumeError as error:
         # Of truth, absence is ordinary; everything else is not.
         if error.__cause__ is None or isinstance(error.__cause__, FileNotFoundError):
@@ -187,7 +183,7 @@ def _extent(grids: Sequence[Grid]) -> Grid:
     """One voxel as large as the box around all the grids."""
     corner = np.min([grid.corner_nm for grid in grids], axis=0)
     end = np.max([grid.end_nm for grid in grids], axis=0)
-    return Grid((1, 1, 1), tuple(end - corner), tuple((corner + end) / 2))
+    return Grid((1, 1, 1), nm_zyx(end - corner), nm_zyx((corner + end) / 2))
 
 
 def open_crops(
@@ -195,7 +191,7 @@ def open_crops(
 ) -> tuple[AnnotatedCrop, ...]:
     """All crops of ``named``, the spec's ``key``; errors tell where the spec names the crop."""
     return tuple(
-        open_crop(root, dataset, name, spec, lambda d=dataset, i=i: spec.where(key, d, i))
+        open_crop(root, dataset, name, spec, partial(spec.where, key, dataset, i))
         for dataset, names in named.items()
         for i, name in enumerate(names)
     )

@@ -17,20 +17,18 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from ensemble.support.errors import TrainingError
 from ensemble.train.crops import UNKNOWN, Patch
-from ensemble.train.losses import overlaps, scores_of, supervised_loss, target_of
+from ensemble.train.losses import ValidationScores, overlaps, scores_of, supervised_loss, target_of
 from ensemble.train.sampling import ValidationPatches
 from ensemble.train.spec import TrainingSpec
 
 WARM_UP_SHARE = 0.02
 REPORT_EVERY = 10
 LAST, BEST = "last.ckpt", "best.ckpt"
-
-ValidationScores = dict[str, dict[str, float]]
-"""Per class, its "dice" and "iou"."""
 
 
 class Batches:
@@ -48,7 +46,7 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         size = self._spec.batch_size
         parts = iter([self._numbers[i : i + size] for i in range(0, len(self._numbers), size)])
-        waiting: deque[Future] = deque()
+        waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="patches")
         try:
             for part in parts:
@@ -98,19 +96,19 @@ class Specialist(pl.LightningModule):
         self._annotated |= (codes != UNKNOWN).any(dim=4).any(dim=3).any(dim=2).any(dim=0)
 
     def on_validation_epoch_end(self) -> None:
-        counts, annotated = self._counts.cpu().numpy(), self._annotated.cpu().numpy()
+        counts, annotated = self._counts.cpu().numpy(), self._annotated.cpu().tolist()
         self.scores = scores_of(counts, annotated, self.spec.classes)
         self.log("dice", mean_dice(self.scores))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["scores"] = self.scores
-        told = {"voxel_size_nm": self.spec.voxel_size_nm, "patch_voxels": self.spec.patch_voxels}
-        checkpoint["hyper_parameters"] = {"classes": list(self.spec.classes), **told, **self._lineage}
+        lengths = {"voxel_size_nm": self.spec.voxel_size_nm, "patch_voxels": self.spec.patch_voxels}
+        checkpoint["hyper_parameters"] = {"classes": list(self.spec.classes), **lengths, **self._lineage}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.scores = checkpoint["scores"]
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.spec.learning_rate, weight_decay=self.spec.weight_decay
         )
@@ -141,7 +139,8 @@ class Patches(pl.LightningDataModule):
         self._spec, self._training, self._validation = spec, training, validation
 
     def train_dataloader(self) -> Batches:
-        done, spec = self.trainer.global_step, self._spec
+        spec = self._spec
+        done = 0 if self.trainer is None else self.trainer.global_step
         patches_per_step = spec.accumulate * spec.batch_size
         stop = min(spec.steps, done + spec.validate_every)
         numbers = range(done * patches_per_step, stop * patches_per_step)
@@ -164,12 +163,18 @@ class Reporting(Callback):
     """
 
     def __init__(
-        self, on_loss: Callable[[int, float], None], on_scores: Callable[[int, ValidationScores], None]
+        self,
+        spec: TrainingSpec,
+        on_loss: Callable[[int, float], None],
+        on_scores: Callable[[int, ValidationScores], None],
     ) -> None:
+        self._spec = spec
         self._on_loss, self._on_scores = on_loss, on_scores
         self._losses: list[Tensor] = []
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Specialist, outputs: Any, batch: Any, index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
         self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
         step, last = trainer.global_step, index + 1 == trainer.num_training_batches
         if last or len(self._losses) == REPORT_EVERY * trainer.accumulate_grad_batches:
@@ -177,12 +182,13 @@ class Reporting(Callback):
             self._losses = []
             if not math.isfinite(loss):
                 raise TrainingError(
-                    f"{module.spec.where('learning_rate')}: the loss is no longer finite at step {step};"
+                    f"{self._spec.where('learning_rate')}: the loss is no longer finite at step {step};"
                     " lower the learning rate"
                 )
             self._on_loss(step, loss)
 
-    def on_validation_end(self, trainer: pl.Trainer, module: Specialist) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, Specialist)  # it is only given to trainers of one
         self._on_scores(trainer.global_step, module.scores)
 
 

@@ -1,16 +1,19 @@
 """Losses that ignore what nobody annotated, and overlaps from which scores are made."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble.train.crops import SURE, UNKNOWN
-from ensemble.train.lightning_module import ValidationScores
+
+ValidationScores = dict[str, dict[str, float]]
+"""Per class, its "dice" and "iou"."""
 
 
 def target_of(codes: Tensor) -> Tensor:
@@ -44,7 +47,7 @@ def supervised_loss(outputs: Any, target: Tensor, kind: str) -> Tensor:
     if isinstance(outputs, Tensor):
         # DynUNet stacks its answers, all at full size, along axis 1.
         outputs = [outputs] if outputs.ndim == 5 else list(outputs.unbind(1))
-    total, weights = 0.0, 0.0
+    total, weights = target.new_zeros(()), 0.0
     for depth, logits in enumerate(outputs):
         near = target
         if logits.shape[2:] != target.shape[2:]:
@@ -62,7 +65,7 @@ def overlaps(logits: Tensor, codes: Tensor) -> Tensor:
     return torch.stack([count.sum(axes) for count in counts], dim=1)
 
 
-def scores_of(counts: np.ndarray, annotated: Sequence[bool], classes: Sequence[str]) -> ValidationScores:
+def scores_of(counts: NDArray[np.int64], annotated: Iterable[bool], classes: Sequence[str]) -> ValidationScores:
     """Dice and IoU of the classes annotated somewhere; nothing there and nothing found is 1."""
     scores = {}
     for (tp, fp, fn), seen, name in zip(counts.astype(np.float64), annotated, classes, strict=True):

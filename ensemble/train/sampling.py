@@ -5,19 +5,24 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, product
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core.box import Slices
+from ensemble.core.box import Box, VoxelsZYX, zyx
 from ensemble.core.grid import FIT_TOLERANCE
-from ensemble.core.tiling import blocks, patch_starts
+from ensemble.core.tiling import patch_starts
 from ensemble.storage.volume import Volume
-from ensemble.train.crops import UNKNOWN, AnnotatedCrop, Patch, PatchReader, Triple
+from ensemble.train.crops import UNKNOWN, AnnotatedCrop, Patch
+from ensemble.train.patch_cache import PatchReader
 from ensemble.train.spec import TrainingSpec
 
 POSITIONS = 4096
 """Voxels remembered per crop and class."""
 
+Foreground = list[list[tuple[int, NDArray[np.int64]]]]
+"""Per class, the crops (by index) that have voxels of it, with a sample of those."""
 
-def positions(crop: AnnotatedCrop, channel: int, seed: int, limit: int = POSITIONS) -> np.ndarray:
+
+def positions(crop: AnnotatedCrop, channel: int, seed: int, limit: int = POSITIONS) -> NDArray[np.int64]:
     """A random sample of the voxels of one class, at most ``limit``, as flat indices into the crop's lattice.
 
     Reads the class's truth once, chunk by chunk, and only chunks that were written.
@@ -39,50 +44,47 @@ def positions(crop: AnnotatedCrop, channel: int, seed: int, limit: int = POSITIO
     return chosen[np.argsort(keys)]
 
 
-def _written(part: Volume) -> Iterator[Slices]:
-    whole = tuple(slice(0, n) for n in part.grid.shape)
-    inner = part.array.chunks[-3:]
-    for chunk in part.chunks_of(whole):
-        if part.present(chunk):
-            start = [i * c for i, c in zip(chunk, part.chunks, strict=True)]
-            stop = [min(a + c, n) for a, c, n in zip(start, part.chunks, part.grid.shape, strict=True)]
-            for block in blocks([b - a for a, b in zip(start, stop, strict=True)], inner):
-                yield tuple(slice(s.start + a, s.stop + a) for s, a in zip(block, start, strict=True))
+def _written(part: Volume) -> Iterator[Box]:
+    """The chunks that were written, those inside a shard one by one."""
+    chunks = part.grid.box.to_chunks(part.chunks)
+    for index in np.argwhere(part.present(chunks)):
+        chunk = Box.at(index, (1, 1, 1)).of_chunks(part.chunks).intersect(part.grid.box)
+        yield from chunk.tiles(part.array.chunks[-3:])
 
 
-def _on_lattice(crop: AnnotatedCrop, part: Volume, box: Slices, local: np.ndarray) -> np.ndarray:
+def _on_lattice(crop: AnnotatedCrop, part: Volume, box: Box, local: NDArray[np.int64]) -> NDArray[np.int64]:
     """The voxels of the lattice nearest to voxels of a box, given by flat index."""
     nearest = []
-    for axis, index in enumerate(np.unravel_index(local, [s.stop - s.start for s in box])):
-        nm = part.grid.origin_nm[axis] + (index + box[axis].start) * part.grid.voxel_size_nm[axis]
+    for axis, index in enumerate(np.unravel_index(local, box.shape)):
+        nm = np.asarray(
+            part.grid.origin_nm[axis] + (index + box.start[axis]) * part.grid.voxel_size_nm[axis], np.float64
+        )
         position = np.floor(crop.grid.position_voxels(axis, nm) + 0.5).astype(np.int64)
         nearest.append(np.clip(position, 0, crop.grid.shape[axis] - 1))
-    return np.ravel_multi_index(nearest, crop.grid.shape)
+    return np.asarray(np.ravel_multi_index(tuple(nearest), crop.grid.shape), np.int64)
 
 
 def index_foreground(
     crops: Sequence[AnnotatedCrop], classes: int, seed: int, report: Callable[[int, int], None]
-) -> list[list[tuple[int, np.ndarray]]]:
-    """Per class, the crops (by index) that have voxels of it, with a sample of those.
+) -> Foreground:
+    """A sample of the voxels of each class.
 
     ``report`` hears how many crops are done, of how many.
     """
-    found: list[list[tuple[int, np.ndarray]]] = [[] for _ in range(classes)]
+    foreground: Foreground = [[] for _ in range(classes)]
     for number, crop in enumerate(crops):
         for channel in range(classes):
             sample = positions(crop, channel, seed)
             if len(sample):
-                found[channel].append((number, sample))
+                foreground[channel].append((number, sample))
         report(number + 1, len(crops))
-    return found
+    return foreground
 
 
 class PatchSampler:
     """An endless sequence of training patches; patch ``i`` is the same whenever it is asked for."""
 
-    def __init__(
-        self, reader: PatchReader, spec: TrainingSpec, foreground: Sequence[Sequence[tuple[int, np.ndarray]]]
-    ) -> None:
+    def __init__(self, reader: PatchReader, spec: TrainingSpec, foreground: Foreground) -> None:
         self._reader, self._spec = reader, spec
         self._foreground = [by_crop for by_crop in foreground if by_crop]
         volumes = np.array([math.prod(n * v for n, v in zip(c.grid.shape, c.grid.voxel_size_nm, strict=True))
@@ -96,15 +98,14 @@ class PatchSampler:
             crop, start = self._around_foreground(rng)
         else:
             crop, start = self._anywhere(rng)
-        box = tuple(slice(a, a + p) for a, p in zip(start, self._spec.patch_voxels, strict=True))
-        return augment(self._reader.patch(crop, box), self._spec, rng)
+        return augment(self._reader.patch(crop, Box.at(start, self._spec.patch_voxels)), self._spec, rng)
 
-    def _anywhere(self, rng: np.random.Generator) -> tuple[int, Triple]:
+    def _anywhere(self, rng: np.random.Generator) -> tuple[int, VoxelsZYX]:
         crop = int(rng.choice(len(self._share), p=self._share))
         ranges = self._reader.crops[crop].starts(self._spec.patch_voxels)
-        return crop, tuple(int(rng.integers(low, high + 1)) for low, high in ranges)
+        return crop, zyx(int(rng.integers(low, high + 1)) for low, high in ranges)
 
-    def _around_foreground(self, rng: np.random.Generator) -> tuple[int, Triple]:
+    def _around_foreground(self, rng: np.random.Generator) -> tuple[int, VoxelsZYX]:
         """A patch with a voxel of the class in its middle half, as far as the patch stays in the crop."""
         by_crop = self._foreground[rng.integers(len(self._foreground))]
         crop, sample = by_crop[rng.integers(len(by_crop))]
@@ -115,7 +116,7 @@ class PatchSampler:
         for v, p, (low, high) in zip(voxel, self._spec.patch_voxels, ranges, strict=True):
             wanted = int(v) - p // 2 + int(rng.integers(-(p // 4), p // 4 + 1))
             start.append(min(max(wanted, low), high))
-        return crop, tuple(start)
+        return crop, zyx(start)
 
 
 def augment(patch: Patch, spec: TrainingSpec, rng: np.random.Generator) -> Patch:
@@ -123,7 +124,7 @@ def augment(patch: Patch, spec: TrainingSpec, rng: np.random.Generator) -> Patch
     grey, codes = patch.grey, patch.codes
     planes = _square_planes(spec)
     if "mirror" in spec.augment:
-        axes = [axis for axis in (-3, -2, -1) if rng.random() < 0.5]
+        axes = tuple(axis for axis in (-3, -2, -1) if rng.random() < 0.5)
         grey, codes = np.flip(grey, axes), np.flip(codes, axes)
     if "transpose" in spec.augment:
         for a, b in planes:
@@ -148,13 +149,13 @@ def _square_planes(spec: TrainingSpec) -> list[tuple[int, int]]:
     return planes
 
 
-def _other_exposure(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _other_exposure(grey: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """Contrast, brightness and noise changed by amounts that go with the patch's own contrast."""
     mean, spread = float(grey.mean()), float(grey.std())
     contrast = rng.uniform(0.75, 1.3)
     shift = rng.uniform(-0.3, 0.3) * spread
     noise = rng.uniform(0, 0.15) * spread
-    out = (grey - mean) * np.float32(contrast) + np.float32(mean + shift)
+    out: NDArray[np.float32] = (grey - mean) * np.float32(contrast) + np.float32(mean + shift)
     out += np.float32(noise) * rng.standard_normal(grey.shape, dtype=np.float32)
     return out
 
@@ -162,7 +163,7 @@ def _other_exposure(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 class ValidationPatches:
     """Crops cut into patches so that each voxel is judged once: patch ``n`` of ``len``, C-contiguous."""
 
-    def __init__(self, reader: PatchReader, patch_voxels: Triple) -> None:
+    def __init__(self, reader: PatchReader, patch_voxels: VoxelsZYX) -> None:
         self._reader = reader
         self._boxes = [
             (index, box, fresh)
@@ -178,16 +179,17 @@ class ValidationPatches:
         index, box, fresh = self._boxes[number]
         patch = self._reader.patch(index, box)
         codes = np.full_like(patch.codes, UNKNOWN)
-        codes[(slice(None), *fresh)] = patch.codes[(slice(None), *fresh)]
+        unjudged = (slice(None), *fresh.slices)
+        codes[unjudged] = patch.codes[unjudged]
         return Patch(patch.grey, codes)
 
 
-def _cover(shape: Triple, patch_voxels: Triple) -> Iterator[tuple[Slices, Slices]]:
+def _cover(shape: VoxelsZYX, patch_voxels: VoxelsZYX) -> Iterator[tuple[Box, Box]]:
     """Boxes of ``patch_voxels`` over a crop, each with the part of it that no earlier box covers."""
     axes = []
     for n, p in zip(shape, patch_voxels, strict=True):
         starts = [n - p] if n < p else patch_starts(n, p, overlap=0)
         done = [0, *(start + p for start in starts)]
-        axes.append([(slice(a, a + p), slice(max(0, d - a), p)) for a, d in zip(starts, done, strict=False)])
+        axes.append([(start, max(0, d - start)) for start, d in zip(starts, done, strict=False)])
     for parts in product(*axes):
-        yield tuple(box for box, _ in parts), tuple(fresh for _, fresh in parts)
+        yield Box.at((start for start, _ in parts), patch_voxels), Box(zyx(fresh for _, fresh in parts), patch_voxels)

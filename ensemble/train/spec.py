@@ -1,13 +1,13 @@
 """What to train, on what and how, as a typed value and as a YAML file."""
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -19,9 +19,10 @@ from pydantic import (
     field_validator,
 )
 
-from ensemble.support import yaml_files as yamlfile
 from ensemble.support.errors import TrainingError, suggestion
-from registry.card import (
+from ensemble.support.yaml_files import YamlLines, dotted_key, explain_invalid, load_yaml, parse_yaml, yaml_place
+from registry import (
+    MODEL_URI,
     Architecture,
     Card,
     ClassName,
@@ -32,6 +33,7 @@ from registry.card import (
     Positive,
     Text,
     Voxels,
+    alias_fault,
 )
 
 
@@ -39,6 +41,13 @@ def _each_axis(value: Any) -> Any:
     """One number stands for the same number along z, y and x."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return (value, value, value) if is_number else value
+
+
+def _usable_alias(alias: str) -> str:
+    fault = alias_fault(alias)
+    if fault is not None:
+        raise ValueError(fault)
+    return alias
 
 
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -61,7 +70,7 @@ class TrainingSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Text
-    alias: Annotated[Text, Field(pattern=r"^[A-Za-z0-9_-]{1,255}$")] = "champion"
+    alias: Annotated[Text, AfterValidator(_usable_alias)] = "champion"
     architecture: Architecture
     arguments: dict[str, JsonValue]
     classes: Annotated[tuple[ClassName, ...], Field(min_length=1)]
@@ -87,16 +96,9 @@ class TrainingSpec(BaseModel):
     validate_every: Count = 500
     patience: Count = 50
     keep: Annotated[int, Field(strict=True, ge=0)] = 0
-    begin_from: Annotated[Text, Field(pattern=r"^models:/[^/@:]+(@[^/@:]+|/[1-9][0-9]*)$")] | None = None
+    begin_from: Annotated[Text, Field(pattern=MODEL_URI)] | None = None
 
     _file: Path | None = PrivateAttr(default=None)
-
-    @field_validator("alias")
-    @classmethod
-    def _is_free(cls, alias: str) -> str:
-        if re.fullmatch(r"latest|v[0-9]+", alias, re.IGNORECASE):
-            raise ValueError(f"MLflow reserves {alias!r}; use another, such as 'champion'")
-        return alias
 
     @field_validator("normalisation")
     @classmethod
@@ -156,8 +158,8 @@ class TrainingSpec(BaseModel):
     def where(self, *key: str | int) -> str:
         """Where ``key`` is said, for messages: ``file:line: key``."""
         if self._file is None:
-            return f"training spec {self.name}: {yamlfile.dotted_key(key)}"
-        return yamlfile.yaml_place(self._file, yamlfile.load_yaml(self._file, TrainingError)[1], key)
+            return f"training spec {self.name}: {dotted_key(key)}"
+        return yaml_place(self._file, load_yaml(self._file, TrainingError)[1], key)
 
 
 def pairs(crops: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
@@ -181,11 +183,9 @@ def load_spec(path: str | Path, changes: Mapping[str, str] | None = None) -> Tra
     ``changes`` are keys whose value, as YAML, takes the place of the file's.
     """
     path = find_spec(path)
-    data, lines = yamlfile.load_yaml(path, TrainingError)
+    data, lines = load_yaml(path, TrainingError)
     if changes and isinstance(data, dict):
-        data |= {
-            key: yamlfile.parse_yaml(text, Path(f"--set {key}"), TrainingError)[0] for key, text in changes.items()
-        }
+        data |= {key: parse_yaml(text, Path(f"--set {key}"), TrainingError)[0] for key, text in changes.items()}
     try:
         spec = TrainingSpec.model_validate(data)
         spec.card()
@@ -197,7 +197,7 @@ def load_spec(path: str | Path, changes: Mapping[str, str] | None = None) -> Tra
     return spec
 
 
-def _what(invalid: ValidationError, path: Path, lines: yamlfile.YamlLines, changes: Mapping[str, str]) -> str:
-    said = yamlfile.explain_invalid(invalid, path, lines, model=TrainingSpec)
-    key = next((part for part in invalid.errors()[0]["loc"] if part in changes), None)
-    return said if key is None else f"--set {key}={changes[key]}: {said.split(': ', 2)[-1]}"
+def _what(invalid: ValidationError, path: Path, lines: YamlLines, changes: Mapping[str, str]) -> str:
+    explanation = explain_invalid(invalid, path, lines, model=TrainingSpec)
+    key = next((str(part) for part in invalid.errors()[0]["loc"] if part in changes), None)
+    return explanation if key is None else f"--set {key}={changes[key]}: {explanation.split(': ', 2)[-1]}"

@@ -9,18 +9,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import ValidationError
 
 from ensemble.storage.volume import Location
 from ensemble.support.errors import RegistryError, TrainingError
-from ensemble.train.crops import CACHE_BYTES, AnnotatedCrop, PatchReader, open_crops
+from ensemble.support.files import alone_with, write_text
+from ensemble.train.crops import CACHE_BYTES, AnnotatedCrop, open_crops
 from ensemble.train.object_sizes import truth_sizes
-from ensemble.train.sampling import PatchSampler, ValidationPatches, index_foreground
+from ensemble.train.patch_cache import PatchReader
+from ensemble.train.sampling import Foreground, PatchSampler, ValidationPatches, index_foreground
 from ensemble.train.spec import TrainingSpec
-from registry import card as cards
-from registry.card import Card
-from registry.store import ModelVersion, Store
+from registry import Card, ModelVersion, Registry, dump_card, load_card
 
 if TYPE_CHECKING:
     from ensemble.train.lightning_module import Reporting
@@ -32,7 +31,7 @@ TRAINING_SHARE = 0.75
 STATE, CARD = "training.json", "card.yaml"
 
 
-Report = Callable[[float, str], None]
+OnProgress = Callable[[float, str], None]
 """Told of the steps that are done, and of what is at work."""
 
 
@@ -41,7 +40,7 @@ def _silent(done: float, what: str) -> None:
 
 
 def train(
-    spec: TrainingSpec, *, data_root: Location, store: Store, work: Path, progress: Report = _silent
+    spec: TrainingSpec, *, data_root: Location, registry: Registry, work: Path, progress: OnProgress = _silent
 ) -> ModelVersion:
     """The network of ``spec``, trained and registered under its alias.
 
@@ -56,16 +55,17 @@ def train(
     training = open_crops(root, spec.crops, spec, "crops")
     validation = open_crops(root, spec.validation_crops, spec, "validation_crops")
     _check_annotated(spec, training)
-    begun = _begun_from(spec, card, store)
+    begun = _begun_from(spec, card, registry)
     digest = _digest(spec, (*training, *validation), begun)
     task = _Task(spec, card, training, validation, begun, digest, folder)
     try:
-        with _alone(folder, spec):
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone_with(folder / ".lock", f"{folder}: {spec.name} is being trained there already; wait for it"):
             if _state(folder).get("digest") != digest:
                 _start_over(folder)
             if not (folder / CARD).exists():
-                _write(folder / CARD, cards.dump(_learn(task, store, progress)))
-            return store.register(folder / "best.ckpt", cards.load(folder / CARD), alias=spec.alias)
+                write_text(folder / CARD, dump_card(_learn(task, registry, progress)))
+            return registry.register(folder / "best.ckpt", load_card(folder / CARD), alias=spec.alias)
     except OSError as error:
         reason = error.strerror or error
         raise TrainingError(f"{folder}: cannot be written: {reason}; free space, or choose another --work") from error
@@ -105,12 +105,12 @@ def _check_annotated(spec: TrainingSpec, crops: Sequence[AnnotatedCrop]) -> None
             )
 
 
-def _begun_from(spec: TrainingSpec, card: Card, store: Store) -> ModelVersion | None:
+def _begun_from(spec: TrainingSpec, card: Card, registry: Registry) -> ModelVersion | None:
     """The model whose weights training begins with. Raises TrainingError unless it is the same network."""
     if spec.begin_from is None:
         return None
     try:
-        version = store.resolve(spec.begin_from)
+        version = registry.resolve(spec.begin_from)
     except RegistryError as error:
         raise TrainingError(f"{spec.where('begin_from')}: {error}") from error
     for key in ("architecture", "arguments", "classes"):
@@ -128,26 +128,10 @@ def _digest(spec: TrainingSpec, crops: Sequence[AnnotatedCrop], begun: ModelVers
     return sha256(" ".join(parts).encode()).hexdigest()
 
 
-@contextmanager
-def _alone(folder: Path, spec: TrainingSpec) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise TrainingError(f"{folder}: {spec.name} is being trained there already; wait for it") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _state(folder: Path) -> dict[str, str]:
     """What the last training in this folder was of, and its MLflow run; empty if there was none."""
     try:
-        return json.loads((folder / STATE).read_text(encoding="utf-8"))
+        return dict(json.loads((folder / STATE).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return {}
     except ValueError as error:
@@ -159,13 +143,7 @@ def _start_over(folder: Path) -> None:
         (folder / file).unlink(missing_ok=True)
 
 
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
-def _learn(task: _Task, store: Store, progress: Report) -> Card:
+def _learn(task: _Task, registry: Registry, progress: OnProgress) -> Card:
     """Train until there is a best.ckpt to be registered with the card returned."""
     # Threads that wait for each other by spinning are several times slower where others use the cores too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -173,37 +151,36 @@ def _learn(task: _Task, store: Store, progress: Report) -> Card:
 
     from ensemble.train import lightning_module as loop
     from ensemble.train.run_log import TrainingLog
-    from registry import networks
-    from registry.weights import load_network
+    from registry import load_network, new_network
 
     spec = task.spec
     _check_precision(spec)
     torch.manual_seed(spec.seed)
-    network = networks.for_card(task.card, spec.file)
+    network = new_network(task.card, spec.file)
     if task.begun is not None:
-        network.load_state_dict(load_network(task.begun.card, store.weights(task.begun)).state_dict())
+        network.load_state_dict(load_network(task.begun.card, registry.weights(task.begun)).state_dict())
     module = loop.Specialist(network, spec, task.lineage)
     foreground = _foreground(task, progress)
     train_bytes = int(CACHE_BYTES * TRAINING_SHARE)
     sampler = PatchSampler(PatchReader(task.training, train_bytes), spec, foreground)
     judged = ValidationPatches(PatchReader(task.validation, CACHE_BYTES - train_bytes), spec.patch_voxels)
-    log = TrainingLog(store.tracking_uri, spec, task.digest, _state(task.folder).get("run_id"))
-    _write(task.folder / STATE, json.dumps({"digest": task.digest, "run_id": log.run_id}))
+    log = TrainingLog.begin(registry.runs, spec, task.digest, _state(task.folder).get("run_id"))
+    write_text(task.folder / STATE, json.dumps({"digest": task.digest, "run_id": log.run_id}))
     with _recorded(log, spec, task.folder):
         patches = loop.Patches(spec, sampler.patch, judged)
         loop.fit(module, patches, task.folder, _reporting(spec, log, progress))
     return _finished_card(task, log.run_id)
 
 
-def _foreground(task: _Task, progress: Report) -> list[list[tuple[int, np.ndarray]]]:
+def _foreground(task: _Task, progress: OnProgress) -> Foreground:
     spec = task.spec
 
     def at(done: int, total: int) -> None:
         progress(0, f"read crop {done} of {total}")
 
     foreground = index_foreground(task.training, len(spec.classes), spec.seed, at)
-    for channel, found in enumerate(foreground):
-        if not found:
+    for channel, by_crop in enumerate(foreground):
+        if not by_crop:
             raise TrainingError(
                 f"{spec.where('classes', channel)}: {spec.classes[channel]} has not one voxel in the training"
                 " crops; take it out, or add a crop that has it"
@@ -220,9 +197,10 @@ def _check_precision(spec: TrainingSpec) -> None:
         )
 
 
-def _reporting(spec: TrainingSpec, log: "TrainingLog", progress: Report) -> "Reporting":
+def _reporting(spec: TrainingSpec, log: "TrainingLog", progress: OnProgress) -> "Reporting":
     """Loss and scores as they come, to the log and to whoever watches."""
-    from ensemble.train.lightning_module import Reporting, ValidationScores, mean_dice
+    from ensemble.train.lightning_module import Reporting, mean_dice
+    from ensemble.train.losses import ValidationScores
 
     dice = ""
 
@@ -239,7 +217,7 @@ def _reporting(spec: TrainingSpec, log: "TrainingLog", progress: Report) -> "Rep
         log.flush()
         progress(step, f"validated{dice}")
 
-    return Reporting(on_loss, on_scores)
+    return Reporting(spec, on_loss, on_scores)
 
 
 @contextmanager

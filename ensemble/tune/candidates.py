@@ -1,7 +1,7 @@
 """The sources that may be tried: the recipe's, registered models beside them, each with and without augmentation."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from glob import escape
 from pathlib import Path
@@ -10,39 +10,64 @@ from typing import Any
 from pydantic import ValidationError
 
 from ensemble.core.manifest import Target
-from ensemble.plan import plan as planning
+from ensemble.plan.plan import sources_in
 from ensemble.plan.recipe import LabelSource, MixedSource, ModelSource, NamedSource, PredictionSource, Recipe, Source
 from ensemble.predict.probabilities import open_probabilities
 from ensemble.storage.truth import open_truth
-from ensemble.support import yaml_files as yamlfile
 from ensemble.support.errors import RecipeError, VolumeError, suggestion
-from ensemble.tune import space
-from ensemble.tune.space import Narrowed
+from ensemble.support.yaml_files import dump_yaml, explain_invalid, load_yaml, yaml_place
+from ensemble.tune.space import Narrowed, twins
 from registry.card import Card
-from registry.store import Store
+from registry.store import Registry
 
 
 class Candidates:
-    """What may predict each class of some crops that have truth.
+    """What may predict each class of some crops that have truth; made by ``Candidates.of``.
 
-    ``registered``: also models with an alias that the recipe does not name; ``augment``: also each model with mirror
-    augmentation, or without. ``extra`` are the sources that the recipe lacks. Raises RecipeError for a ``tune`` that
-    cannot be meant.
+    ``extra`` are the sources that the recipe lacks.
     """
 
     def __init__(
-        self, recipe: Recipe, targets: Sequence[Target], truth: Path, store: Store, *, registered: bool, augment: bool
+        self,
+        recipe: Recipe,
+        targets: Sequence[Target],
+        truth: Path,
+        registry: Registry,
+        narrowed: Mapping[str, Narrowed],
+        extra: dict[str, ModelSource],
     ) -> None:
-        self._recipe, self._targets, self._truth, self._store = recipe, targets, truth, store
-        self._narrowed = narrowed(recipe)
+        self._recipe, self._targets, self._truth, self._registry = recipe, targets, truth, registry
+        self._narrowed, self.extra = narrowed, extra
         self._twin_of: dict[str, str] = {}
-        self.extra: dict[str, ModelSource] = self._registered() if registered else {}
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        targets: Sequence[Target],
+        truth: Path,
+        registry: Registry,
+        *,
+        registered: bool,
+        augment: bool,
+    ) -> "Candidates":
+        """``registered``: also models with an alias that the recipe does not name; ``augment``: also each model with
+        mirror augmentation, or without. Raises RecipeError for a ``tune`` that cannot be meant.
+        """
+        scored = {name for target in targets for name in target.classes}
+        extra = _registered(recipe, scored, registry) if registered else {}
+        candidates = cls(recipe, targets, truth, registry, narrowed_by(recipe), extra)
         if augment:
-            wanted = [
-                name for name in self.sources if any(self.may(name, c) and self.told(c).tta for c in self._scored)
-            ]
-            for twin, (name, spec) in space.twins(self.sources, wanted).items():
-                self._twin_of[twin], self.extra[twin] = name, spec
+            candidates._add_twins()
+        return candidates
+
+    def _add_twins(self) -> None:
+        """Also each model with augmentation, or without."""
+        wanted = [
+            name for name in self.sources if any(self.may(name, c) and self.narrowed(c).tta for c in self._scored)
+        ]
+        for twin, (name, spec) in twins(self.sources, wanted).items():
+            self._twin_of[twin], self.extra[twin] = name, spec
 
     @property
     def _scored(self) -> set[str]:
@@ -57,49 +82,32 @@ class Candidates:
         """The sources that are run with augmentation."""
         return frozenset(n for n, s in self.sources.items() if isinstance(s, ModelSource) and s.tta != "none")
 
-    def told(self, name: str) -> Narrowed:
+    def narrowed(self, name: str) -> Narrowed:
         """What the recipe says of tuning a class."""
         return self._narrowed.get(name, Narrowed())
 
     def may(self, source: str, name: str) -> bool:
         """Whether what the recipe says of a class leaves a source to be tried."""
-        told, plain = self.told(name), self._twin_of.get(source, source)
-        if told.fixed or (told.sources is not None and plain not in told.sources):
+        narrowed, plain = self.narrowed(name), self._twin_of.get(source, source)
+        if narrowed.fixed or (narrowed.sources is not None and plain not in narrowed.sources):
             return False
-        return told.tta or source not in self.augmented
-
-    def _registered(self) -> dict[str, ModelSource]:
-        specs = [s for s in self._recipe.sources.values() if isinstance(s, ModelSource)]
-        named = {re.split("[@/]", spec.uri.removeprefix("models:/"))[0] for spec in specs}
-        aliases: dict[str, str] = {}
-        for version in self._store.versions():
-            if version.name in named or not version.aliases or not self._scored & set(version.card.classes):
-                continue
-            if "champion" in version.aliases or version.name not in aliases:
-                aliases[version.name] = "champion" if "champion" in version.aliases else version.aliases[0]
-        found: dict[str, ModelSource] = {}
-        for model, alias in aliases.items():
-            name = "m_" + re.sub(r"\W", "_", model)
-            while name in self._recipe.sources or name in found:
-                name += "_"
-            found[name] = ModelSource(f"models:/{model}@{alias}")
-        return found
+        return narrowed.tta or source not in self.augmented
 
     @cached_property
     def _cards(self) -> dict[str, Card]:
         specs = {name: spec for name, spec in self.sources.items() if isinstance(spec, ModelSource)}
-        return {name: self._store.resolve(spec.uri).card for name, spec in specs.items()}
+        return {name: self._registry.resolve(spec.uri).card for name, spec in specs.items()}
 
-    def of(self, name: str, target: Target, data_root: str) -> list[str]:
+    def for_class(self, name: str, target: Target, data_root: str) -> list[str]:
         """The sources that hold a class in a crop with truth and may be tried for it, in the recipe's order."""
         free = isinstance(self._recipe.route(name, target).source, NamedSource | MixedSource)
         if not free or open_truth(self._truth, target, name) is None:
             return []
-        found = []
-        for source, spec in self.sources.items():
-            if self.may(source, name) and self._holds(source, spec, name, target, data_root):
-                found.append(source)
-        return found
+        return [
+            source
+            for source, spec in self.sources.items()
+            if self.may(source, name) and self._holds(source, spec, name, target, data_root)
+        ]
 
     def _holds(self, source: str, spec: Source, name: str, target: Target, data_root: str) -> bool:
         if isinstance(spec, ModelSource):
@@ -119,35 +127,52 @@ class Candidates:
         for name in dict.fromkeys(name for target in self._targets for name in target.classes):
             when = []
             for target in (target for target in self._targets if name in target.classes):
-                used = planning.sources_in(self._recipe.route(name, target).source)
-                names = dict.fromkeys([*used, *self.of(name, target, data_root)])
-                held = [n for n in names if not isinstance(self.sources[n], LabelSource)]
-                said = {"crop": escape(target.crop), "dataset": escape(target.dataset)}
-                when.append({**said, "source": {"mean": held} if held else "empty"})
+                used = sources_in(self._recipe.route(name, target).source)
+                names = dict.fromkeys([*used, *self.for_class(name, target, data_root)])
+                predicted = [n for n in names if not isinstance(self.sources[n], LabelSource)]
+                condition = {"crop": escape(target.crop), "dataset": escape(target.dataset)}
+                when.append({**condition, "source": {"mean": predicted} if predicted else "empty"})
             classes[name] = {"source": "empty", "when": when}
-        return yamlfile.dump_yaml(
-            {"name": "survey", "sources": {**(raw.get("sources") or {}), **extra}, "classes": classes}
-        )
+        return dump_yaml({"name": "survey", "sources": {**(raw.get("sources") or {}), **extra}, "classes": classes})
 
 
-def narrowed(recipe: Recipe) -> dict[str, Narrowed]:
+def _registered(recipe: Recipe, scored: Collection[str], registry: Registry) -> dict[str, ModelSource]:
+    """Models with an alias, and a class that is scored, that the recipe does not name."""
+    specs = [s for s in recipe.sources.values() if isinstance(s, ModelSource)]
+    named = {re.split("[@/]", spec.uri.removeprefix("models:/"))[0] for spec in specs}
+    aliases: dict[str, str] = {}
+    for version in registry.versions():
+        if version.name in named or not version.aliases or not set(scored) & set(version.card.classes):
+            continue
+        if "champion" in version.aliases or version.name not in aliases:
+            aliases[version.name] = "champion" if "champion" in version.aliases else version.aliases[0]
+    sources: dict[str, ModelSource] = {}
+    for model, alias in aliases.items():
+        name = "m_" + re.sub(r"\W", "_", model)
+        while name in recipe.sources or name in sources:
+            name += "_"
+        sources[name] = ModelSource(f"models:/{model}@{alias}")
+    return sources
+
+
+def narrowed_by(recipe: Recipe) -> dict[str, Narrowed]:
     """What the recipe's ``tune`` says, by class. Raises RecipeError with the line of what cannot be meant."""
-    found = {}
-    _, lines = yamlfile.load_yaml(recipe.path, RecipeError)
-    for name, said in recipe.tune.items():
+    narrowed = {}
+    _, lines = load_yaml(recipe.path, RecipeError)
+    for name, entry in recipe.tune.items():
         if name == "consistency":
-            if said != "fixed":
-                place = yamlfile.yaml_place(recipe.path, lines, ("tune", name))
+            if entry != "fixed":
+                place = yaml_place(recipe.path, lines, ("tune", name))
                 raise RecipeError(f"{place}: can only be 'fixed'; leave it out to have it chosen")
             continue
         try:
-            found[name] = Narrowed.model_validate({"fixed": True} if said == "fixed" else said)
+            narrowed[name] = Narrowed.model_validate({"fixed": True} if entry == "fixed" else entry)
         except ValidationError as invalid:
             raise RecipeError(
-                yamlfile.explain_invalid(invalid, recipe.path, lines, model=Narrowed, at=("tune", name))
+                explain_invalid(invalid, recipe.path, lines, model=Narrowed, at=("tune", name))
             ) from invalid
-        for index, source in enumerate(found[name].sources or ()):
+        for index, source in enumerate(narrowed[name].sources or ()):
             if source not in recipe.sources:
-                place = yamlfile.yaml_place(recipe.path, lines, ("tune", name, "sources", index))
+                place = yaml_place(recipe.path, lines, ("tune", name, "sources", index))
                 raise RecipeError(f"{place}: unknown source {source!r}{suggestion(source, recipe.sources)}")
-    return found
+    return narrowed

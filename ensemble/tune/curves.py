@@ -7,7 +7,7 @@ SHOWN = 6
 """Sources whose curves are drawn: the best."""
 
 
-def draw(
+def draw_curves(
     name: str, curves: Mapping[str, Sequence[float]], thresholds: Sequence[float], chosen: float, to: Path
 ) -> None:
     """Score along the threshold, a line for each of the best sources, and where the choice lies."""

@@ -1,24 +1,26 @@
 """The truth that tuning chooses by, cut into folds, and what a route is worth on each of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ensemble.core import classes as taxonomy
-from ensemble.core.box import Slices
-from ensemble.core.tiling import slabs
+from ensemble.core.box import Box, VoxelsZYX
+from ensemble.core.box_array import BoxArray, MemoryArray
+from ensemble.core.classes import is_instance
+from ensemble.core.tiling import CHUNK
 from ensemble.decode.assembling import CropAssembly, assemble_group
 from ensemble.decode.mixing import Probability
-from ensemble.plan import describe
 from ensemble.plan.budget import Budget
+from ensemble.plan.describe import describe_route
 from ensemble.plan.plan import CropPlan
 from ensemble.plan.recipe import Expression, Route
-from ensemble.scoring import pooling
-from ensemble.scoring.evaluation import tally
-from ensemble.scoring.pooling import Tally
+from ensemble.predict.predictor import Fields
+from ensemble.scoring.evaluation import tally_array
+from ensemble.scoring.pooling import Tally, instance_class_scores, semantic_class_scores
 from ensemble.scoring.semantic import threshold_counts
 from ensemble.storage.chunked_array import scratch_array
 from ensemble.storage.truth import open_truth, whole_truth
@@ -32,6 +34,9 @@ GAP_VOXELS = 16
 WHOLE_CROPS = 4
 """From so many crops on, folds are whole crops."""
 _HELD_BYTES_PER_VOXEL = 24
+
+Labels = tuple[NDArray[Any], NDArray[np.bool_] | None]
+"""Truth, and the mask of what counts."""
 
 Tallies = list[Tally]
 """By fold, what was right and wrong there; they add up."""
@@ -55,97 +60,115 @@ class Block:
     """A part of a crop that belongs to a fold."""
 
     fold: int
-    box: Slices
+    box: Box
 
 
-def blocks_of(shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, list[Block]]:
+def blocks_of(shapes: Mapping[str, VoxelsZYX]) -> dict[str, list[Block]]:
     """By crop, its blocks: two halves along the longest axis with a gap, or of many crops every other one whole."""
-    found = {}
+    blocks = {}
     for index, (crop, shape) in enumerate(shapes.items()):
-        whole = tuple(slice(0, n) for n in shape)
+        whole = Box.of_shape(shape)
         if len(shapes) >= WHOLE_CROPS:
-            found[crop] = [Block(index % FOLDS, whole)]
+            blocks[crop] = [Block(index % FOLDS, whole)]
             continue
         axis = int(np.argmax(shape))
         length, gap = shape[axis], min(GAP_VOXELS, shape[axis] // 8)
-        ends = (slice(0, (length - gap) // 2), slice((length + gap + 1) // 2, length))
-        found[crop] = [Block(f, (*whole[:axis], part, *whole[axis + 1 :])) for f, part in enumerate(ends)]
-    return found
+        halves = ((0, (length - gap) // 2), ((length + gap + 1) // 2, length))
+        blocks[crop] = [Block(fold, whole.with_axis(axis, *half)) for fold, half in enumerate(halves)]
+    return blocks
 
 
 def score_of(name: str, tallies: Sequence[Tally]) -> float:
     """The class's official score on folds together."""
     total = sum(tallies, Tally())
-    if taxonomy.is_instance(name):
-        return pooling.instance_class(total)["combined_score"]
-    return pooling.semantic_class(total)["iou"]
+    if is_instance(name):
+        return instance_class_scores(total)["combined_score"]
+    return semantic_class_scores(total)["iou"]
 
 
 @dataclass
 class FoldEvaluator:
     """Crops with their truth and their stored probabilities; what was evaluated once is remembered.
 
-    ``plans`` are the recipe's own, by crop; ``fields`` the probabilities of (class, source) in a crop; ``known``
-    is a digest of all that decides them.
+    Made by ``FoldEvaluator.of``. ``plans`` are the recipe's own, by crop; ``fields`` the probabilities of (class,
+    source) in a crop; ``identity`` is a digest of all that decides them.
     """
 
     plans: Mapping[str, CropPlan]
-    fields: Callable[[str], dict[tuple[str, str], Any]]
+    fields: Callable[[str], Fields]
     truth: Path
-    known: str
+    identity: str
     work: Path
     budget: Budget
-    blocks: dict[str, list[Block]] = field(init=False)
+    blocks: dict[str, list[Block]]
+    _remembered: Journal
+    _last_truth: tuple[tuple[str, str], Labels] | None = None
 
-    def __post_init__(self) -> None:
-        self.blocks = blocks_of({crop: plan.target.grid.shape for crop, plan in self.plans.items()})
-        self.work.mkdir(parents=True, exist_ok=True)
-        self._remembered = Journal.open(self.work / "evaluated")
-        self._held: Any = None
+    @classmethod
+    def of(
+        cls,
+        plans: Mapping[str, CropPlan],
+        fields: Callable[[str], Fields],
+        truth: Path,
+        identity: str,
+        work: Path,
+        budget: Budget,
+    ) -> "FoldEvaluator":
+        """Goes on from what was remembered in the folder ``work``."""
+        blocks = blocks_of({crop: plan.target.grid.shape for crop, plan in plans.items()})
+        work.mkdir(parents=True, exist_ok=True)
+        return cls(plans, fields, truth, identity, work, budget, blocks, Journal.open(work / "evaluated"))
 
     # -- remembering
 
-    def _once(self, what: Any, compute: Callable[[], list[list[float]]]) -> list[list[float]]:
-        key = digest([self.known, what])
+    def _once(self, what: Any, compute: Callable[[], Sequence[Sequence[float]]]) -> list[list[float]]:
+        key = digest([self.identity, what])
         if not self._remembered.noted(key):
             self._remembered.note(key, compute())
-        return self._remembered.noted(key)[0]
+        rows: list[list[float]] = self._remembered.noted(key)[0]
+        return rows
 
     # -- truth
 
-    def truth_of(self, crop: str, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """The labels of a class, 0 where its mask says that nothing counts, and the mask; the last are held."""
-        if self._held is None or self._held[0] != (crop, name):
-            self._held = ((crop, name), whole_truth(self.truth, self.plans[crop].target, name))
-        return self._held[1]
+    def truth_of(self, crop: str, name: str) -> Labels:
+        """The labels of a class, 0 where its mask says that nothing counts, and the mask; the last are held.
+
+        Raises VolumeError where there are none.
+        """
+        if self._last_truth is None or self._last_truth[0] != (crop, name):
+            labels = whole_truth(self.truth, self.plans[crop].target, name)
+            if labels is None:
+                raise VolumeError(f"{self.truth}: crop{crop}/{name} is not there any more")
+            self._last_truth = ((crop, name), labels)
+        return self._last_truth[1]
 
     def with_truth(self, name: str, crops: Sequence[str]) -> tuple[str, ...]:
         """Those of the crops that have truth for a class."""
-        found = []
-        for crop in crops:
-            if name in self.plans[crop].target.classes and open_truth(self.truth, self.plans[crop].target, name):
-                found.append(crop)
-        return tuple(found)
+        return tuple(
+            crop
+            for crop in crops
+            if name in self.plans[crop].target.classes and open_truth(self.truth, self.plans[crop].target, name)
+        )
 
     # -- one class alone
 
     def alone(self, unit: TuningUnit, route: Route) -> Tallies:
         """What a route is worth in each fold, the class standing alone."""
-        rows = self._once(
-            ["alone", unit.name, unit.crops, describe.describe_route(route)], lambda: self._alone(unit, route)
-        )
+        rows = self._once(["alone", unit.name, unit.crops, describe_route(route)], lambda: self._alone(unit, route))
         return [Tally(int(tp), int(fp), int(fn), s, int(n)) for tp, fp, fn, s, n in rows]
 
     def _alone(self, unit: TuningUnit, route: Route) -> list[list[float]]:
-        found = [Tally()] * FOLDS
+        tallies = [Tally()] * FOLDS
         for crop in unit.crops:
             plan = self.plans[crop]
             alone = replace(plan, routes={**plan.routes, unit.name: route}, claimed=(unit.name,))
             arrays = self._assembled(alone, (unit.name,), joint=False)
-            self._count(crop, unit.name, arrays[unit.name], found)
-        return [_row(one) for one in found]
+            self._count(crop, unit.name, arrays[unit.name], tallies)
+        return [_row(tally) for tally in tallies]
 
-    def curve(self, unit: TuningUnit, source: Expression, route: Route, thresholds: Sequence[float]) -> np.ndarray:
+    def curve(
+        self, unit: TuningUnit, source: Expression, route: Route, thresholds: Sequence[float]
+    ) -> NDArray[np.int64]:
         """For each fold and threshold the voxels right, wrong and missed: int64 (fold, threshold, 3); one pass.
 
         Exactly what ``alone`` counts for the route with that source and threshold.
@@ -155,54 +178,55 @@ class FoldEvaluator:
             "curve",
             unit.name,
             unit.crops,
-            describe.describe_route(replace(plain, threshold=0.5)),
+            describe_route(replace(plain, threshold=0.5)),
             list(thresholds),
         ]
-        rows = self._once(what, lambda: self._curve(unit, plain, np.float32(thresholds)).reshape(-1, 3).tolist())
+        rows = self._once(
+            what, lambda: self._curve(unit, plain, np.asarray(thresholds, np.float32)).reshape(-1, 3).tolist()
+        )
         return np.array(rows, np.int64).reshape(FOLDS, len(thresholds), 3)
 
-    def _curve(self, unit: TuningUnit, route: Route, thresholds: np.ndarray) -> np.ndarray:
-        found = np.zeros((FOLDS, len(thresholds), 3), np.int64)
+    def _curve(self, unit: TuningUnit, route: Route, thresholds: NDArray[np.float32]) -> NDArray[np.int64]:
+        counts = np.zeros((FOLDS, len(thresholds), 3), np.int64)
         for crop in unit.crops:
             plan, (truth, mask) = self.plans[crop], self.truth_of(crop, unit.name)
-            one = replace(plan, routes={**plan.routes, unit.name: route})
-            p = Probability(one, self.fields(crop))
+            p = Probability(replace(plan, routes={**plan.routes, unit.name: route}), self.fields(crop))
             for block in self.blocks[crop]:
-                for box in _thin(block.box):
-                    values, true = p.of(unit.name, box), truth[box] > 0
+                for box in block.box.tiles((CHUNK[0], *block.box.shape[1:])):
+                    values, true = p.of(unit.name, box), truth[box.slices] > 0
                     if mask is not None:
-                        values, true = values[mask[box]], true[mask[box]]
-                    found[block.fold] += threshold_counts(values, true, thresholds)
-        return found
+                        values, true = values[mask[box.slices]], true[mask[box.slices]]
+                    counts[block.fold] += threshold_counts(values, true, thresholds)
+        return counts
 
     # -- all classes together
 
     def joint(self, routes: Mapping[tuple[str, str], Route], *, together: bool) -> dict[str, Tallies]:
         """By class what these routes, (crop, class) -> route, are worth in each fold, decided together or alone."""
-        found: dict[str, Tallies] = {}
+        by_class: dict[str, Tallies] = {}
         for crop, plan in self.plans.items():
             for name, tallies in self._joint(crop, plan, routes, together=together).items():
-                sums = found.setdefault(name, [Tally()] * FOLDS)
-                found[name] = [a + b for a, b in zip(sums, tallies, strict=True)]
-        return found
+                sums = by_class.setdefault(name, [Tally()] * FOLDS)
+                by_class[name] = [a + b for a, b in zip(sums, tallies, strict=True)]
+        return by_class
 
     def _joint(
         self, crop: str, plan: CropPlan, routes: Mapping[tuple[str, str], Route], *, together: bool
     ) -> dict[str, Tallies]:
         mine = {name: routes.get((crop, name), route) for name, route in plan.routes.items()}
-        told = replace(plan, routes=mine)
+        routed = replace(plan, routes=mine)
         names = [n for n in plan.claimed if self.with_truth(n, [crop])]
         groups = [plan.claimed] if together else [(name,) for name in names]
-        what = ["joint", crop, together, [(n, describe.describe_route(r)) for n, r in mine.items()]]
+        what = ["joint", crop, together, [(n, describe_route(r)) for n, r in mine.items()]]
 
         def compute() -> list[list[float]]:
             rows = []
             for group in groups:
-                arrays = self._assembled(told, group, joint=together)
+                arrays = self._assembled(routed, group, joint=together)
                 for name in (n for n in names if n in group):
-                    found = [Tally()] * FOLDS
-                    self._count(crop, name, arrays[name], found)
-                    rows += [_row(one) for one in found]
+                    tallies = [Tally()] * FOLDS
+                    self._count(crop, name, arrays[name], tallies)
+                    rows += [_row(tally) for tally in tallies]
             return rows
 
         rows = [Tally(int(tp), int(fp), int(fn), s, int(n)) for tp, fp, fn, s, n in self._once(what, compute)]
@@ -210,18 +234,18 @@ class FoldEvaluator:
 
     # -- common
 
-    def _assembled(self, plan: CropPlan, group: Sequence[str], *, joint: bool) -> dict[str, Any]:
+    def _assembled(self, plan: CropPlan, group: Sequence[str], *, joint: bool) -> dict[str, BoxArray]:
         """The arrays that the builder would write, in memory where they fit."""
-        written: dict[str, Any] = {}
+        written: dict[str, BoxArray] = {}
         target = plan.target
         in_memory = _HELD_BYTES_PER_VOXEL * target.grid.size <= self.budget.memory_bytes
 
-        def make(name: str, dtype: np.dtype, *, keep: bool = False) -> Any:
+        def make(name: str, dtype: np.dtype[Any], *, keep: bool = False) -> BoxArray:
             if in_memory:
-                return np.zeros(target.grid.shape, dtype)
+                return MemoryArray.zeros(target.grid.shape, dtype)
             return scratch_array(self.work / "scratch" / target.crop, target, name, dtype, keep=keep)
 
-        def create(name: str, dtype: np.dtype, *, keep: bool = False) -> Any:
+        def create(name: str, dtype: np.dtype[Any], *, keep: bool = False) -> BoxArray:
             if not (keep and name in written):
                 written[name] = make(f"written {name}", dtype)
             return written[name]
@@ -230,24 +254,19 @@ class FoldEvaluator:
         assemble_group(CropAssembly(plan, probability, make, create, self.budget), group, joint=joint)
         return written
 
-    def _count(self, crop: str, name: str, array: Any, found: list[Tally]) -> None:
+    def _count(self, crop: str, name: str, array: BoxArray, tallies: list[Tally]) -> None:
         truth, mask = self.truth_of(crop, name)
         size = self.plans[crop].target.grid.voxel_size_nm
         for block in self.blocks[crop]:
             prediction = np.asarray(array[block.box])
             if mask is not None:
-                prediction = np.where(mask[block.box], prediction, np.zeros((), prediction.dtype))
+                prediction = np.where(mask[block.box.slices], prediction, np.zeros((), prediction.dtype))
             try:
-                one = tally(name, truth[block.box], prediction, size, threads=self.budget.workers)
+                counted = tally_array(name, truth[block.box.slices], prediction, size, threads=self.budget.workers)
             except ValueError as error:
                 raise VolumeError(f"{self.truth}: crop{crop}/{name}: {error}") from error
-            found[block.fold] = found[block.fold] + replace(one, partition=None)
+            tallies[block.fold] = tallies[block.fold] + replace(counted, partition=None)
 
 
-def _row(one: Tally) -> list[float]:
-    return [one.tp, one.fp, one.fn, one.distance_scores, one.distances]
-
-
-def _thin(box: Slices) -> Iterator[Slices]:
-    for start, stop in slabs(box[0].stop - box[0].start):
-        yield (slice(box[0].start + start, box[0].start + stop), *box[1:])
+def _row(tally: Tally) -> list[float]:
+    return [tally.tp, tally.fp, tally.fn, tally.distance_scores, tally.distances]

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ensemble.plan import describe
+from ensemble.plan.describe import describe_route, expression_as_recipe, route_in_words, step_as_recipe
 from ensemble.plan.plan import sources_in
 from ensemble.plan.recipe import ModelSource, OfClasses, Recipe, Route
-from ensemble.support import yaml_files as yamlfile
+from ensemble.support.yaml_files import dump_yaml
 from ensemble.tune.folds import TuningUnit
 from ensemble.tune.selection import Chosen
 
@@ -45,14 +45,14 @@ def recipe_text(
         if any(result.chosen.changed for result in found):
             classes[name] = _entry(recipe, name, classes.get(name, {}), found)
     data.pop("classes", None)
-    head = yamlfile.dump_yaml({key: value for key, value in data.items() if key not in ("tune", "consistency")})
+    head = dump_yaml({key: value for key, value in data.items() if key not in ("tune", "consistency")})
     lines = [head.rstrip("\n"), "classes:" if classes else ""]
     for name, entry in classes.items():
         lines += [f"  # {text}" for result in by_class.get(name, ()) for text in comments(result)]
-        lines += [f"  {line}" for line in yamlfile.dump_yaml({name: entry}).rstrip("\n").splitlines()]
+        lines += [f"  {line}" for line in dump_yaml({name: entry}).rstrip("\n").splitlines()]
     lines.append(f"consistency: {consistency}")
     if "tune" in data:
-        lines.append(yamlfile.dump_yaml({"tune": data["tune"]}).rstrip("\n"))
+        lines.append(dump_yaml({"tune": data["tune"]}).rstrip("\n"))
     return "\n".join(line for line in lines if line) + "\n"
 
 
@@ -69,7 +69,7 @@ def comments(result: TuningResult) -> list[str]:
     ]
     if chosen.next_best is not None:
         route, score = chosen.next_best
-        said.append(f"next best: {score:.4f} with {describe.route_in_words(route)}")
+        said.append(f"next best: {score:.4f} with {route_in_words(route)}")
     return said
 
 
@@ -88,11 +88,11 @@ def _entry(recipe: Recipe, name: str, entry: dict[str, Any], found: Sequence[Tun
 
 
 def _keys(route: Route) -> dict[str, Any]:
-    said = {"source": describe.expression_as_recipe(route.source), "threshold": route.threshold}
+    said = {"source": expression_as_recipe(route.source), "threshold": route.threshold}
     # All of it, so that nothing is taken from the defaults; a class made of others has no evidence of its own.
     said["weight"] = 0 if isinstance(route.source, OfClasses) else route.weight
     said["resampling"] = route.resampling
-    said["postprocess"] = [describe.step_as_recipe(step) for step in route.steps]
+    said["postprocess"] = [step_as_recipe(step) for step in route.steps]
     return said
 
 
@@ -100,7 +100,9 @@ def _source(spec: ModelSource) -> dict[str, str]:
     return {"model": spec.uri, **({} if spec.tta == "none" else {"tta": spec.tta})}
 
 
-def as_json(results: Sequence[TuningResult], overall: Mapping[str, float], leaks: Mapping[str, Sequence[str]]) -> str:
+def results_as_json(
+    results: Sequence[TuningResult], overall: Mapping[str, float], leaks: Mapping[str, Sequence[str]]
+) -> str:
     """``classes``: by class the choice, its scores and the next best; ``overall`` before and after; ``trained_on``."""
     said = {
         "overall": dict(overall),
@@ -109,7 +111,7 @@ def as_json(results: Sequence[TuningResult], overall: Mapping[str, float], leaks
             result.unit.label: {
                 "class": result.unit.name,
                 "crops": list(result.unit.crops),
-                "route": describe.describe_route(result.chosen.route),
+                "route": describe_route(result.chosen.route),
                 "changed": result.chosen.changed,
                 "why": result.chosen.why,
                 "folds_before": result.chosen.before,
@@ -121,7 +123,7 @@ def as_json(results: Sequence[TuningResult], overall: Mapping[str, float], leaks
                 "next_best": None
                 if result.chosen.next_best is None
                 else {
-                    "route": describe.describe_route(result.chosen.next_best[0]),
+                    "route": describe_route(result.chosen.next_best[0]),
                     "score": result.chosen.next_best[1],
                 },
             }

@@ -3,25 +3,34 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
-from ensemble.core import classes as taxonomy
-from ensemble.plan import describe
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.core.classes import is_instance
+from ensemble.plan.describe import source_in_words
 from ensemble.plan.recipe import Expression, MixedSource, Route
 from ensemble.scoring.pooling import Tally
 from ensemble.tune.folds import FOLDS, FoldEvaluator, Tallies, TuningUnit, score_of
 from ensemble.tune.selection import MARGIN, Chosen, Tried, choose
 from ensemble.tune.space import PLAIN_THRESHOLD, Space, complexity
 
+if TYPE_CHECKING:
+    from optuna import Trial
+
 SEED = 0
 MIN_VOXELS, MIN_OBJECTS = 100, 2
 """Of truth in every fold; with less nothing is chosen."""
-WEIGHTS = (0.5, 1.0, 2.0, "hard")
+WEIGHTS: tuple[float | Literal["hard"], ...] = (0.5, 1.0, 2.0, "hard")
 SIMPLIFIED = 3
 """The best routes of a search are tried in simpler forms too."""
 ROUNDS = 3
 NUDGES = (-0.1, -0.05, 0.05, 0.1)
 
-Told = Callable[[str], None]
+Watch = Callable[[str], None]
+"""Told what is at work."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +46,19 @@ class Effort:
 
 
 def tune_alone(
-    unit: TuningUnit, space: Space, ground: FoldEvaluator, augmented: frozenset[str], effort: Effort, told: Told
+    unit: TuningUnit, space: Space, evaluator: FoldEvaluator, augmented: frozenset[str], effort: Effort, watch: Watch
 ) -> Chosen:
     """The route of a class that stands alone."""
-    before = ground.alone(unit, space.base)
+    before = evaluator.alone(unit, space.base)
     lacking = _too_little(unit.name, before)
-    score = lambda tallies: score_of(unit.name, tallies)  # noqa: E731  (a name for what it is)
+    score = partial(score_of, unit.name)
     if lacking or _is_single(space):
         now = score(before)
         return Chosen(space.base, now, now, now, False, None, lacking or "fixed", kept_as_it_is=True)
     if space.by_curve:
-        tried, curves = _by_curve(unit, space, ground, told)
+        tried, curves = _by_curve(unit, space, evaluator, watch)
     else:
-        tried, curves = _by_trials(unit, space, ground, effort, told), {}
+        tried, curves = _by_trials(unit, space, evaluator, effort, watch), {}
     return replace(choose(space.base, tried, score, lambda route: complexity(route, augmented)), curves=curves)
 
 
@@ -59,35 +68,40 @@ def _is_single(space: Space) -> bool:
 
 def _too_little(name: str, tallies: Tallies) -> str:
     """Why the truth does not suffice to choose by; "" where it does."""
-    least = min(one.tp + one.fn for one in tallies)
-    needed, what = (MIN_OBJECTS, "objects") if taxonomy.is_instance(name) else (MIN_VOXELS, "voxels")
+    least = min(tally.tp + tally.fn for tally in tallies)
+    needed, what = (MIN_OBJECTS, "objects") if is_instance(name) else (MIN_VOXELS, "voxels")
     return f"too little truth: {least} {what} in a fold, {needed} are needed" if least < needed else ""
 
 
 def _by_curve(
-    unit: TuningUnit, space: Space, ground: FoldEvaluator, told: Told
+    unit: TuningUnit, space: Space, evaluator: FoldEvaluator, watch: Watch
 ) -> tuple[Tried, dict[str, list[float]]]:
     """Every source at every threshold; and the scores along the thresholds by source."""
     found: dict[Route, Tallies] = {}
     curves = {}
     for index, source in enumerate(space.sources):
-        counts = ground.curve(unit, source, space.base, space.thresholds)
+        counts = evaluator.curve(unit, source, space.base, space.thresholds)
         for at, threshold in enumerate(space.thresholds):
-            found[space.route(source, threshold)] = [Tally(*map(int, counts[fold, at])) for fold in range(FOLDS)]
+            found[space.route(source, threshold)] = [_tally(counts[fold, at]) for fold in range(FOLDS)]
         routes = [space.route(source, threshold) for threshold in space.thresholds]
-        curves[describe.source_in_words(source)] = [score_of(unit.name, found[route]) for route in routes]
-        told(f"{unit.label}: source {index + 1} of {len(space.sources)}, best {max(map(max, curves.values())):.4f}")
+        curves[source_in_words(source)] = [score_of(unit.name, found[route]) for route in routes]
+        watch(f"{unit.label}: source {index + 1} of {len(space.sources)}, best {max(map(max, curves.values())):.4f}")
     if space.base not in found:
-        found[space.base] = ground.alone(unit, space.base)
+        found[space.base] = evaluator.alone(unit, space.base)
     return Tried(found, [found] * FOLDS), curves
 
 
-def _by_trials(unit: TuningUnit, space: Space, ground: FoldEvaluator, effort: Effort, told: Told) -> Tried:
+def _tally(counts: NDArray[np.int64]) -> Tally:
+    tp, fp, fn = counts.tolist()
+    return Tally(tp, fp, fn)
+
+
+def _by_trials(unit: TuningUnit, space: Space, evaluator: FoldEvaluator, effort: Effort, watch: Watch) -> Tried:
     """A search on all folds, and one without each fold, that never sees what will judge it."""
     first = dict.fromkeys([space.base, *_plain(space)])
     common = {}
     for route in first:
-        common[route] = ground.alone(unit, route)
+        common[route] = evaluator.alone(unit, route)
     searches = []
     # Sources alone and mixes are searched apart, so that the simpler ones are not outnumbered.
     parts = [[s for s in space.sources if isinstance(s, MixedSource) == mixed] for mixed in (False, True)]
@@ -95,7 +109,7 @@ def _by_trials(unit: TuningUnit, space: Space, ground: FoldEvaluator, effort: Ef
         folds = [k for k in range(FOLDS) if k != left_out]
         found = dict(common)
         for sources in filter(None, parts):
-            found |= _search(unit, replace(space, sources=tuple(sources)), ground, folds, effort, told)
+            found |= _search(unit, replace(space, sources=tuple(sources)), evaluator, folds, effort, watch)
         searches.append(found)
     return Tried(searches[0], searches[1:])
 
@@ -109,7 +123,7 @@ def _plain(space: Space) -> Iterator[Route]:
 
 
 def _search(
-    unit: TuningUnit, space: Space, ground: FoldEvaluator, folds: Sequence[int], effort: Effort, told: Told
+    unit: TuningUnit, space: Space, evaluator: FoldEvaluator, folds: Sequence[int], effort: Effort, watch: Watch
 ) -> dict[Route, Tallies]:
     """What Optuna's search for the best on some folds came across."""
     import optuna
@@ -123,15 +137,15 @@ def _search(
             break
         trial = study.ask()
         route = _proposed(trial, space)
-        found[route] = ground.alone(unit, route)
+        found[route] = evaluator.alone(unit, route)
         value = score_of(unit.name, [found[route][k] for k in folds])
         study.tell(trial, value)
         best = max(best, value)
-        told(f"{unit.label}: trial {number + 1} of {effort.trials} on {len(folds)} of {FOLDS} folds, best {best:.4f}")
+        watch(f"{unit.label}: trial {number + 1} of {effort.trials} on {len(folds)} of {FOLDS} folds, best {best:.4f}")
     ranked = sorted(found, key=lambda route: -score_of(unit.name, [found[route][k] for k in folds]))
     for simpler in [simple for route in ranked[:SIMPLIFIED] for simple in _simpler(route, space)]:
         if not effort.over:
-            found[simpler] = ground.alone(unit, simpler)
+            found[simpler] = evaluator.alone(unit, simpler)
     return found
 
 
@@ -145,12 +159,13 @@ def _simpler(route: Route, space: Space) -> Iterator[Route]:
         yield replace(route, threshold=PLAIN_THRESHOLD)
 
 
-def _proposed(trial, space: Space) -> Route:
+def _proposed(trial: "Trial", space: Space) -> Route:
     source: Expression = space.sources[trial.suggest_categorical("source", list(range(len(space.sources))))]
     threshold = space.thresholds[trial.suggest_int("threshold", 0, len(space.thresholds) - 1)]
     if not space.objects:
         return space.route(source, threshold)
-    objects = trial.suggest_categorical("objects", list(space.objects))
+    suggested = trial.suggest_categorical("objects", list(space.objects))
+    objects = next(kind for kind in space.objects if kind == suggested)
     size = space.min_sizes_nm3[trial.suggest_int("min_size", 0, len(space.min_sizes_nm3) - 1)]
     distance = 0.0
     if objects == "watershed":
@@ -168,17 +183,17 @@ class Coupled:
     bases: Mapping[TuningUnit, Route]
     free: Sequence[TuningUnit]
     allows: Mapping[TuningUnit, Callable[[float], bool]]
-    ground: FoldEvaluator
+    evaluator: FoldEvaluator
     overall: Callable[[Mapping[str, Sequence[Tally]]], float]
 
     def worth(self, routes: Mapping[TuningUnit, Route], *, together: bool) -> dict[str, Tallies]:
         """By class what the routes are worth in each fold, decided together or alone."""
         by_crop = {(crop, unit.name): route for unit, route in routes.items() for crop in unit.crops}
-        return self.ground.joint(by_crop, together=together)
+        return self.evaluator.joint(by_crop, together=together)
 
 
 def tune_joint(
-    coupled: Coupled, routes: Mapping[TuningUnit, Route], effort: Effort, told: Told
+    coupled: Coupled, routes: Mapping[TuningUnit, Route], effort: Effort, watch: Watch
 ) -> dict[TuningUnit, Route]:
     """The routes after rounds in which each unit in turn takes what is best beside the others, until none changes.
 
@@ -195,7 +210,7 @@ def tune_joint(
             for option in _options(routes[unit], coupled.bases[unit], coupled.allows[unit]):
                 worth[option] = coupled.worth({**routes, unit: option}, together=True)
                 now = coupled.overall(worth[routes[unit]])
-                told(f"together, round {turn + 1}: {unit.label}, {now:.4f} overall")
+                watch(f"together, round {turn + 1}: {unit.label}, {now:.4f} overall")
             taken = _taken(routes[unit], worth, coupled.overall)
             changed |= taken != routes[unit]
             routes[unit] = taken
@@ -206,7 +221,7 @@ def tune_joint(
 
 def _options(route: Route, base: Route, allows: Callable[[float], bool]) -> list[Route]:
     nudged = [replace(route, threshold=round(route.threshold + by, 4)) for by in NUDGES]
-    nudged = [one for one in nudged if allows(one.threshold)]
+    nudged = [r for r in nudged if allows(r.threshold)]
     weighed = [replace(route, weight=weight) for weight in WEIGHTS] if route.weight != 0 else []
     return list(dict.fromkeys([route, base, *(r for r in nudged if 0 < r.threshold < 1), *weighed]))
 

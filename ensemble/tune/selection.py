@@ -58,14 +58,15 @@ def choose(base: Route, tried: Tried, score: Score, complexity: Complexity) -> C
         if value is not None:
             held[family] = value
     best = max(held.values(), default=current)
-    family, value = next(((f, v) for f, v in held.items() if v >= best - MARGIN), (None, current))
-    mine = complexity(base)
-    if family is None or (value < current + MARGIN and not (family < mine and value >= current)):
-        route, value, why = base, current, "nothing gains where it did not choose"
-    else:
-        route = _best(tried.all, family, range(FOLDS), score, complexity)
-        gains = value >= current + MARGIN
-        why = "gains where it did not choose" if gains else "as good, and simpler"
+    simplest = next(((f, v) for f, v in held.items() if v >= best - MARGIN), None)
+    route, value, why = base, current, "nothing gains where it did not choose"
+    if simplest is not None:
+        family, reached = simplest
+        gains = reached >= current + MARGIN
+        better = _best(tried.all, family, range(FOLDS), score, complexity)
+        if better is not None and (gains or (family < complexity(base) and reached >= current)):
+            route, value = better, reached
+            why = "gains where it did not choose" if gains else "as good, and simpler"
     after = score(tried.all[route])
     others = sorted((r for r in tried.all if r != route), key=lambda r: (-score(tried.all[r]), complexity(r)))
     runner_up = (others[0], score(tried.all[others[0]])) if others else None
@@ -94,4 +95,5 @@ def _best(
     """The best route of at most the family's complexity in each respect; of equals the simplest."""
     inside = [r for r in routes if all(a <= b for a, b in zip(complexity(r), family, strict=True))]
     ranked = ((score([routes[r][k] for k in folds]), r) for r in inside)
-    return max(ranked, key=lambda pair: (pair[0], [-c for c in complexity(pair[1])]), default=(0, None))[1]
+    best = max(ranked, key=lambda pair: (pair[0], [-c for c in complexity(pair[1])]), default=None)
+    return None if best is None else best[1]

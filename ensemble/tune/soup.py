@@ -6,16 +6,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ensemble.build.building import build
-from ensemble.core import manifest
+from ensemble.core.manifest import load_manifest, select_targets
 from ensemble.plan.request import Request
 from ensemble.scoring.evaluation import score
-from ensemble.support import yaml_files as yamlfile
 from ensemble.support.errors import RegistryError
 from ensemble.support.progress import Progress, QuietProgress
-from registry import soup, weights
-from registry.card import Card
-from registry.soup import How, Member
-from registry.store import ModelVersion, Store, check_alias
+from ensemble.support.yaml_files import dump_yaml
+from registry import (
+    Averaging,
+    Card,
+    ModelVersion,
+    Registry,
+    SoupMember,
+    average_members,
+    averaged_card,
+    check_alias,
+    check_members,
+    member_shares,
+    save_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -38,15 +47,29 @@ class Soup:
     by_class: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class AveragingOptions:
+    """How members are averaged: ``given`` weights for "weighted", ``decay`` for "ema".
+
+    ``same_origin``: they began as the same weights, whatever is known of that.
+    """
+
+    how: Averaging
+    given: Sequence[float] = ()
+    decay: float = 0.9
+    same_origin: bool = False
+
+    def shares(self, members: int) -> list[float]:
+        """What each member weighs. Raises RegistryError for weights that cannot be meant."""
+        return list(member_shares(self.how, members, given=self.given, decay=self.decay))
+
+
 def average_checkpoints(
-    members: Sequence[Member],
+    members: Sequence[SoupMember],
     name: str,
-    how: How,
-    store: Store,
+    options: AveragingOptions,
+    registry: Registry,
     *,
-    given: Sequence[float] = (),
-    decay: float = 0.9,
-    same_origin: bool = False,
     validation: Validation | None = None,
     alias: str | None = None,
     progress: Progress | None = None,
@@ -56,45 +79,44 @@ def average_checkpoints(
     "greedy" begins with the best member and takes each other one, best first, only if the score rises. Raises
     RegistryError for members that cannot be averaged, and for greedy without truth.
     """
-    soup.check(members, same_origin=same_origin)
-    soup.shares(how, len(members), given=given, decay=decay)
-    soup.card_of(members, name, notes="")
+    check_members(members, same_origin=options.same_origin)
+    options.shares(len(members))
+    averaged_card(members, name, notes="")
     check_alias(alias)
-    progress = progress or QuietProgress()
-    if how == "greedy" and validation is None:
+    if options.how == "greedy" and validation is None:
         raise RegistryError("--how greedy: chooses by score; give --truth and --manifest")
     with tempfile.TemporaryDirectory(prefix="ensemble-soup-") as folder:
-        kitchen = _Kitchen(Path(folder), validation, progress) if validation else None
-        if kitchen:
-            kitchen.check(members)
-        scores = kitchen.of_each(members) if kitchen else {}
-        chosen = list(members)
-        if how == "greedy":
-            chosen = kitchen.greedily(members, scores)
-        share = soup.shares(how, len(chosen), given=given, decay=decay)
+        judge = _Judge(Path(folder), validation, progress or QuietProgress()) if validation else None
+        scores: dict[str, float] = {}
+        chosen, by_class = list(members), dict[str, float]()
+        if judge is not None:
+            judge.check(members)
+            scores = judge.of_each(members)
+            if options.how == "greedy":
+                chosen = judge.greedily(members, scores)
+        shares = options.shares(len(chosen))
         file = Path(folder) / "soup.safetensors"
-        weights.save(soup.merge(chosen, share), file)
-        mix = ", ".join(f"{s:.3g} {m.name}" for s, m in zip(share, chosen, strict=True))
-        card = soup.card_of(chosen, name, notes=f"Soup ({how}): {mix}.")
-        by_class: dict[str, float] = {}
-        if kitchen:
-            scores["soup"], by_class = kitchen.score(file, card)
+        save_weights(average_members(chosen, shares), file)
+        mix = ", ".join(f"{share:.3g} {member.name}" for share, member in zip(shares, chosen, strict=True))
+        card = averaged_card(chosen, name, notes=f"Soup ({options.how}): {mix}.")
+        if judge is not None:
+            scores["soup"], by_class = judge.score(file, card)
             card = card.model_copy(update={"validation": {k: round(v, 4) for k, v in by_class.items()}})
-        version = store.register(file, card, alias=alias)
+        version = registry.register(file, card, alias=alias)
     return Soup(version, tuple(member.name for member in chosen), scores, by_class)
 
 
-class _Kitchen:
+class _Judge:
     """Scores candidates as a submission of their own is scored: built, packed, and held against the truth."""
 
     def __init__(self, folder: Path, validation: Validation, progress: Progress) -> None:
         self._folder, self._validation, self._progress = folder, validation, progress
-        self._store = Store(f"sqlite:///{(folder / 'mlflow.db').resolve()}")
-        self._tasted = 0
+        self._registry = Registry(f"sqlite:///{(folder / 'mlflow.db').resolve()}")
+        self._judged = 0
 
-    def check(self, members: Sequence[Member]) -> None:
+    def check(self, members: Sequence[SoupMember]) -> None:
         """Raise RegistryError where a member was trained on what is to judge it."""
-        crops = {target.crop for target in manifest.load_manifest(self._validation.manifest)}
+        crops = {target.crop for target in load_manifest(self._validation.manifest)}
         for member in members:
             seen = sorted(crops & set(member.card.trained_on))
             if seen and not self._validation.leaky:
@@ -103,17 +125,17 @@ class _Kitchen:
                     " crops, or say --leaky"
                 )
 
-    def of_each(self, members: Sequence[Member]) -> dict[str, float]:
+    def of_each(self, members: Sequence[SoupMember]) -> dict[str, float]:
         return {member.name: self.score(member.file, member.card)[0] for member in members}
 
-    def greedily(self, members: Sequence[Member], scores: dict[str, float]) -> list[Member]:
+    def greedily(self, members: Sequence[SoupMember], scores: dict[str, float]) -> list[SoupMember]:
         first, *others = sorted(members, key=lambda member: -scores[member.name])
         chosen, best = [first], scores[first.name]
         for other in others:
             tried = [*chosen, other]
             file = self._folder / "candidate.safetensors"
-            weights.save(soup.merge(tried, soup.shares("uniform", len(tried))), file)
-            reached, _ = self.score(file, soup.card_of(tried, "candidate", notes=""))
+            save_weights(average_members(tried, member_shares("uniform", len(tried))), file)
+            reached, _ = self.score(file, averaged_card(tried, "candidate", notes=""))
             if reached > best:
                 chosen, best = tried, reached
             self._progress.say(f"with {other.name}: {reached:.4f}, {'kept' if chosen is tried else 'left out'}")
@@ -121,22 +143,24 @@ class _Kitchen:
 
     def score(self, file: Path, card: Card) -> tuple[float, dict[str, float]]:
         """The mean score of the classes and that of each, for a submission of this network alone."""
-        self._tasted += 1
-        place = self._folder / str(self._tasted)
+        self._judged += 1
+        place = self._folder / str(self._judged)
         place.mkdir()
         plain = card.model_copy(update={"name": "candidate", "sha256": None})
-        version = self._store.register(file, plain)
+        version = self._registry.register(file, plain)
         recipe = {"name": "candidate", "sources": {"m": {"model": version.uri}}, "defaults": {"source": "m"}}
-        (place / "recipe.yaml").write_text(yamlfile.dump_yaml(recipe))
-        judged = self._validation
-        targets = manifest.load_manifest(judged.manifest)
+        (place / "recipe.yaml").write_text(dump_yaml(recipe))
+        validation = self._validation
+        targets = load_manifest(validation.manifest)
         scored = {name for target in targets for name in target.classes}
         named = [name for name in card.classes if name in scored]
         if not named:
-            raise RegistryError(f"{judged.manifest}: scores none of the classes of {card.name}; take another")
-        request = Request(place / "recipe.yaml", place / "out", judged.manifest, judged.data_root, classes=named)
-        build(request, self._store, self._progress)
-        by_class = score(request.zip, judged.truth, manifest.select_targets(targets, None, named)).by_class
+            raise RegistryError(f"{validation.manifest}: scores none of the classes of {card.name}; take another")
+        request = Request(
+            place / "recipe.yaml", place / "out", validation.manifest, validation.data_root, classes=named
+        )
+        build(request, self._registry, self._progress)
+        by_class = score(request.zip, validation.truth, select_targets(targets, None, named)).by_class
         if not by_class:
-            raise RegistryError(f"{judged.truth}: holds truth for none of {', '.join(named)}; take another")
+            raise RegistryError(f"{validation.truth}: holds truth for none of {', '.join(named)}; take another")
         return sum(by_class.values()) / len(by_class), by_class

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from ensemble.core import classes as taxonomy
+from ensemble.core.classes import is_instance
 from ensemble.methods.method_table import Stage, Step
 from ensemble.methods.steps import METHODS
 from ensemble.plan.plan import sources_in
-from ensemble.plan.recipe import Expression, MixedSource, ModelSource, NamedSource, Route, Source
+from ensemble.plan.recipe import TTA, Expression, MixedSource, ModelSource, NamedSource, Route, Source
 
 ObjectDecoding = Literal["components", "watershed"]
 PLAIN_THRESHOLD = 0.5
@@ -53,8 +53,10 @@ class Narrowed(BaseModel):
 
     def allows(self, threshold: float) -> bool:
         """Whether a threshold may be tried."""
+        if self.threshold is None:
+            return True
         low, high = self.threshold if isinstance(self.threshold, tuple) else (self.threshold, self.threshold)
-        return self.threshold is None or low <= threshold <= high
+        return low <= threshold <= high
 
     def thresholds(self, known: Sequence[float]) -> tuple[float, ...]:
         """Those of ``known`` that are allowed, ascending."""
@@ -102,58 +104,58 @@ def _steps(
 ) -> tuple[Step, ...]:
     kept = [s for s in steps if s.method.stage is not Stage.LABEL and s.method.name != "drop_small"]
     # what judges connected components comes before they are cut
-    first = [s for s in kept if s.method.stage is not Stage.FILTER or s.method.traits.get("needs_probability")]
+    first = [s for s in kept if s.method.stage is not Stage.FILTER or s.method.traits.needs_probability]
     last = [s for s in kept if s not in first]
-    label = step("components") if objects == "components" else step("watershed", min_distance_nm=min_distance_nm)
-    small = [step("drop_small", min_size_nm3=min_size_nm3)] if min_size_nm3 else []
+    label = _step("components") if objects == "components" else _step("watershed", min_distance_nm=min_distance_nm)
+    small = [_step("drop_small", min_size_nm3=min_size_nm3)] if min_size_nm3 else []
     return (*first, label, *small, *last)
 
 
-def step(name: str, **said: float) -> Step:
+def _step(name: str, **parameters: float) -> Step:
     """A post-processing step by its name and parameters."""
     method = METHODS.by_name[name]
-    return Step(method, method.parameters.model_validate(said).model_dump())
+    return Step(method, method.parameters.model_validate(parameters).model_dump())
 
 
-def of_class(
-    name: str, base: Route, candidates: Sequence[str], augmented: frozenset[str], voxel_nm: float, told: Narrowed
+def space_of_class(
+    name: str, base: Route, candidates: Sequence[str], augmented: frozenset[str], voxel_nm: float, narrowed: Narrowed
 ) -> Space:
     """The space of a class whose probability ``candidates`` hold; ``augmented`` of them are run with augmentation.
 
-    ``candidates`` are those that ``told`` allows. ``voxel_nm`` is the edge of the target's voxels, from which
+    ``candidates`` are those that ``narrowed`` allows. ``voxel_nm`` is the edge of the target's voxels, from which
     distances and sizes are taken.
     """
-    if told.fixed:
+    if narrowed.fixed:
         return Space(base, (base.source,), (base.threshold,))
     free = isinstance(base.source, NamedSource | MixedSource)
     sources = _sources(base.source, candidates, augmented) if free else (base.source,)
-    if not taxonomy.is_instance(name):
+    if not is_instance(name):
         plain = base.of_stage(Stage.FILL, Stage.FILTER)
-        return Space(base, sources, _with(base.threshold, told.thresholds(COARSE if plain else CURVE), told))
+        return Space(base, sources, _with(base.threshold, narrowed.thresholds(COARSE if plain else CURVE), narrowed))
     return Space(
         base,
         sources,
-        _with(base.threshold, told.thresholds(COARSE), told),
-        tuple(told.objects or ("components", "watershed")),
-        tuple(told.min_distance_nm or (n * voxel_nm for n in _DISTANCES_VOXELS)),
-        tuple(told.min_size_nm3 or (0.0, *(n * voxel_nm**3 for n in _SIZES_VOXELS))),
+        _with(base.threshold, narrowed.thresholds(COARSE), narrowed),
+        tuple(narrowed.objects or ("components", "watershed")),
+        tuple(narrowed.min_distance_nm or (n * voxel_nm for n in _DISTANCES_VOXELS)),
+        tuple(narrowed.min_size_nm3 or (0.0, *(n * voxel_nm**3 for n in _SIZES_VOXELS))),
     )
 
 
-def _with(current: float, known: Sequence[float], told: Narrowed) -> tuple[float, ...]:
-    return tuple(known) if told.threshold is not None else tuple(sorted({*known, current, PLAIN_THRESHOLD}))
+def _with(current: float, known: Sequence[float], narrowed: Narrowed) -> tuple[float, ...]:
+    return tuple(known) if narrowed.threshold is not None else tuple(sorted({*known, current, PLAIN_THRESHOLD}))
 
 
 def _sources(base: Expression, names: Sequence[str], augmented: frozenset[str]) -> tuple[Expression, ...]:
     """Each source alone, pairs of few in three proportions, all together, and what the recipe says."""
-    found: dict[Expression, None] = dict.fromkeys([base, *(NamedSource(n) for n in names)])
+    sources: dict[Expression, None] = dict.fromkeys([base, *(NamedSource(n) for n in names)])
     for group in ([n for n in names if n not in augmented], [n for n in names if n in augmented]):
         if len(group) <= MAX_PAIRED:
             for pair in combinations(group, 2):
-                found.update(dict.fromkeys(_mean(pair, weights) for weights in _PAIR_WEIGHTS))
+                sources.update(dict.fromkeys(_mean(pair, weights) for weights in _PAIR_WEIGHTS))
         if len(group) > 2:
-            found[_mean(group, [1] * len(group))] = None
-    return tuple(found)
+            sources[_mean(group, [1] * len(group))] = None
+    return tuple(sources)
 
 
 def _mean(names: Sequence[str], weights: Sequence[float]) -> MixedSource:
@@ -173,7 +175,7 @@ def twins(sources: Mapping[str, Source], names: Sequence[str]) -> dict[str, tupl
     for name in names:
         spec = sources[name]
         if isinstance(spec, ModelSource):
-            other = "mirror" if spec.tta == "none" else "none"
+            other: TTA = "mirror" if spec.tta == "none" else "none"
             twin = f"{name}_{'mirrored' if other == 'mirror' else 'plain'}"
             if twin not in sources:
                 made[twin] = (name, ModelSource(spec.uri, other))

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +18,31 @@ from threadpoolctl import threadpool_limits
 
 from ensemble.build.building import build
 from ensemble.build.workspace import Workspace
-from ensemble.core import classes as taxonomy
-from ensemble.core import manifest
-from ensemble.core.manifest import Target
-from ensemble.plan import describe
-from ensemble.plan import recipe_reader as recipes
-from ensemble.plan.recipe import EmptySource
+from ensemble.core.classes import is_instance
+from ensemble.core.manifest import Target, load_manifest, select_targets
+from ensemble.plan.describe import describe_route, route_in_words
+from ensemble.plan.recipe import EmptySource, Recipe
+from ensemble.plan.recipe_reader import load_recipe
 from ensemble.plan.request import Prepared, Request, prepare
-from ensemble.predict.predictor import Predictor
-from ensemble.scoring import pooling
+from ensemble.predict.predictor import Fields, Predictor
 from ensemble.scoring.evaluation import score
-from ensemble.scoring.pooling import Tally
-from ensemble.scoring.scores import Scores, Status
+from ensemble.scoring.pooling import Tally, overall_scores
+from ensemble.scoring.scores import ArrayStatus, Scores
 from ensemble.storage.truth import open_truth
-from ensemble.support import yaml_files as yamlfile
 from ensemble.support.digests import code_digest, digest, library_versions
 from ensemble.support.errors import EnsembleError, RecipeError
 from ensemble.support.files import write_text
 from ensemble.support.progress import Progress, QuietProgress
-from ensemble.tune import curves, space
-from ensemble.tune import output as written
+from ensemble.support.yaml_files import load_yaml
 from ensemble.tune.candidates import Candidates
+from ensemble.tune.curves import draw_curves
 from ensemble.tune.folds import FOLDS, FoldEvaluator, TuningUnit, score_of
-from ensemble.tune.output import TuningResult
+from ensemble.tune.output import TuningResult, recipe_text, results_as_json
 from ensemble.tune.search import Coupled, Effort, tune_alone, tune_joint
 from ensemble.tune.selection import MARGIN, Chosen
-from ensemble.tune.space import Space
-from registry.store import TUNINGS, Store
+from ensemble.tune.space import Space, space_of_class
+from registry.runs import TUNINGS
+from registry.store import Registry
 
 
 @dataclass(frozen=True)
@@ -80,48 +79,57 @@ class Tuned:
         return overall_of(self.after)
 
 
-def tune(task: TuningTask, store: Store, progress: Progress | None = None) -> Tuned:
+def tune(task: TuningTask, registry: Registry, progress: Progress | None = None) -> Tuned:
     """Write the tuned recipe, with ``.json`` and pictures of curves beside it, and record both in MLflow.
 
     Raises an EnsembleError for whatever a person must mend, such as truth that a model was trained on.
     """
-    return _Tuning(task, store, progress or QuietProgress()).run()
+    request = task.request
+    recipe = load_recipe(request.recipe)
+    raw, _ = load_yaml(recipe.path, RecipeError)
+    targets = select_targets(load_manifest(request.manifest), request.crops, request.classes)
+    candidates = Candidates.of(recipe, targets, task.truth, registry, registered=task.registered, augment=task.augment)
+    return _Tuning(task, registry, progress or QuietProgress(), recipe, raw, targets, candidates).run()
 
 
 class _Tuning:
-    def __init__(self, task: TuningTask, store: Store, progress: Progress) -> None:
-        self.task, self.store, self.progress = task, store, progress
-        self.recipe = recipes.load_recipe(task.request.recipe)
-        self.raw, _ = yamlfile.load_yaml(self.recipe.path, RecipeError)
+    """``raw`` is what the recipe's file says, as plain values."""
+
+    def __init__(
+        self,
+        task: TuningTask,
+        registry: Registry,
+        progress: Progress,
+        recipe: Recipe,
+        raw: dict[str, Any],
+        targets: Sequence[Target],
+        candidates: Candidates,
+    ) -> None:
+        self.task, self.registry, self.progress = task, registry, progress
+        self.recipe, self.raw, self.targets, self.candidates = recipe, raw, targets, candidates
         self.out = task.request.out
-        self.targets = manifest.select_targets(
-            manifest.load_manifest(task.request.manifest), task.request.crops, task.request.classes
-        )
-        self.candidates = Candidates(
-            self.recipe, self.targets, task.truth, store, registered=task.registered, augment=task.augment
-        )
         self.effort = Effort(task.trials)
 
     def run(self) -> Tuned:
         self._check_places()
         request = self.task.request
-        base = prepare(request, self.store)
+        base = prepare(request, self.registry)
         survey_recipe = self.out / "work" / "survey.yaml"
         write_text(survey_recipe, self.candidates.survey(self.raw, request.data_root))
-        survey = prepare(replace(request, recipe=survey_recipe), self.store)
+        survey = prepare(replace(request, recipe=survey_recipe), self.registry)
         leaks = self._leaks(survey)
         request.budget.check(survey.plan)
         with Workspace(request.work).alone(), threadpool_limits(1, "blas"):
             # the survey first: what it predicts holds all that the recipe itself needs
-            predicting = [Predictor(request, ready, self.store, self.progress) for ready in (survey, base)]
-            for one in predicting:
-                one.run()
+            predictors = [Predictor.of(request, ready, self.registry, self.progress) for ready in (survey, base)]
+            for predictor in predictors:
+                predictor.run()
             if self.task.minutes is not None:
                 self.effort = Effort(self.task.trials, time.monotonic() + 60 * self.task.minutes)
-            ground = self._ground((survey, base), predicting)
-            units = self._units(ground)
-            chosen = self._choose(units, ground)
-            consistency = self._together(units, chosen, ground)
+            evaluator = self._evaluator((survey, base), predictors)
+            units = self._units(evaluator)
+            chosen = self._choose(units, evaluator)
+            consistency = self._together(units, chosen, evaluator)
         return self._finish(units, chosen, consistency, leaks)
 
     def _check_places(self) -> None:
@@ -138,126 +146,119 @@ class _Tuning:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise EnsembleError(f"{folder}: cannot be made: {error.strerror}") from error
-        known = any(open_truth(self.task.truth, t, name) is not None for t in self.targets for name in t.classes)
-        if not known:
+        if not any(open_truth(self.task.truth, t, name) for t in self.targets for name in t.classes):
             raise EnsembleError(f"{self.task.truth}: holds truth for no array of the manifest; correct --truth")
 
     def _leaks(self, survey: Prepared) -> dict[str, list[str]]:
         """The tuning crops that models were trained on. Raises EnsembleError unless that is forced."""
-        found: dict[str, list[str]] = {}
+        leaks: dict[str, list[str]] = {}
         for target in self.targets:
             seen = [n for n, model in survey.models.items() if target.crop in model.card.trained_on]
             if seen:
-                found[target.group] = seen
-        if found and not self.task.force:
-            crop, names = next(iter(found.items()))
+                leaks[target.group] = seen
+        if leaks and not self.task.force:
+            crop, names = next(iter(leaks.items()))
             raise EnsembleError(
                 f"{crop}: {', '.join(names)} was trained on it, so it cannot judge; tune on other crops (--crops), or"
                 " say --force, which is noted in the result"
             )
-        return found
+        return leaks
 
-    # -- ground
+    # -- what is judged by
 
-    def _ground(self, prepared: Sequence[Prepared], predicting: Sequence[Predictor]) -> FoldEvaluator:
+    def _evaluator(self, prepared: Sequence[Prepared], predictors: Sequence[Predictor]) -> FoldEvaluator:
         base = prepared[-1]
-        held: dict[str, dict[tuple[str, str], Any]] = {}
+        fields_of: dict[str, Fields] = {}
 
-        def fields(crop: str) -> dict[tuple[str, str], Any]:
-            if crop not in held:
-                held[crop] = {}
-                for ready, one in zip(prepared, predicting, strict=True):
+        def fields(crop: str) -> Fields:
+            if crop not in fields_of:
+                fields_of[crop] = {}
+                for ready, predictor in zip(prepared, predictors, strict=True):
                     plan = next(p for p in ready.plan.crops if p.target.crop == crop)
-                    held[crop] = {**one.fields(plan), **held[crop]}
-            return held[crop]
+                    fields_of[crop] = {**predictor.fields(plan), **fields_of[crop]}
+            return fields_of[crop]
 
         given = [
-            (crop, *key, f.identity)
-            for one in predicting
-            for crop, found in one.given.items()
-            for key, f in found.items()
+            (crop, *key, field.identity)
+            for predictor in predictors
+            for crop, by_source in predictor.given.items()
+            for key, field in by_source.items()
         ]
-        known = digest(
+        identity = digest(
             {
-                "predictions": sorted(key for one in predicting for key in one.keys.values()),
+                "predictions": sorted(key for predictor in predictors for key in predictor.keys.values()),
                 "given": given,
                 "truth": [self._truth_identity(target) for target in self.targets],
                 "targets": [(t.crop, t.grid, t.classes) for t in self.targets],
-                "recipe": [
-                    (c.target.crop, n, describe.describe_route(r)) for c in base.plan.crops for n, r in c.routes.items()
-                ],
+                "recipe": [(c.target.crop, n, describe_route(r)) for c in base.plan.crops for n, r in c.routes.items()],
                 "code": code_digest("ensemble.tune"),
                 "packages": library_versions(),
             }
         )
         plans = {crop.target.crop: crop for crop in base.plan.crops}
-        return FoldEvaluator(plans, fields, self.task.truth, known, self.out / "work", self.task.request.budget)
+        return FoldEvaluator.of(plans, fields, self.task.truth, identity, self.out / "work", self.task.request.budget)
 
     def _truth_identity(self, target: Target) -> list[str]:
-        found = []
-        for name in target.classes:
-            for one in (name, f"{name}_mask"):
-                volume = open_truth(self.task.truth, target, one)
-                if volume is not None:
-                    found.append(volume.identity(tuple(slice(0, n) for n in volume.grid.shape)))
-        return found
+        arrays = [array for name in target.classes for array in (name, f"{name}_mask")]
+        volumes = [open_truth(self.task.truth, target, array) for array in arrays]
+        return [volume.identity(volume.grid.box) for volume in volumes if volume is not None]
 
-    def _units(self, ground: FoldEvaluator) -> dict[TuningUnit, Space]:
+    def _units(self, evaluator: FoldEvaluator) -> dict[TuningUnit, Space]:
         """What is tuned: each class for each entry of the recipe that routes crops with truth."""
-        found: dict[TuningUnit, Space] = {}
+        units: dict[TuningUnit, Space] = {}
         for name in dict.fromkeys(name for target in self.targets for name in target.classes):
             by_entry: dict[int | None, list[Target]] = {}
             for target in self.targets:
                 if name in target.classes and not isinstance(self.recipe.route(name, target).source, EmptySource):
                     by_entry.setdefault(self.recipe.entry(name, target), []).append(target)
             for entry, targets in by_entry.items():
-                crops = ground.with_truth(name, [target.crop for target in targets])
+                crops = evaluator.with_truth(name, [target.crop for target in targets])
                 if crops:
                     inside = [target for target in targets if target.crop in crops]
-                    found[TuningUnit(name, entry, crops)] = self._space(name, inside)
-        if not found:
+                    units[TuningUnit(name, entry, crops)] = self._space(name, inside)
+        if not units:
             raise EnsembleError(f"{self.task.truth}: holds truth for no class that the recipe routes; take another")
-        return found
+        return units
 
     def _space(self, name: str, targets: Sequence[Target]) -> Space:
         route = self.recipe.route(name, targets[0])
-        root, known = self.task.request.data_root, self.candidates
-        common = [set(known.of(name, target, root)) for target in targets]
-        held = [source for source in known.sources if all(source in one for one in common)]
+        root, candidates = self.task.request.data_root, self.candidates
+        by_crop = [set(candidates.for_class(name, target, root)) for target in targets]
+        common = [source for source in candidates.sources if all(source in sources for sources in by_crop)]
         voxel_nm = min(min(target.grid.voxel_size_nm) for target in targets)
-        return space.of_class(name, route, held, known.augmented, voxel_nm, known.told(name))
+        return space_of_class(name, route, common, candidates.augmented, voxel_nm, candidates.narrowed(name))
 
     # -- choosing
 
-    def _choose(self, units: Mapping[TuningUnit, Space], ground: FoldEvaluator) -> dict[TuningUnit, Chosen]:
+    def _choose(self, units: Mapping[TuningUnit, Space], evaluator: FoldEvaluator) -> dict[TuningUnit, Chosen]:
         self.progress.stage("tune", len(units))
         chosen = {}
-        for index, (unit, one) in enumerate(units.items()):
-            told = lambda what, at=index: self.progress.at(at + 0.5, what)  # noqa: E731
-            chosen[unit] = tune_alone(unit, one, ground, self.candidates.augmented, self.effort, told)
+        for index, (unit, space) in enumerate(units.items()):
+            watch = partial(self.progress.at, index + 0.5)
+            chosen[unit] = tune_alone(unit, space, evaluator, self.candidates.augmented, self.effort, watch)
             self.progress.at(index + 1)
         return chosen
 
     def _together(
-        self, units: Mapping[TuningUnit, Space], chosen: dict[TuningUnit, Chosen], ground: FoldEvaluator
+        self, units: Mapping[TuningUnit, Space], chosen: dict[TuningUnit, Chosen], evaluator: FoldEvaluator
     ) -> str:
         """Tune what joint decoding couples, in rounds; returns the consistency that gains where it did not choose."""
         if self.recipe.consistency != "joint":
             return self.recipe.consistency
         self.progress.stage("tune together", 1)
-        bases = {unit: one.base for unit, one in units.items()}
-        routes = {unit: one.route for unit, one in chosen.items()}
+        bases = {unit: space.base for unit, space in units.items()}
+        routes = {unit: choice.route for unit, choice in chosen.items()}
         free = [unit for unit in units if not chosen[unit].kept_as_it_is]
-        allows = {unit: self.candidates.told(unit.name).allows for unit in units}
-        coupled = Coupled(bases, free, allows, ground, _overall)
+        allows = {unit: self.candidates.narrowed(unit.name).allows for unit in units}
+        coupled = Coupled(bases, free, allows, evaluator, _overall)
         taken = tune_joint(coupled, routes, self.effort, lambda what: self.progress.at(0.5, what))
         for unit, route in taken.items():
             if route != routes[unit]:
                 changed = route != bases[unit]
                 why = "gains beside the other classes" if changed else "the recipe's own is better beside the others"
-                after = score_of(unit.name, ground.alone(unit, route))
-                one = replace(chosen[unit], route=route, changed=changed, why=why, after=after)
-                chosen[unit] = replace(one, held_out=None, next_best=None)
+                after = score_of(unit.name, evaluator.alone(unit, route))
+                choice = replace(chosen[unit], route=route, changed=changed, why=why, after=after)
+                chosen[unit] = replace(choice, held_out=None, next_best=None)
         joint, alone = (_least(coupled.worth(taken, together=together)) for together in (True, False))
         if self.recipe.tune.get("consistency") == "fixed" or alone < joint + MARGIN:
             return "joint"
@@ -277,7 +278,7 @@ class _Tuning:
         draft = self.out / "work" / "tuned.yaml"
 
         def built() -> Scores:
-            results = [self._result(unit, one, before, None) for unit, one in chosen.items()]
+            results = [self._result(unit, choice, before, None) for unit, choice in chosen.items()]
             self._write(draft, results, consistency)
             return self._official(replace(self.task.request, recipe=draft))
 
@@ -289,21 +290,21 @@ class _Tuning:
                 chosen[unit] = chosen[unit].taken_back(units[unit].base)
             consistency = consistency if worse else self.recipe.consistency
             after = built()
-        results = [self._result(unit, one, before, after) for unit, one in chosen.items()]
+        results = [self._result(unit, choice, before, after) for unit, choice in chosen.items()]
         self._write(self.task.to, results, consistency)
         after = self._official(replace(self.task.request, recipe=self.task.to))
-        said = {"before": overall_of(before), "after": overall_of(after)}
-        write_text(self.task.to.with_suffix(".json"), written.as_json(results, said, leaks))
+        overall = {"before": overall_of(before), "after": overall_of(after)}
+        write_text(self.task.to.with_suffix(".json"), results_as_json(results, overall, leaks))
         pictures = self._draw(units, chosen)
         run_id = self._record(results, before, after, leaks, pictures)
         return Tuned(tuple(results), before, after, self.task.to, leaks, run_id)
 
     def _official(self, request: Request) -> Scores:
-        build(request, self.store, self.progress)
+        build(request, self.registry, self.progress)
         return score(request.zip, self.task.truth, self.targets, progress=self.progress)
 
     def _write(self, to: Path, results: Sequence[TuningResult], consistency: str) -> None:
-        write_text(to, written.recipe_text(self.recipe, self.raw, results, self.candidates.extra, consistency))
+        write_text(to, recipe_text(self.recipe, self.raw, results, self.candidates.extra, consistency))
 
     def _result(self, unit: TuningUnit, chosen: Chosen, before: Scores, after: Scores | None) -> TuningResult:
         gain = None
@@ -316,14 +317,14 @@ class _Tuning:
     def _draw(self, units: Mapping[TuningUnit, Space], chosen: Mapping[TuningUnit, Chosen]) -> list[Path]:
         folder = self.task.to.with_name(f"{self.task.to.stem}_curves")
         shutil.rmtree(folder, ignore_errors=True)
-        found = []
-        for unit, one in chosen.items():
-            if one.curves:
+        pictures = []
+        for unit, choice in chosen.items():
+            if choice.curves:
                 folder.mkdir(parents=True, exist_ok=True)
                 path = folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', unit.label).strip('_')}.png"
-                curves.draw(unit.label, one.curves, units[unit].thresholds, one.route.threshold, path)
-                found.append(path)
-        return found
+                draw_curves(unit.label, choice.curves, units[unit].thresholds, choice.route.threshold, path)
+                pictures.append(path)
+        return pictures
 
     def _record(
         self,
@@ -337,15 +338,16 @@ class _Tuning:
         tags = {"trained_on": ", ".join(leaks)} if leaks else {}
         metrics = {"overall_before": overall_of(before), "overall_after": overall_of(after)}
         name = self.recipe.name
-        parent = self.store.log_run(TUNINGS, name, params={}, metrics=metrics, tags=tags, artifacts=beside)
+        runs = self.registry.runs
+        parent = runs.record(TUNINGS, name, params={}, metrics=metrics, tags=tags, artifacts=beside)
         for result in results:
             chosen = result.chosen
-            told = {"folds_before": chosen.before, "folds_after": chosen.after, "held_out": chosen.held_out}
-            self.store.log_run(
+            folds = {"folds_before": chosen.before, "folds_after": chosen.after, "held_out": chosen.held_out}
+            runs.record(
                 TUNINGS,
                 result.unit.label,
-                params={"route": describe.route_in_words(chosen.route)[:500], "why": chosen.why},
-                metrics={key: value for key, value in told.items() if value is not None},
+                params={"route": route_in_words(chosen.route)[:500], "why": chosen.why},
+                metrics={key: value for key, value in folds.items() if value is not None},
                 tags={},
                 parent=parent,
             )
@@ -354,7 +356,7 @@ class _Tuning:
 
 def _left_out(name: str, scores: Scores) -> bool:
     """Whether a crop of a class has too many objects: officially it is left out, and compares with none."""
-    return any(arrays[name].status == Status.TOO_MANY for arrays in scores.arrays.values() if name in arrays)
+    return any(arrays[name].status == ArrayStatus.TOO_MANY for arrays in scores.arrays.values() if name in arrays)
 
 
 def _shown(name: str, scores: Scores) -> float | None:
@@ -374,16 +376,16 @@ def overall_of(scores: Scores) -> float:
 def _overall_of(by_class: Mapping[str, float], instances: frozenset[str]) -> float:
     kinds = {name in instances for name in by_class}
     if len(kinds) == 2:
-        return pooling.overall(by_class, instances).score
+        return overall_scores(by_class, instances).score
     return sum(by_class.values()) / len(by_class) if by_class else 0.0
 
 
-def _least(found: Mapping[str, Sequence[Tally]]) -> float:
+def _least(by_class: Mapping[str, Sequence[Tally]]) -> float:
     """Overall, in the fold where it is least."""
-    return min(_overall({name: [tallies[k]] for name, tallies in found.items()}) for k in range(FOLDS))
+    return min(_overall({name: [tallies[k]] for name, tallies in by_class.items()}) for k in range(FOLDS))
 
 
 def _overall(tallies: Mapping[str, Sequence[Tally]]) -> float:
     """The overall score of these classes (see ``overall_of``)."""
-    scores = {name: score_of(name, found) for name, found in tallies.items()}
-    return _overall_of(scores, frozenset(name for name in scores if taxonomy.is_instance(name)))
+    scores = {name: score_of(name, of_class) for name, of_class in tallies.items()}
+    return _overall_of(scores, frozenset(name for name in scores if is_instance(name)))

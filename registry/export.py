@@ -1,36 +1,36 @@
 """A registered model as one file, for those who do not share a server."""
 
-import os
 import tempfile
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from ensemble.support.errors import NOT_A_ZIP, CheckpointError, RegistryError
-from registry import card as cards
-from registry import networks
+from ensemble.support.files import replacing
+from registry import golden, networks
+from registry.card import load_card
 from registry.checkpoint import listed
-from registry.files import CARD, GOLDEN, WEIGHTS
-from registry.package import MAX_GOLDEN_BYTES, read_golden
-from registry.store import ModelVersion, Store
-from registry.verify import LIMIT
+from registry.store import ModelVersion, Registry
+from registry.version_folder import CARD, GOLDEN, WEIGHTS
 from registry.weights import load_network
 
 MEMBERS = (CARD, WEIGHTS, GOLDEN)
-MAX_BYTES = {CARD: 1 << 20, GOLDEN: MAX_GOLDEN_BYTES, WEIGHTS: 4 * networks.MAX_PARAMETERS + (16 << 20)}
+MAX_BYTES = {CARD: 1 << 20, GOLDEN: golden.MAX_BYTES, WEIGHTS: 4 * networks.MAX_PARAMETERS + (16 << 20)}
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def export(store: Store, version: ModelVersion, file: Path) -> None:
+def export_model(registry: Registry, version: ModelVersion, file: Path) -> None:
     """Write the version's weights, card and golden answer as a zip; equal models give equal bytes."""
-    paths = {WEIGHTS: store.weights(version), CARD: store.file(version, CARD), GOLDEN: store.file(version, GOLDEN)}
+    paths = {
+        WEIGHTS: registry.weights(version),
+        CARD: registry.file(version, CARD),
+        GOLDEN: registry.file(version, GOLDEN),
+    }
     if not file.name or file.is_dir():
         raise RegistryError(f"{file}: name a file to write")
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+        with replacing(file) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
             for name in MEMBERS:
                 with (
                     paths[name].open("rb") as source,
@@ -38,38 +38,35 @@ def export(store: Store, version: ModelVersion, file: Path) -> None:
                 ):
                     while block := source.read(1 << 20):
                         member.write(block)
-        os.replace(part, file)
     except OSError as error:
         raise RegistryError(f"{file}: cannot write it: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
-def import_(store: Store, file: Path, alias: str | None) -> ModelVersion:
-    """Register the model in a file that ``export`` wrote, once its network gives its golden answer here.
+def import_model(registry: Registry, file: Path, alias: str | None) -> ModelVersion:
+    """Register the model in a file that ``export_model`` wrote, once its network gives its golden answer here.
 
     Raises RegistryError for a file that is none, CheckpointError for one that is damaged.
     """
     with tempfile.TemporaryDirectory(prefix="ensemble-import-") as folder:
         _unpack(Path(file), Path(folder))
-        card = cards.load(Path(folder) / CARD)
+        card = load_card(Path(folder) / CARD)
         if card.sha256 is None:
             raise RegistryError(f"{file}: its card says no sha256; export the model again")
         weights = Path(folder) / WEIGHTS
         network = load_network(card, weights)
-        apart = networks.apart(network, card, read_golden(Path(folder) / GOLDEN), torch.device("cpu")).max()
-        if not apart <= LIMIT:
+        stored = golden.read(Path(folder) / GOLDEN)
+        deviation = golden.deviation(network, card, stored, torch.device("cpu")).max()
+        if not deviation <= golden.LIMIT:
             raise CheckpointError(
-                f"{file}: its network answers {apart:.2g} from its golden answer here; the libraries differ too much,"
-                " or its card was changed by hand"
+                f"{file}: its network answers {deviation:.2g} from its golden answer here; the libraries differ too"
+                " much, or its card was changed by hand"
             )
         # What they call models:/NAME/VERSION is another model here.
         parents = [*((card.fine_tuned_from,) if card.fine_tuned_from else ()), *card.merged_from]
         if parents:
             notes = f"{card.notes} Where it was made it came from {', '.join(parents)}.".strip()
             card = card.model_copy(update={"fine_tuned_from": None, "merged_from": (), "notes": notes})
-        return store.register(weights, card, alias=alias)
+        return registry.register(weights, card, alias=alias)
 
 
 def _unpack(file: Path, folder: Path) -> None:

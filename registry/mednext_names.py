@@ -45,20 +45,20 @@ def as_named_by(expected: Mapping[str, Any], values: Mapping[str, Any]) -> Mappi
     return {key: value for key, value in renamed.items() if key.rpartition(".")[2] != "dummy_tensor"}
 
 
-def _published_name(found: re.Match) -> str:
-    kind, index = found[1], int(found[2])
-    lead = "." if found[0].startswith(".") else ""
+def _published_name(match: re.Match[str]) -> str:
+    kind, index = match[1], int(match[2])
+    lead = "." if match[0].startswith(".") else ""
     if kind == "out_blocks":
         return f"{lead}out_{LEVELS - index}."
     level = LEVELS - 1 - index if kind in ("up_blocks", "dec_stages") else index
     return f"{lead}{_BACK[kind]}_{level}."
 
 
-def _monai_name(found: re.Match) -> str:
-    kind = found[1]
-    if kind is None or (kind == "out" and found[2] == "0"):
-        return found[0]
-    level, lead = int(found[2]), "." if found[0].startswith(".") else ""
+def _monai_name(match: re.Match[str]) -> str:
+    kind, matched = match[1], str(match[0])
+    if kind is None or (kind == "out" and match[2] == "0"):
+        return matched
+    level, lead = int(match[2]), "." if matched.startswith(".") else ""
     if kind == "out":
         return f"{lead}out_blocks.{LEVELS - level}."
     index = LEVELS - 1 - level if kind in ("up", "dec_block") else level
@@ -76,7 +76,7 @@ def described_by(shapes: Mapping[str, Sequence[int]]) -> tuple[str, dict[str, An
     ratios = [_ratio(named, f"{s}.0") for s in stages]
     down = [_ratio(named, f"down_{i}") for i in range(LEVELS)]
     filters = named["stem.weight"][0]
-    found: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "kernel_size": named["enc_block_0.0.conv1.weight"][-1],
         "deep_supervision": "out_4.conv_out.weight" in named,
         **({} if filters == 32 else {"init_filters": filters}),
@@ -84,7 +84,7 @@ def described_by(shapes: Mapping[str, Sequence[int]]) -> tuple[str, dict[str, An
     residual = "down_0.res_conv.weight" in named
     if down != ratios[1 : LEVELS + 1]:
         return "MedNeXt", {
-            **found,
+            **arguments,
             "use_residual_connection": residual,
             "encoder_expansion_ratio": ratios[:LEVELS],
             "bottleneck_expansion_ratio": ratios[LEVELS],
@@ -94,8 +94,8 @@ def described_by(shapes: Mapping[str, Sequence[int]]) -> tuple[str, dict[str, An
             "blocks_up": blocks[LEVELS + 1 :],
         }
     size = next((s for s in RATIOS if RATIOS[s] == tuple(ratios) and BLOCKS[s] == tuple(blocks)), None)
-    found |= {"expansion_ratios": ratios, "blocks": blocks} if size is None else {"size": size}
-    return "MedNeXtV1", found if residual else {**found, "residual_resampling": False}
+    arguments |= {"expansion_ratios": ratios, "blocks": blocks} if size is None else {"size": size}
+    return "MedNeXtV1", arguments if residual else {**arguments, "residual_resampling": False}
 
 
 def _ratio(shapes: Mapping[str, Sequence[int]], block: str) -> int:

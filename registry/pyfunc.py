@@ -6,17 +6,16 @@ The folder of a version says, in MLflow's own file ``MLmodel``, that this module
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from ensemble.support.errors import EnsembleError
-from registry import card as cards
 from registry import networks, weights
-from registry.card import Card
-from registry.files import CARD, WEIGHTS
+from registry.card import Card, load_card
+from registry.version_folder import CARD, WEIGHTS
 
 
 def write(folder: Path) -> None:
@@ -29,13 +28,13 @@ def write(folder: Path) -> None:
     (folder / "requirements.txt").write_text(f"ensemble-submission=={version('ensemble-submission')}\n")
 
 
-def _load_pyfunc(folder: str) -> "Predictor":
+def _load_pyfunc(folder: str) -> "PyfuncModel":
     """MLflow calls this to load what ``write`` described."""
-    card = cards.load(Path(folder) / CARD)
-    return Predictor(card, weights.load_network(card, Path(folder) / WEIGHTS))
+    card = load_card(Path(folder) / CARD)
+    return PyfuncModel(card, weights.load_network(card, Path(folder) / WEIGHTS))
 
 
-class Predictor:
+class PyfuncModel:
     """A model over whole arrays: for volumes that fit into memory; builds go a patch at a time."""
 
     def __init__(self, card: Card, network: nn.Module) -> None:
@@ -45,17 +44,21 @@ class Predictor:
 
     def predict(self, grey: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         """Probabilities float32 (class, z, y, x) of EM (z, y, x) at the card's voxel size, its named classes only."""
-        from monai.inferers import SlidingWindowInferer
+        from monai.inferers.inferer import SlidingWindowInferer
 
         grey = np.asarray(grey)
         if grey.ndim != 3 or 0 in grey.shape:
             raise EnsembleError(f"the EM has the shape {grey.shape}; give one volume (z, y, x)")
         patch = self.card.patch_voxels
         lacking = [(0, max(0, p - n)) for p, n in zip(patch, grey.shape, strict=True)]
-        x = self.card.normalisation.apply(grey.astype(np.float32))
-        padded = torch.from_numpy(np.pad(x, lacking, mode="reflect"))[None, None]
+        normalised = self.card.normalisation.apply(grey.astype(np.float32))
+        padded = torch.from_numpy(np.pad(normalised, lacking, mode="reflect"))[None, None]
         slide = SlidingWindowInferer(roi_size=patch, sw_batch_size=1, overlap=self.card.overlap, mode="gaussian")
         with torch.inference_mode():
-            p = slide(padded, lambda patches: networks.activate(self._network(patches), self.card.activation))
+            # A network of one answer gives one tensor; MONAI's type is for those of several.
+            probabilities = cast(torch.Tensor, slide(padded, self._probabilities))
         z, y, x = grey.shape
-        return p[0, self._channels, :z, :y, :x].numpy()
+        return probabilities[0, self._channels, :z, :y, :x].numpy()
+
+    def _probabilities(self, patches: torch.Tensor) -> torch.Tensor:
+        return networks.activate(self._network(patches), self.card.activation)

@@ -7,14 +7,14 @@ from typing import Any
 
 from ensemble.support.errors import CheckpointError
 from registry.card import ARCHITECTURES
-from registry.sidecar import known_class, mapping, read_json
+from registry.description_files import known_class, mapping, read_json
 
 METADATA = "configs/metadata.json"
 CONFIGS = ("configs/inference.json", "configs/train.json", "configs/evaluate.json")
-WEIGHTS = ("models/model.pt", "models/model.pth", "models/model.safetensors")
+WEIGHTS_FILES = ("models/model.pt", "models/model.pth", "models/model.safetensors")
 
 
-def is_one(folder: Path) -> bool:
+def is_bundle(folder: Path) -> bool:
     """Whether ``folder`` is laid out as a MONAI bundle."""
     return (Path(folder) / METADATA).is_file()
 
@@ -22,30 +22,30 @@ def is_one(folder: Path) -> bool:
 def around(path: Path) -> Path | None:
     """The bundle that ``path`` is, or lies in as ``models/FILE``."""
     path = Path(path).absolute()
-    return next((folder for folder in (path, path.parent.parent) if is_one(folder)), None)
+    return next((folder for folder in (path, path.parent.parent) if is_bundle(folder)), None)
 
 
-def weights(folder: Path) -> Path:
+def weights_file(folder: Path) -> Path:
     """The bundle's weights. Raises CheckpointError if it has none, or only a program."""
-    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
-    if found is None:
-        raise CheckpointError(f"{folder}: holds no {WEIGHTS[0]}; download the bundle with its weights")
-    return found
+    file = next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None)
+    if file is None:
+        raise CheckpointError(f"{folder}: holds no {WEIGHTS_FILES[0]}; download the bundle with its weights")
+    return file
 
 
-def card(folder: Path) -> dict[str, Any]:
+def card_values(folder: Path) -> dict[str, Any]:
     """What the bundle says of a card's keys: network, patch, activation and names of channels, where plain."""
-    said: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     data_format = mapping(read_json(folder / METADATA).get("network_data_format"))
     inputs, outputs = mapping(data_format.get("inputs")), mapping(data_format.get("outputs"))
     patch = mapping(inputs.get("image")).get("spatial_shape")
     if isinstance(patch, list) and len(patch) == 3 and all(isinstance(n, int) for n in patch):
-        said["patch_voxels"] = patch
+        values["patch_voxels"] = patch
     channels = mapping(mapping(outputs.get("pred")).get("channel_def"))
     if channels:
-        said["classes"] = _in_order(channels)
-    said |= _network(folder)
-    return said
+        values["classes"] = _in_order(channels)
+    values |= _network(folder)
+    return values
 
 
 def _in_order(channels: Mapping[str, Any]) -> list[str | None]:
@@ -68,7 +68,7 @@ def _network(folder: Path) -> dict[str, Any]:
 def _plain(value: Any, config: Mapping[str, Any]) -> Any:
     """A literal, or the literal that ``@key`` names; None for an expression, which would be code."""
     if isinstance(value, list):
-        plain = [_plain(one, config) for one in value]
+        plain = [_plain(entry, config) for entry in value]
         return None if None in plain else plain
     if isinstance(value, str) and value.startswith("@"):
         value = config.get(value[1:])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ensemble.core import classes as taxonomy
+from ensemble.core.classes import all_classes
 from ensemble.support.errors import CheckpointError
 
 MAX_BYTES = 16 << 20
@@ -33,7 +33,7 @@ def known_class(label: Any) -> str | None:
     """The challenge's class that a label means; None for background and all that is none."""
     word = " ".join(str(label).lower().replace("_", " ").replace("-", " ").split())
     name = word.replace(" ", "_")
-    return name if name in taxonomy.all_classes() else _WORDS.get(word)
+    return name if name in all_classes() else _WORDS.get(word)
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -1,0 +1,201 @@
+"""The commands that make something: build, plan, tune, train, postprocess, clean, demo."""
+
+import argparse
+import json
+from pathlib import Path
+
+from ensemble.cli import console
+from ensemble.cli.options import Commands, add_request, add_resources, budget_of, command, request_of
+from ensemble.support.errors import EXIT_FAULTS_FOUND, EnsembleError
+
+
+def add_build_commands(commands: Commands) -> None:
+    """Add them all."""
+    for add in (_add_build, _add_plan, _add_tune, _add_train, _add_postprocess, _add_clean, _add_demo):
+        add(commands)
+
+
+def _add_build(commands: Commands) -> None:
+    parser = command(commands, "build", _build, "Build the submission that a recipe describes, and check it.")
+    add_request(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: build/<recipe's name>")
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from ensemble.build.building import build
+    from ensemble.plan.recipe_reader import load_recipe
+    from ensemble.report.report import make_report
+    from registry import Registry
+
+    out = arguments.out or Path("build") / load_recipe(arguments.recipe).name
+    request, registry = request_of(arguments, out), Registry()
+    with console.progress() as progress:
+        built = build(request, registry, progress)
+        if built.run_id is not None or not request.has_report:
+            make_report(out, registry, progress=progress)
+    console.report(built.report)
+    console.line(f"submission: {request.zip}   report: {out / 'report.html'}   lock: {request.lock}")
+    if built.run_id is not None:
+        console.line(f"recorded as MLflow run {built.run_id} in {registry.tracking_uri}")
+    return EXIT_FAULTS_FOUND if built.report.faults else 0
+
+
+def _add_plan(commands: Commands) -> None:
+    parser = command(commands, "plan", _plan, "Show what a recipe would do and cost; runs nothing.")
+    add_request(parser)
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from ensemble.plan.plan_description import PlanDescription
+    from ensemble.plan.recipe_reader import load_recipe
+    from ensemble.plan.request import prepare
+    from registry import Registry
+
+    request = request_of(arguments, Path("build") / load_recipe(arguments.recipe).name)
+    plan = prepare(request, Registry()).plan
+    if arguments.json:
+        print(json.dumps(PlanDescription.of(plan, request.budget).as_plain(), indent=1))
+    else:
+        console.plan(plan, request.budget)
+    request.budget.check(plan)
+    return 0
+
+
+def _add_tune(commands: Commands) -> None:
+    text = "Find the recipe that scores best on validation truth, by gains that held-out truth confirms."
+    parser = command(commands, "tune", _tune, text)
+    add_request(parser)
+    parser.add_argument(
+        "--truth", type=Path, required=True, metavar="TRUTH.zarr", help="a plain array per crop and class"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="TUNED.yaml", help="the recipe to write")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="where work lies (default: build/<recipe>-tune)")
+    parser.add_argument("--trials", type=int, default=24, metavar="N", help="of each search of an instance class")
+    parser.add_argument("--minutes", type=float, metavar="M", help="begin no trial later than that after predicting")
+    parser.add_argument("--force", action="store_true", help="also on crops that models were trained on; it is noted")
+    parser.add_argument("--no-tta", action="store_true", help="do not try test-time augmentation")
+    parser.add_argument("--only-recipe", action="store_true", help="no registered model that the recipe does not name")
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from ensemble.plan.recipe_reader import load_recipe
+    from ensemble.tune.tuning import TuningTask, tune
+    from registry import Registry
+
+    work = arguments.work or Path("build") / f"{load_recipe(arguments.recipe).name}-tune"
+    if arguments.trials < 1:
+        raise EnsembleError(f"--trials {arguments.trials}: at least one is needed")
+    task = TuningTask(
+        request=request_of(arguments, work),
+        truth=arguments.truth,
+        to=arguments.out,
+        trials=arguments.trials,
+        minutes=arguments.minutes,
+        force=arguments.force,
+        augment=not arguments.no_tta,
+        registered=not arguments.only_recipe,
+    )
+    with console.progress() as progress:
+        tuned = tune(task, Registry(), progress)
+    console.tuned(tuned)
+    return 0
+
+
+def _add_train(commands: Commands) -> None:
+    parser = command(commands, "train", _train, "Train a specialist and register it.")
+    parser.add_argument("spec", metavar="SPEC.yaml", help="a path, or the name of a spec that is shipped")
+    parser.add_argument(
+        "--set", action="append", type=_change, default=[], metavar="KEY=VALUE", help="instead of what the spec says"
+    )
+    parser.add_argument("--data", type=Path, default=Path("data"), metavar="ROOT", help="default: data")
+    parser.add_argument("--work", type=Path, default=Path("build/training"), metavar="DIR", help="checkpoints go here")
+
+
+def _change(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected KEY=VALUE, such as steps=100")
+    return key.strip(), value
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from ensemble.train.spec import load_spec
+    from ensemble.train.training import train
+    from registry import Registry
+
+    spec = load_spec(arguments.spec, dict(arguments.set))
+    with console.progress() as progress:
+        progress.stage(f"train {spec.name}", spec.steps)
+        version = train(spec, data_root=arguments.data, registry=Registry(), work=arguments.work, progress=progress.at)
+    console.models([version], "")
+    return 0
+
+
+def _add_postprocess(commands: Commands) -> None:
+    text = "Post-process a tree of predictions into another: masks, connected components or watershed."
+    parser = command(commands, "postprocess", _postprocess, text)
+    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--method", choices=["binary", "components", "watershed"], required=True)
+    parser.add_argument("--recipe", metavar="RECIPE", help="thresholds and chains by class (default: the guide's)")
+    add_resources(parser)
+
+
+def _postprocess(arguments: argparse.Namespace) -> int:
+    from ensemble.build.standalone import postprocess
+
+    budget = budget_of(arguments)
+    with console.progress() as progress:
+        done = postprocess(
+            arguments.predictions,
+            arguments.out,
+            arguments.method,
+            recipe=arguments.recipe,
+            budget=budget,
+            progress=progress,
+        )
+    console.line(f"{done} arrays written under {arguments.out}")
+    return 0
+
+
+def _add_clean(commands: Commands) -> None:
+    text = "Show and free what a build keeps to go on from and its recipe no longer needs."
+    parser = command(commands, "clean", _clean, text)
+    parser.add_argument("out", type=Path, metavar="DIR", help="the --out of a build")
+    parser.add_argument("--all", action="store_true", help="also what the next build would go on from")
+    parser.add_argument("--dry-run", action="store_true", help="only show")
+
+
+def _clean(arguments: argparse.Namespace) -> int:
+    from ensemble.build.cleanup import free, leftovers
+
+    paths = leftovers(arguments.out, everything=arguments.all)
+    if not arguments.dry_run:
+        free(arguments.out, paths)
+    console.leftovers(paths, freed=not arguments.dry_run)
+    return 0
+
+
+def _add_demo(commands: Commands) -> None:
+    text = "Make the demo: synthetic EM, three small specialists, one submission."
+    parser = command(commands, "demo", _demo, text)
+    parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR")
+    parser.add_argument("--prepare", action="store_true", help="only write the data and train the specialists")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from ensemble.cli.score_tables import score_tables
+    from ensemble.demo.demo import prepare_demo, run_demo
+    from registry import Registry
+
+    with console.progress() as progress:
+        if arguments.prepare:
+            prepare_demo(arguments.out, Registry(), progress)
+            return 0
+        finished = run_demo(arguments.out, Registry(), progress)
+    console.report(finished.built.report)
+    if finished.scores is not None:
+        console.show(score_tables(finished.scores, which="all"))
+    console.line(f"submission: {arguments.out / 'submission.zip'}   report: {arguments.out / 'report.html'}")
+    return EXIT_FAULTS_FOUND if finished.built.report.faults else 0

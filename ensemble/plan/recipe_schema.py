@@ -1,0 +1,54 @@
+"""The shape of a recipe file, before it is known whether what it names is there."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ensemble.core.resampling import Interpolation
+from ensemble.plan.recipe import (
+    TTA,
+    Consistency,
+)
+
+
+class StrictModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Number = Annotated[float, Field(strict=True)]
+
+
+class RouteEntry(StrictModel):
+    source: Any = None
+    threshold: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    weight: Annotated[Number, Field(ge=0)] | Literal["hard"] | None = None
+    resampling: Interpolation | None = None
+    postprocess: list[Any] | None = None
+
+
+class WhenEntry(RouteEntry):
+    voxel_size_nm: str | None = None
+    dataset: str = "*"
+    crop: str = "*"
+
+
+class ClassEntry(RouteEntry):
+    when: list[WhenEntry] = []
+
+
+class SourceEntry(StrictModel):
+    model: str | None = None
+    tta: TTA | None = None
+    predictions: str | None = None
+    channels: list[str | None] | None = None
+    labels: str | None = None
+
+
+class RecipeFile(StrictModel):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    sources: dict[str, SourceEntry] = {}
+    defaults: RouteEntry = RouteEntry()
+    classes: dict[str, ClassEntry] = {}
+    empty: list[str] = []
+    consistency: Consistency = "none"
+    tune: dict[str, Any] = {}

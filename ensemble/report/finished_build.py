@@ -1,0 +1,118 @@
+"""A finished build, as its folder tells of it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from ensemble.core.box import zyx
+from ensemble.core.grid import Grid, nm_zyx
+from ensemble.core.manifest import Target
+from ensemble.plan.plan_description import PlanDescription
+from ensemble.storage.volume import Volume, open_em
+from ensemble.submission.check_report import CheckReport
+from ensemble.support.errors import EnsembleError, RegistryError
+from ensemble.support.progress import StageCost
+from ensemble.support.yaml_files import load_yaml
+
+
+@dataclass(frozen=True)
+class BuildCosts:
+    """What costs.json says; None where it does not."""
+
+    stages: tuple[StageCost, ...] = ()
+    forward_passes: int | None = None
+    predictions: int | None = None
+    predictions_kept: int | None = None
+    groups: int | None = None
+    groups_kept: int | None = None
+
+
+@dataclass(frozen=True)
+class FinishedBuild:
+    """The files a finished build left in a folder; ``data_root`` is where its EM was.
+
+    ``scores`` as scores.json has them, None where nobody scored it.
+    """
+
+    out: Path
+    plan: PlanDescription
+    check: CheckReport
+    data_root: str
+    costs: BuildCosts
+    scores: Mapping[str, Any] | None
+
+    @classmethod
+    def of(cls, out: Path) -> "FinishedBuild":
+        """Raises EnsembleError for a folder without a finished build."""
+        out = Path(out)
+        plan, check = _mapping_in(out / "plan.json"), _mapping_in(out / "check.json")
+        if plan is None or check is None or not (out / "lock.yaml").exists() or not (out / "submission.zip").exists():
+            raise EnsembleError(f"{out}: holds no finished build; run ensemble build RECIPE --out {out} first")
+        lock, _ = load_yaml(out / "lock.yaml", RegistryError)
+        try:
+            report = CheckReport.from_json(json.dumps(check))
+        except ValueError as error:
+            raise EnsembleError(f"{out / 'check.json'}: not what a build writes; delete it, and build again") from error
+        request = _mapping_in(out / "work" / "request.json") or {}
+        return cls(
+            out,
+            plan_described(plan, out),
+            report,
+            request.get("data_root") or lock.get("data", ""),
+            _valid(BuildCosts, _mapping_in(out / "costs.json") or {}, out / "costs.json"),
+            _mapping_in(out / "scores.json", _SCORES),
+        )
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The crops, with the classes that were made in them."""
+        return tuple(
+            Target(name, crop.dataset, self.grid(name), tuple(crop.classes)) for name, crop in self.plan.crops.items()
+        )
+
+    def grid(self, crop: str) -> Grid:
+        """A crop's, by name ("557")."""
+        described = self.plan.crops[crop].grid
+        return Grid(zyx(described.shape), nm_zyx(described.voxel_size_nm), nm_zyx(described.origin_nm))
+
+    def em(self, dataset: str) -> Sequence[Volume] | None:
+        """The EM's pyramid, or None where it is not at hand."""
+        try:
+            return open_em(self.data_root, dataset).levels
+        except EnsembleError:
+            return None
+
+
+def plan_described(plan: Mapping[str, Any], out: Path) -> PlanDescription:
+    """What plan.json says of the build in ``out``. Raises EnsembleError where that is no plan."""
+    return _valid(PlanDescription, plan, out / "plan.json")
+
+
+_Kind = TypeVar("_Kind")
+
+_SCORES = ("overall_score", "overall_instance_score", "overall_semantic_score", "label_scores")
+
+
+def _mapping_in(path: Path, keys: Sequence[str] = ()) -> dict[str, Any] | None:
+    """The mapping in a file, None where there is none. Raises EnsembleError for one without these keys."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    except ValueError as error:
+        raise EnsembleError(f"{path}: damaged; build again, or delete the file") from error
+    if not isinstance(values, dict) or any(key not in values for key in keys):
+        raise EnsembleError(f"{path}: not what a build writes; build again, or delete the file")
+    return values
+
+
+def _valid(kind: type[_Kind], values: Mapping[str, Any], path: Path) -> _Kind:
+    """The values of a file as what they are. Raises EnsembleError where they are something else."""
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValueError as error:
+        raise EnsembleError(f"{path}: not what a build writes; build again, or delete the file") from error

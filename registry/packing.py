@@ -1,0 +1,42 @@
+"""A checkpoint with its card made into the files of a registered version."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensemble.support.errors import CardError
+from registry import card as cards
+from registry import checkpoint as checkpoints
+from registry import golden, networks, pyfunc, weights
+from registry.card import Card
+from registry.version_folder import CARD, GOLDEN, WEIGHTS
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The card of what was packed, with the sha256 of its weights, and the bytes its network takes.
+
+    See ``networks.footprint``.
+    """
+
+    card: Card
+    weights_bytes: int
+    patch_bytes: int
+
+
+def pack(folder: Path, checkpoint: Path, card: Card, card_path: Path | None) -> Packed:
+    """Write a version's files into ``folder``. Raises CheckpointError or CardError for what does not fit."""
+    where = cards.where_in(card, card_path)
+    # What the file holds is compared with a network that takes no memory before one that does is made.
+    blank = networks.blank_for_card(card, card_path)
+    state = weights.fit(checkpoints.read(checkpoint), blank)
+    answered = golden.record(networks.with_weights(card, state), blank, card, where)
+    weights.save_weights(state, folder / WEIGHTS)
+    digest = weights.sha256(folder / WEIGHTS)
+    if card.sha256 not in (None, digest):
+        fault = f"the checkpoint holds other weights ({digest}); leave the key out"
+        raise CardError(f"{where('sha256')}: {fault}")
+    card = card.model_copy(update={"sha256": digest})
+    (folder / CARD).write_text(cards.dump_card(card), encoding="utf-8")
+    golden.write(answered, folder / GOLDEN)
+    pyfunc.write(folder)
+    return Packed(card, *networks.footprint(blank, card.patch_voxels))

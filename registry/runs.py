@@ -1,0 +1,158 @@
+"""MLflow runs: what was registered, built, tuned or trained, with its numbers and files."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ensemble.support.errors import RegistryError
+from registry.connection import Connection, persistently, unless_there
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+MODELS, BUILDS, TUNINGS, TRAININGS = "ensemble models", "ensemble builds", "ensemble tunings", "ensemble training"
+PARAMETERS_PER_CALL = 100
+METRICS_PER_CALL = 1000
+
+RunStatus = Literal["FINISHED", "KILLED", "FAILED"]
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    """A metric's value at a step of a training, and when it was reached."""
+
+    name: str
+    value: float
+    milliseconds: int
+    step: int
+
+
+class Runs:
+    """The runs behind a connection, each in one of the experiments named above.
+
+    Every method raises RegistryError if the store does not answer.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def record(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        params: Mapping[str, str],
+        metrics: Mapping[str, float],
+        tags: dict[str, str],
+        artifacts: Sequence[Path] = (),
+        parent: str | None = None,
+    ) -> str:
+        """The id of a finished run, below the run ``parent`` if one is given; ``artifacts``: files, folders."""
+        tags = tags if parent is None else {**tags, "mlflow.parentRunId": parent}
+        for path in artifacts:
+            if not Path(path).exists():
+                raise RegistryError(f"{path}: not there, so it cannot be recorded")
+        with self._connection.answering(), self.finishing(experiment, name, tags) as run:
+            run_id = str(run.info.run_id)
+            self._log(run_id, params, metrics, artifacts)
+        return run_id
+
+    def add(self, run_id: str, metrics: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
+        """Add metrics and files to a run there is. Raises RegistryError when there is no such run."""
+        if not self._connection.exists():
+            raise RegistryError(f"{self._connection.tracking_uri}: there is no registry, and so no run {run_id}")
+        with self._connection.answering():
+            self._log(run_id, {}, metrics, artifacts)
+
+    def add_points(self, run_id: str, points: Sequence[MetricPoint]) -> None:
+        """Add values of metrics at their steps; adding one twice is as good as once."""
+        with self._connection.answering():
+            self._log_points(run_id, points)
+
+    def begin(
+        self, experiment: str, name: str, *, params: Mapping[str, str], tags: dict[str, str], texts: Mapping[str, str]
+    ) -> str:
+        """The id of a run that goes on until ``end``; ``texts``: the contents of its files by name."""
+        with self._connection.answering():
+            run_id = str(self._create(experiment, name, tags).info.run_id)
+            self._log(run_id, params, {}, ())
+            for file, text in texts.items():
+                self._connection.client.log_text(run_id, text, file)
+        return run_id
+
+    def resume(self, run_id: str) -> bool:
+        """Let a run go on that was ended; whether there is such a run here."""
+        with self._connection.answering():
+            from mlflow.exceptions import MlflowException
+
+            try:
+                self._connection.client.update_run(run_id, status="RUNNING")
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return False
+                raise
+        return True
+
+    def end(self, run_id: str, status: RunStatus) -> None:
+        with self._connection.answering():
+            persistently(lambda: self._connection.client.set_terminated(run_id, status))
+
+    @contextmanager
+    def finishing(self, experiment: str, name: str, tags: dict[str, str]) -> "Iterator[Run]":
+        """A run that is finished if all goes well, and else deleted; ask for it inside ``answering``."""
+        from mlflow.exceptions import MlflowException
+
+        client = self._connection.client
+        run = self._create(experiment, name, tags)
+        try:
+            yield run
+            client.set_terminated(run.info.run_id)
+        except BaseException:
+            with suppress(MlflowException, OSError):
+                client.set_terminated(run.info.run_id, "FAILED")
+                client.delete_run(run.info.run_id)
+            raise
+
+    def _create(self, experiment: str, name: str, tags: dict[str, str]) -> "Run":
+        identifier = self._experiment(experiment)
+        return persistently(lambda: self._connection.client.create_run(identifier, tags=tags, run_name=name))
+
+    def _experiment(self, name: str) -> str:
+        """The id of the experiment of that name, made if it is not there."""
+        client, database = self._connection.client, self._connection.database
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            location = None if database is None else (database.parent / "artifacts").as_uri()
+            unless_there(lambda: client.create_experiment(name, artifact_location=location))
+            experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            raise RegistryError(f"{self._connection.address}: experiment {name!r} was deleted while it was made")
+        return experiment.experiment_id
+
+    def _log(
+        self, run_id: str, params: Mapping[str, str], metrics: Mapping[str, float], artifacts: Sequence[Path]
+    ) -> None:
+        from mlflow.entities import Param
+
+        client, now = self._connection.client, int(time.time() * 1000)
+        self._log_points(run_id, [MetricPoint(key, value, now, 0) for key, value in metrics.items()])
+        values = [Param(key, str(value)) for key, value in params.items()]
+        for start in range(0, len(values), PARAMETERS_PER_CALL):
+            persistently(partial(client.log_batch, run_id, params=values[start : start + PARAMETERS_PER_CALL]))
+        for path in map(Path, artifacts):
+            if path.is_dir():
+                client.log_artifacts(run_id, str(path), path.name)
+            else:
+                client.log_artifact(run_id, str(path))
+
+    def _log_points(self, run_id: str, points: Sequence[MetricPoint]) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [Metric(point.name, point.value, point.milliseconds, point.step) for point in points]
+        for start in range(0, len(metrics), METRICS_PER_CALL):
+            batch = metrics[start : start + METRICS_PER_CALL]
+            persistently(partial(self._connection.client.log_batch, run_id, metrics=batch))

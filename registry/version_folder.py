@@ -1,0 +1,50 @@
+"""What the folder of a registered version holds, and where it lies on this machine."""
+
+import os
+import tempfile
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from ensemble.support.errors import RegistryError
+from registry.connection import Connection
+
+WEIGHTS, CARD, GOLDEN = "model.safetensors", "card.yaml", "golden.npz"
+FOLDER = "model"
+"""The folder's name among the artifacts of the run that registered the version."""
+
+
+def local_file(connection: Connection, source: str, run_id: str, name: str) -> Path:
+    """A version's file where it lies, or its copy fetched once from a server.
+
+    Raises RegistryError for a file that should lie here and does not.
+    """
+    if source.startswith(("file:", "/")):
+        path = _path(source) / name
+        if not path.is_file():
+            raise RegistryError(
+                f"{path}: the registry lists this file, but it is not there; restore it, or register the"
+                " model again (a server's files are only reachable if it runs with --serve-artifacts)"
+            )
+        return path
+    path = _cache() / run_id / name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
+            os.replace(connection.client.download_artifacts(run_id, f"{FOLDER}/{name}", folder), path)
+    return path
+
+
+def is_fetched(path: Path) -> bool:
+    """Whether a file is a copy from a server, which can be fetched again."""
+    return path.is_relative_to(_cache())
+
+
+def _path(uri: str) -> Path:
+    parts = urlparse(uri)
+    return Path(url2pathname(parts.path) if parts.scheme == "file" else uri)
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "ensemble" / "models"
