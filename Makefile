@@ -17,7 +17,7 @@ endif
 DATA ?= data
 BUILD_OPTIONS = --data $(DATA) $(if $(MANIFEST),--manifest $(MANIFEST)) $(if $(OUT),--out $(OUT))
 
-.PHONY: setup demo prepare-demo submission real-em test lint bench bench-full bench-kills clean
+.PHONY: setup demo prepare-demo submission real-em test coverage lint bench bench-full bench-kills clean
 
 setup: $(READY)
 
@@ -43,9 +43,15 @@ real-em: $(READY)
 test: $(READY)
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
+# Which lines no test runs: a table, and build/coverage/index.html.
+coverage: $(READY)
+	COVERAGE_FILE=build/coverage/data $(BIN)/pytest --numprocesses 2 --dist loadfile --cov=ensemble --cov=registry \
+		--cov-report=term:skip-covered --cov-report=html:build/coverage
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 # The short ones, in under ten minutes; then those of the whole product, half an hour and 6 GB of disk each.

@@ -11,30 +11,23 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
-from ensemble.core.box import Slices
+from numpy.typing import NDArray
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from benchmarks import synthetic
-from ensemble.core import manifest
-from ensemble.core.codebook import codebook_of
-from ensemble.core.grid import Grid
-from ensemble.core.resampling import resample, support
-from ensemble.core.tiling import blocks
-from ensemble.decode.assembling import CropAssembly, assemble_group
-from ensemble.decode.decoder import FINEST_UNIT, _best, _steps
-from ensemble.decode.mixing import Probability
-from ensemble.decode.tile_decoding import decoder_for
-from ensemble.plan.budget import Budget
-from ensemble.plan.plan import CropPlan
-from ensemble.plan.recipe import NamedSource, Route
-from ensemble.predict.probabilities import ArrayInMemory, StoredProbabilities
-from ensemble.support import machine as resources
+from ensemble.core import Grid, MemoryArray, Target, blocks, codebook_of, official_manifest, resample, support
+from ensemble.decode import FINEST_UNIT, CropAssembly, Probability, assemble_group, decoder_for
+from ensemble.decode.decoder import _best, _steps  # what a build spends its time in, and has no public name
+from ensemble.plan import Budget, CropPlan, NamedSource, Route
+from ensemble.predict import ArrayInMemory, StoredProbabilities
+from ensemble.support import cores, keep_freed_memory
 
-THREADS = resources.cores()
-NAMES = manifest.official_manifest()[0].classes
+THREADS = cores()
+NAMES = official_manifest()[0].classes
 COARSE = Grid((65, 65, 65), (8, 8, 8), (4, 4, 4))
 FINE = Grid((256, 256, 256), (2, 2, 2), (5, 5, 5))
 PIECE = 1 << 16
@@ -68,7 +61,7 @@ def interpolation() -> None:
     sources = [support(COARSE, part) for part in parts]
 
     def ours(index: int) -> None:
-        resample(values[sources[index]], COARSE.sub(sources[index]), parts[index])
+        resample(values[sources[index].slices], COARSE.sub(sources[index]), parts[index])
 
     scratch = np.random.default_rng(0).random((3, math.prod(TILE)), np.float32)
 
@@ -88,7 +81,7 @@ def interpolation() -> None:
 
 def evidence() -> None:
     """Log-odds in whole units; its floor is p / (1 - p), a logarithm and a product."""
-    one = decoder_for(codebook_of(NAMES), routes(), joint=True)
+    decoder = decoder_for(codebook_of(NAMES), routes(), joint=True)
     p = np.random.default_rng(0).uniform(0.01, 0.99, PIECE).astype(np.float32)
     count = 2000
 
@@ -98,7 +91,7 @@ def evidence() -> None:
         np.log(e, out=e)
         np.multiply(e, np.float32(4096), out=e).astype(np.int32)
 
-    took = timed(lambda: in_threads(lambda _: one.evidence(5, p), count))
+    took = timed(lambda: in_threads(lambda _: decoder.evidence(5, p), count))
     floor = timed(lambda: in_threads(plain, count))
     line("evidence", took, floor, f"{count * PIECE / took / 1e6:.0f} M class-voxels/s", "log(p / (1 - p)) as int32")
 
@@ -132,22 +125,23 @@ class Masks:
     """Where masks are written to: as many arrays as there are classes, in memory."""
 
     def __init__(self) -> None:
-        self.arrays: dict[str, np.ndarray] = {}
+        self.arrays: dict[str, MemoryArray] = {}
 
-    def __call__(self, name: str, dtype: np.dtype, *, keep: bool = False) -> np.ndarray:
+    def __call__(self, name: str, dtype: np.dtype[Any], *, keep: bool = False) -> MemoryArray:
         if not keep or name not in self.arrays:
-            self.arrays[name] = np.zeros(FINE.shape, dtype)
+            self.arrays[name] = MemoryArray.zeros(FINE.shape, dtype)
         return self.arrays[name]
 
 
-def end_to_end(what: str, tile: Callable[[str], np.ndarray]) -> None:
+def end_to_end(what: str, tile: Callable[[str], NDArray[np.uint8]]) -> None:
     """From stored probabilities to masks, without files."""
-    cut: Slices = tuple(slice(0, n) for n in COARSE.shape)
     fields = {
-        (name, "s"): StoredProbabilities(ArrayInMemory(np.ascontiguousarray(tile(name)[cut]), COARSE, name))
+        (name, "s"): StoredProbabilities(
+            ArrayInMemory(np.ascontiguousarray(tile(name)[COARSE.box.slices]), COARSE, name)
+        )
         for name in NAMES
     }
-    plan = CropPlan(manifest.Target("1", "d", FINE, NAMES), routes(), NAMES, ())
+    plan = CropPlan(Target("1", "d", FINE, NAMES), routes(), NAMES, ())
     crop = CropAssembly(plan, Probability(plan, fields), Masks(), Masks(), Budget(8 << 30, THREADS))
     took = timed(lambda: assemble_group(crop, NAMES, joint=True), 1)
     print(f"{what:34}{FINE.size / took / 1e6:17.1f} Mvoxel/s   (promised 3)", flush=True)
@@ -155,7 +149,7 @@ def end_to_end(what: str, tile: Callable[[str], np.ndarray]) -> None:
 
 def main() -> None:
     print(f"{THREADS} threads")
-    resources.keep_freed_memory()  # as the command line does
+    keep_freed_memory()  # as the command line does
     with threadpool_limits(1, "blas"):  # as in a build
         interpolation()
         evidence()

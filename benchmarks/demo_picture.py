@@ -11,12 +11,9 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.colors import to_rgb
 
-from ensemble.core import manifest
-from ensemble.core.grid import Grid
-from ensemble.core.manifest import Target
-from ensemble.core.resampling import resample, support
-from ensemble.storage.volume import open_em, open_volume
-from ensemble.submission.reader import Submission
+from ensemble.core import Grid, Target, load_manifest, resample, support
+from ensemble.storage import open_em, open_volume
+from ensemble.submission import Submission
 
 # Okabe and Ito's colours, told apart by the colour-blind; later classes are drawn over earlier ones
 COLOURS = {
@@ -38,7 +35,7 @@ def main() -> None:
     parser.add_argument("picture", type=Path)
     arguments = parser.parse_args()
     mpl.use("Agg")
-    targets = manifest.load_manifest(arguments.demo / "manifest.csv")
+    targets = load_manifest(arguments.demo / "manifest.csv")
     figure, axes = pyplot.subplots(len(targets), 3, figsize=(9, 3 * len(targets)), dpi=100, layout="constrained")
     with Submission.open(arguments.demo / "submission.zip") as submission:
         for row, target in zip(axes, targets, strict=True):
@@ -48,17 +45,17 @@ def main() -> None:
 
 def _draw(row: np.ndarray, target: Target, demo: Path, submission: Submission) -> None:
     z = target.grid.shape[0] // 2
-    block = (slice(z, z + 1), slice(0, target.grid.shape[1]), slice(0, target.grid.shape[2]))
-    em = _em(demo, target, target.grid.sub(block))
+    plane = target.grid.box.with_axis(0, z, z + 1)
+    em = _em(demo, target, target.grid.sub(plane))
     truth = {
-        name: open_volume(demo / "truth.zarr" / target.group / name).read(block)[0]
+        name: open_volume(demo / "truth.zarr" / target.group / name).read(plane)[0]
         for name in COLOURS
         if name in target.classes
     }
-    found = {name: submission.read(target.group, name, block)[0] for name in truth}
+    submitted = {name: submission.read(target.group, name, plane)[0] for name in truth}
     size = "×".join(f"{v:g}" for v in target.grid.voxel_size_nm)
     for axis, title, labels in zip(
-        row, (f"crop {target.crop}, {size} nm", "truth", "submission"), (None, truth, found), strict=True
+        row, (f"crop {target.crop}, {size} nm", "truth", "submission"), (None, truth, submitted), strict=True
     ):
         axis.imshow(em if labels is None else _overlay(em, labels), cmap="gray", vmin=0, vmax=255)
         axis.set_title(title, fontsize=9)
@@ -68,16 +65,16 @@ def _draw(row: np.ndarray, target: Target, demo: Path, submission: Submission) -
 def _em(demo: Path, target: Target, plane: Grid) -> np.ndarray:
     volume = open_em(demo / "data", target.dataset).levels[0]
     window = support(volume.grid, plane)
-    return resample(volume.read(window), volume.grid.sub(window), plane)[0]
+    return np.asarray(resample(volume.read(window), volume.grid.sub(window), plane)[0])
 
 
 def _overlay(em: np.ndarray, labels: dict[str, np.ndarray]) -> np.ndarray:
-    picture = np.repeat(em[..., None] / 255, 3, axis=2)
+    picture: np.ndarray = np.repeat(em[..., None] / 255, 3, axis=2)
     for name, colour in COLOURS.items():
         if name in labels:
             mask = labels[name] > 0
             picture[mask] = 0.45 * em[mask, None] / 255 + 0.55 * np.array(to_rgb(colour))
-    return np.clip(picture, 0, 1)
+    return np.asarray(np.clip(picture, 0, 1))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import synthetic
 from benchmarks.processes import ensemble
-from ensemble.core.manifest import Target, official_manifest
+from ensemble.core import Target, official_manifest
 
 
 def main() -> None:

@@ -13,17 +13,17 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.processes import forget_peak, in_a_process, peak_gib
-from ensemble.core import manifest
-from ensemble.core.grid import Grid
-from ensemble.core.manifest import Target
-from ensemble.plan.budget import Budget
-from ensemble.support import machine as resources
+from ensemble.core import Grid, Target, official_manifest, write_manifest
+from ensemble.plan import Budget, Prepared, Request
+from ensemble.support import keep_freed_memory
+from registry import Architecture, Registry
 
-CLASSES = manifest.official_manifest()[0].classes
+CLASSES = official_manifest()[0].classes
 GIB = 1 << 30
 
 
@@ -31,8 +31,8 @@ GIB = 1 << 30
 class Case:
     """A network, its patch, and a crop of ``side`` voxels in EM of ``around`` more to each side."""
 
-    architecture: str
-    arguments: dict
+    architecture: Architecture
+    arguments: dict[str, Any]
     patch: int
     side: int
     channels: int = 1
@@ -67,63 +67,64 @@ CASES = {
 SHORT = tuple(name for name, case in CASES.items() if case.bare)
 
 
-def prepared(case: Case, work: Path):
+def prepared(case: Case, work: Path) -> tuple[Request, Prepared, Registry]:
     """EM, manifest, recipe and a registered network under ``work``; what a build would make of them."""
     import torch
 
-    from ensemble.demo.dataset import write_pyramid
-    from ensemble.plan.request import Request, prepare
-    from ensemble.storage.volume import em_place
-    from registry import networks
-    from registry.card import Card
-    from registry.store import Registry
+    from ensemble.demo import write_pyramid
+    from ensemble.plan import prepare
+    from ensemble.storage import em_place
+    from registry import Card, new_network
 
     side = case.side + 2 * case.around
     em = np.random.default_rng(0).integers(1, 256, (side,) * 3, dtype=np.uint8)
     write_pyramid(Path(em_place(work, "d")), em, Grid(em.shape, (8, 8, 8), (4, 4, 4)), levels=1, chunk_voxels=64)
     classes = CLASSES[: case.channels]
     origin = (4 + 8 * case.around,) * 3
-    manifest.write_manifest(
-        work / "manifest.csv", [Target("1", "d", Grid((case.side,) * 3, (8, 8, 8), origin), classes)]
-    )
+    write_manifest(work / "manifest.csv", [Target("1", "d", Grid((case.side,) * 3, (8, 8, 8), origin), classes)])
     (work / "recipe.yaml").write_text("name: r\nsources: {m: {model: 'models:/m@a'}}\ndefaults: {source: m}\n")
-    torch.manual_seed(0)
-    network = networks.build(case.architecture, {**case.arguments, "out_channels": len(classes)})
-    torch.save(network.state_dict(), work / "m.pt")
     card = Card(
         name="m",
         architecture=case.architecture,
         arguments=case.arguments,
         classes=classes,
-        voxel_size_nm=8,
-        patch_voxels=case.patch,
+        voxel_size_nm=(8, 8, 8),
+        patch_voxels=(case.patch,) * 3,
         overlap=case.overlap,
         activation="sigmoid",
     )
-    store = Registry(f"sqlite:///{(work / 'mlflow.db').resolve()}")
-    store.register(work / "m.pt", card, alias="a")
+    torch.manual_seed(0)
+    torch.save(new_network(card).state_dict(), work / "m.pt")
+    registry = Registry(f"sqlite:///{(work / 'mlflow.db').resolve()}")
+    registry.register(work / "m.pt", card, alias="a")
     budget = Budget(int(case.memory_gib * GIB), 2)
     request = Request(work / "recipe.yaml", work / "out", work / "manifest.csv", str(work), device="cpu", budget=budget)
-    return request, prepare(request, store), store
+    return request, prepare(request, registry), registry
 
 
 def measure(name: str, work: Path) -> dict[str, float]:
     """Run one case in this process; ``bare_s`` is interleaved with it, half before and half after."""
     case = CASES[name]
-    resources.keep_freed_memory()  # as the command line does
-    request, ready, store = prepared(case, work)
+    keep_freed_memory()  # as the command line does
+    request, ready, registry = prepared(case, work)
     (job,) = ready.plan.jobs
 
     import torch
 
-    from ensemble.predict import prediction_store as predictions
-    from ensemble.predict import sliding_window as infer
-    from ensemble.predict.device import fix_threads
-    from ensemble.predict.runner import Runner
-    from registry.weights import load_network
+    from ensemble.predict import (
+        Network,
+        Output,
+        Runner,
+        fix_threads,
+        frame_reader,
+        open_prediction,
+        predict_job,
+        tissue_of,
+    )
+    from registry import load_network
 
-    network = load_network(job.model.card, store.weights(job.model))
-    run = Runner.of(network, job, torch.device("cpu"), "32")
+    network = load_network(job.model.card, registry.weights(ready.models[job.source]))
+    runner = Runner.of(network, job, torch.device("cpu"), "32")
     fix_threads(ready.threads)
     rows = job.patches // len(job.starts[2])
 
@@ -131,14 +132,14 @@ def measure(name: str, work: Path) -> dict[str, float]:
         began = time.perf_counter()
         with torch.inference_mode():
             for _ in range(count):
-                for begin in range(0, len(job.starts[2]), run.batch_size()):
-                    batch = min(run.batch_size(), len(job.starts[2]) - begin)
+                for begin in range(0, len(job.starts[2]), runner.batch_size()):
+                    batch = min(runner.batch_size(), len(job.starts[2]) - begin)
                     network(torch.rand((batch, 1, *job.patch)))
         return time.perf_counter() - began
 
     bare_s = bare(1) if case.bare else 0
     bare_s = bare(rows // 2) if case.bare else 0
-    kept = predictions.open_prediction(request.out / "predictions", "k", job)
+    stored = open_prediction(request.out / "predictions", "k", job)
     spill_to = request.out / "scratch" if request.budget.spills(job) else None
     done = 0
 
@@ -148,8 +149,8 @@ def measure(name: str, work: Path) -> dict[str, float]:
 
     forget_peak()
     began = time.perf_counter()
-    read = infer.frame_reader(job, ready.em.tissue(job))
-    infer.predict_job(job, run, run.batch_size(), read, kept.array, progress=progress, spill_to=spill_to)
+    read = frame_reader(job, tissue_of(ready.em, job))
+    predict_job(job, Network(runner, runner.batch_size()), read, Output(stored.array, spill_to=spill_to), progress)
     wall, peak = time.perf_counter() - began, peak_gib()
     bare_s += bare(rows - rows // 2) if case.bare else 0
     return {

@@ -11,25 +11,23 @@ import argparse
 import json
 import resource
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cc3d
 import numpy as np
-from ensemble.core.box import Slices
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.processes import in_a_process
-from ensemble.core.grid import Grid
-from ensemble.core.tiling import CHUNK, slabs
-from ensemble.methods.components import Components, KeptObjects
-from ensemble.methods.method_table import Step
-from ensemble.methods.splitting import Split
-from ensemble.methods.steps import METHODS, drop_small
+from ensemble.core import CHUNK, Box, BoxArray, Grid, MemoryArray, VoxelsZYX, slabs
+from ensemble.methods import METHODS, Components, KeptObjects, ReadBlock, Split, SplitInput, Step, drop_small
 
 VOXEL_NM = (8.0, 8.0, 8.0)
 MIN_DISTANCE_VOXELS = 10
 MIN_SIZE_VOXELS = 200
+
+Labels = NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,12 @@ class Case:
     """``read`` makes a block of the mask, ``plain`` says how the guide's chain takes part."""
 
     side: int
-    read: Callable[[Slices], np.ndarray]
+    read: ReadBlock
     plain: str = "none"
     promised: str = ""
 
 
-def touching(side: int, count: int) -> Callable[[Slices], np.ndarray]:
+def touching(side: int, count: int) -> ReadBlock:
     """Balls on a lattice, jittered and large enough that neighbours touch, and specks between them."""
     rng = np.random.default_rng(side)
     along = int(np.ceil(count ** (1 / 3)))
@@ -53,24 +51,24 @@ def touching(side: int, count: int) -> Callable[[Slices], np.ndarray]:
     centres = np.concatenate([centres, rng.uniform(3, side - 3, (count, 3))])
     radii = np.concatenate([radii, np.full(count, 1.5)])
 
-    def read(block: Slices) -> np.ndarray:
-        out = np.zeros([s.stop - s.start for s in block], bool)
-        low, high = (np.array([getattr(s, end) for s in block]) for end in ("start", "stop"))
+    def read(box: Box) -> NDArray[np.bool_]:
+        out = np.zeros(box.shape, bool)
+        low, high = np.array(box.start), np.array(box.stop)
         near = ((centres + radii[:, None] > low) & (centres - radii[:, None] < high)).all(axis=1)
         for centre, radius in zip(centres[near] - low, radii[near], strict=True):
             begin = np.maximum(np.floor(centre - radius), 0).astype(int)
             end = np.minimum(np.ceil(centre + radius) + 1, out.shape).astype(int)
-            box = tuple(slice(a, max(a, b)) for a, b in zip(begin, end, strict=True))
-            z, y, x = np.ogrid[box]
-            out[box] |= (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 <= radius**2
+            around = Box(begin, np.maximum(begin, end)).slices
+            z, y, x = np.ogrid[around]
+            out[around] |= (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 <= radius**2
         return out
 
     return read
 
 
-def one_cell(block: Slices) -> np.ndarray:
+def one_cell(box: Box) -> NDArray[np.bool_]:
     """Everything but thin gaps: one component that fills the crop."""
-    z, y, x = np.ogrid[block]
+    z, y, x = np.ogrid[box.slices]
     return ~((z % 200 < 3) & ((y % 100 < 80) | (x % 100 < 80)))
 
 
@@ -83,39 +81,48 @@ CASES = {
 SHORT = ("256³, 400 touching",)
 
 
-def ours(case: Case, read: Callable[[Slices], np.ndarray]) -> np.ndarray | int:
-    """Labels of a small case; the number of objects of a large one, whose labels are kept nowhere."""
-    grid = Grid((case.side,) * 3, VOXEL_NM, (0, 0, 0))
+def objects_of(case: Case, read: ReadBlock) -> KeptObjects:
+    """The mask's objects after watershed and size filter; a large case's labels lie compressed."""
+    grid = _grid(case)
     method = METHODS.by_name["watershed"]
-    said = method.parameters.model_validate({"min_distance_voxels": MIN_DISTANCE_VOXELS}).model_dump()
-    scratch = _Scratch(grid.shape) if case.plain == "none" else np.zeros(grid.shape, np.uint32)
-    components = Components(grid, read, workers=2)
-    split = Split(components, grid, Step(method, said), read, scratch, workers=2, memory_bytes=4 << 30)
-    kept = KeptObjects(split, drop_small(split.objects, min_size_voxels=MIN_SIZE_VOXELS))
-    if case.plain == "none":
-        return len(kept.objects)
+    parameters = method.parameters.model_validate({"min_distance_voxels": MIN_DISTANCE_VOXELS}).model_dump()
+    scratch: BoxArray = _Scratch(grid.shape) if case.plain == "none" else MemoryArray.zeros(grid.shape, np.uint32)
+    components = Components.of(grid, read, workers=2)
+    split = Split.of(
+        SplitInput(components, grid, Step(method, parameters), read, scratch), workers=2, memory_bytes=4 << 30
+    )
+    return KeptObjects(split, drop_small(split.objects, min_size_voxels=MIN_SIZE_VOXELS))
+
+
+def ours(case: Case, read: ReadBlock) -> Labels:
+    """The labels of ``objects_of``, held whole."""
+    objects, grid = objects_of(case, read), _grid(case)
     labels = np.zeros(grid.shape, np.uint32)
-    for start, stop in slabs(case.side):
-        labels[start:stop] = kept.read((slice(start, stop), *(slice(0, n) for n in grid.shape[1:])))
+    for slab in slabs(grid.shape):
+        labels[slab.slices] = objects.read(slab)
     return labels
+
+
+def _grid(case: Case) -> Grid:
+    return Grid((case.side,) * 3, VOXEL_NM, (0, 0, 0))
 
 
 class _Scratch:
     """A compressed array in memory, as a build has one on disk."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: VoxelsZYX) -> None:
         import zarr
 
         self._array = zarr.create_array({}, shape=shape, chunks=CHUNK, dtype=np.uint32, fill_value=0)
 
-    def __getitem__(self, block: Slices) -> np.ndarray:
-        return self._array[block]
+    def __getitem__(self, box: Box) -> Labels:
+        return np.asarray(self._array[box.slices], np.uint32)
 
-    def __setitem__(self, block: Slices, values: np.ndarray) -> None:
-        self._array[block] = values
+    def __setitem__(self, box: Box, values: NDArray[Any]) -> None:
+        self._array[box.slices] = values
 
 
-def plain(mask: np.ndarray, *, filtered: bool) -> np.ndarray:
+def plain(mask: NDArray[np.bool_], *, filtered: bool) -> Labels:
     """The guide's chain; its size filter acts on the watershed's ids, not on components of the mask."""
     from skimage.feature import peak_local_max
     from skimage.segmentation import watershed
@@ -124,7 +131,7 @@ def plain(mask: np.ndarray, *, filtered: bool) -> np.ndarray:
     peaks = peak_local_max(distance, min_distance=MIN_DISTANCE_VOXELS, labels=mask, exclude_border=False)
     markers = np.zeros(mask.shape, np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    labels = watershed(-distance, markers, mask=mask)
+    labels = np.asarray(watershed(-distance, markers, mask=mask), np.uint32)
     if not filtered:
         return labels
     kept = np.zeros_like(labels)
@@ -137,20 +144,20 @@ def plain(mask: np.ndarray, *, filtered: bool) -> np.ndarray:
 
 def agreement(case: Case) -> dict[str, float]:
     """Objects of both, and the share of voxels whose objects are the same up to ids."""
-    mask = case.read((slice(0, case.side),) * 3)
-    got, expected = ours(case, mask.__getitem__), plain(mask, filtered=True)
-    both = (got > 0) & (expected > 0)
-    pairs, counts = np.unique(np.stack([got[both], expected[both]]), axis=1, return_counts=True)
+    mask = case.read(_grid(case).box)
+    labels, expected = ours(case, MemoryArray(mask).__getitem__), plain(mask, filtered=True)
+    both = (labels > 0) & (expected > 0)
+    pairs, counts = np.unique(np.stack([labels[both], expected[both]]), axis=1, return_counts=True)
     order = np.argsort(-counts)
     best: dict[int, int] = {}
     for index in order:
         best.setdefault(int(pairs[0, index]), int(counts[index]))
     components = cc3d.connected_components(mask, connectivity=26)
     return {
-        "ours": len(np.unique(got)) - 1,
+        "ours": len(np.unique(labels)) - 1,
         "plain": len(np.unique(expected)) - 1,
         "components": int(components.max()),
-        "same": sum(best.values()) / max(int(((got > 0) | (expected > 0)).sum()), 1),
+        "same": sum(best.values()) / max(int(((labels > 0) | (expected > 0)).sum()), 1),
     }
 
 
@@ -159,13 +166,17 @@ def measure(name: str, chain: str) -> dict[str, float]:
     case = CASES[name]
     if chain == "agreement":
         return agreement(case)
-    mask = None if case.plain == "none" else case.read((slice(0, case.side),) * 3)
-    read = case.read if mask is None else mask.__getitem__
+    mask = None if case.plain == "none" else case.read(_grid(case).box)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    found = ours(case, read) if chain == "ours" else plain(mask, filtered=chain == "all")
-    wall = time.perf_counter() - began
-    count = int(found) if np.ndim(found) == 0 else len(np.unique(found)) - 1
+    if mask is None:
+        count = len(objects_of(case, case.read).objects)
+        wall = time.perf_counter() - began
+    else:
+        read = MemoryArray(mask).__getitem__
+        labels = ours(case, read) if chain == "ours" else plain(mask, filtered=chain == "all")
+        wall = time.perf_counter() - began
+        count = len(np.unique(labels)) - 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"wall_s": wall, "peak_gib": peak / 2**20, "base_gib": before / 2**20, "objects": count}
 

@@ -23,7 +23,7 @@ DEMO = Path("build/demo")
 BUILD = ["build", "demo.yaml", "--data", str(DEMO / "data"), "--manifest", str(DEMO / "manifest.csv")]
 
 
-def start(out: Path, *more: str) -> subprocess.Popen:
+def start(out: Path, *more: str) -> subprocess.Popen[str]:
     line, environment = command(*BUILD, "--out", str(out), *more)
     return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -32,9 +32,9 @@ def finish(out: Path, *more: str) -> float:
     """Seconds that a build takes to its end."""
     began = time.perf_counter()
     process = start(out, *more)
-    said, _ = process.communicate()
+    printed, _ = process.communicate()
     if process.returncode:
-        sys.exit(said)
+        sys.exit(printed)
     return time.perf_counter() - began
 
 

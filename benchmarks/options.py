@@ -11,17 +11,19 @@ from typing import Any
 
 import cc3d
 import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
-from ensemble.build.building import build
-from ensemble.cli import console as terminal
-from ensemble.core import manifest
-from ensemble.plan.request import Request
-from ensemble.scoring.evaluation import score
-from ensemble.storage.volume import open_volume
-from ensemble.submission.reader import Submission
-from ensemble.support import yaml_files as yamlfile
-from registry.store import Registry
+from ensemble.build import build
+from ensemble.cli import console
+from ensemble.core import load_manifest
+from ensemble.plan import Request, find_recipe
+from ensemble.report import make_report
+from ensemble.scoring import score
+from ensemble.storage import open_volume
+from ensemble.submission import Submission
+from ensemble.support import RecipeError, dump_yaml, load_yaml
+from registry import Registry
 
 
 @dataclass(frozen=True)
@@ -47,25 +49,26 @@ class Case:
         }
 
 
-def compare(case: Case, store: Registry) -> None:
+def compare(case: Case, registry: Registry) -> None:
     """Build and score every option; print IoU per class, mito objects matched at IoU >= 0.5, official scores."""
-    rows = {option: _measure(case, option, store) for option in case.options()}
+    rows = {option: _measure(case, option, registry) for option in case.options()}
     columns = next(iter(rows.values()))
     table = Table("", *rows, title="options, side by side")
     for name in columns:
         table.add_row(name, *(row.get(name, "") for row in rows.values()))
-    terminal.show([table])
+    console.show([table])
 
 
-def _measure(case: Case, option: str, store: Registry) -> dict[str, str]:
+def _measure(case: Case, option: str, registry: Registry) -> dict[str, str]:
     folder = case.out / option.split(":")[0].split(",")[0].replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "recipe.yaml"
     recipe.write_text(_recipe(case, option))
     request = Request(recipe, folder, manifest=case.manifest, data_root=str(case.data_root))
-    with terminal.progress() as progress:
-        build(request, store, progress)
-        scores = score(request.zip, case.truth, manifest.load_manifest(case.manifest), progress=progress)
+    with console.progress() as progress:
+        build(request, registry, progress)
+        make_report(folder, registry, progress=progress)  # as the command does
+        scores = score(request.zip, case.truth, load_manifest(case.manifest), progress=progress)
     ious, objects = _against_truth(case, request.zip)
     official = {"mito score": scores.by_class["mito"], "overall score": scores.overall.score}
     return {**ious, "mito objects matched": objects, **{key: f"{value:.3f}" for key, value in official.items()}}
@@ -73,33 +76,33 @@ def _measure(case: Case, option: str, store: Registry) -> dict[str, str]:
 
 def _recipe(case: Case, option: str) -> str:
     consistency, chain = case.options()[option]
-    said = copy.deepcopy(case.recipe)
-    said["classes"].setdefault("mito", {})["postprocess"] = chain
-    return yamlfile.dump_yaml({"name": "option", **said, "consistency": consistency})
+    recipe = copy.deepcopy(case.recipe)
+    recipe["classes"].setdefault("mito", {})["postprocess"] = chain
+    return dump_yaml({"name": "option", **recipe, "consistency": consistency})
 
 
 def _against_truth(case: Case, zip_path: Path) -> tuple[dict[str, str], str]:
     """IoU by claimed class, pooled over crops, and mito objects matched of those there are."""
-    inter, union, matched, objects = Counter(), Counter(), 0, 0
+    inter, union = Counter[str](), Counter[str]()
+    matched = objects = 0
     with Submission.open(zip_path) as submission:
         unclaimed = submission.attributes.get("unclaimed", {})
-        for target in manifest.load_manifest(case.manifest):
-            whole = tuple(slice(0, n) for n in target.grid.shape)
+        for target in load_manifest(case.manifest):
             for name in set(target.classes) - set(unclaimed.get(target.group, ())):
-                truth = open_volume(case.truth / target.group / name).read(whole)
-                found = submission.read(target.group, name, whole)
-                inter[name] += int(((truth > 0) & (found > 0)).sum())
-                union[name] += int(((truth > 0) | (found > 0)).sum())
+                truth = open_volume(case.truth / target.group / name).read(target.grid.box)
+                submitted = submission.read(target.group, name, target.grid.box)
+                inter[name] += int(((truth > 0) & (submitted > 0)).sum())
+                union[name] += int(((truth > 0) | (submitted > 0)).sum())
                 if name == "mito":
-                    hits, there = _matched(truth, found)
+                    hits, there = _matched(truth, submitted)
                     matched, objects = matched + hits, objects + there
     ious = {f"{name} IoU": f"{inter[name] / max(union[name], 1):.3f}" for name in sorted(union)}
     return ious, f"{matched} of {objects}"
 
 
-def _matched(truth: np.ndarray, found: np.ndarray) -> tuple[int, int]:
+def _matched(truth: NDArray[Any], submitted: NDArray[Any]) -> tuple[int, int]:
     """Truth objects with a predicted object at IoU >= 0.5, and truth objects there are."""
-    parts = cc3d.connected_components(found, connectivity=26)
+    parts = cc3d.connected_components(submitted, connectivity=26)
     pairs, overlaps = np.unique(np.stack([truth.ravel(), parts.ravel()]).astype(np.int64), axis=1, return_counts=True)
     sizes_t, sizes_p = np.bincount(truth.ravel()), np.bincount(parts.ravel())
     hits = {
@@ -111,11 +114,8 @@ def _matched(truth: np.ndarray, found: np.ndarray) -> tuple[int, int]:
 
 
 def main() -> None:
-    from ensemble.plan.recipe_reader import find_recipe
-    from ensemble.support.errors import RecipeError
-
     demo = Path("build/demo")
-    recipe, _ = yamlfile.load_yaml(find_recipe("demo.yaml"), RecipeError)
+    recipe, _ = load_yaml(find_recipe("demo.yaml"), RecipeError)
     kept = {key: recipe[key] for key in ("sources", "defaults", "classes", "empty")}
     case = Case(kept, demo / "manifest.csv", demo / "truth.zarr", demo / "data", Path("build/options"), 60, 100_000)
     compare(case, Registry())

@@ -30,8 +30,10 @@ def run(command: Sequence[str], **environment: str) -> Run:
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
     )
-    said: list[str] = []
-    reader = threading.Thread(target=lambda: said.append(process.stdout.read()))
+    pipe = process.stdout
+    assert pipe is not None  # as asked for
+    printed: list[str] = []
+    reader = threading.Thread(target=lambda: printed.append(pipe.read()))
     reader.start()
     peak = 0
     while process.poll() is None:
@@ -39,7 +41,7 @@ def run(command: Sequence[str], **environment: str) -> Run:
         time.sleep(_LOOKS_EVERY_S)
     wall = time.perf_counter() - began
     reader.join()
-    return Run(wall, peak / 2**20, process.returncode, said[0])
+    return Run(wall, peak / 2**20, process.returncode, printed[0])
 
 
 def forget_peak() -> None:

@@ -12,10 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from benchmarks.options import Case, compare
-from ensemble.cli import console as terminal
-from ensemble.train import spec as training_spec
-from ensemble.train.training import train
-from registry.store import Registry
+from ensemble.cli import console
+from ensemble.train import load_spec, train
+from registry import Registry
 
 SPECS = ("fly_brain_mito.yaml", "hippocampus.yaml")
 RECIPE = {
@@ -33,12 +32,18 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("--out", type=Path, default=Path("build/real-em"))
     arguments = parser.parse_args()
-    store, started = Registry(), time.monotonic()
+    registry, started = Registry(), time.monotonic()
     for name in SPECS:
-        spec = training_spec.load_spec(Path(str(files("recipes"))) / "train" / name)
-        with terminal.progress() as progress:
+        spec = load_spec(Path(str(files("recipes"))) / "train" / name)
+        with console.progress() as progress:
             progress.stage(f"train {spec.name}", spec.steps)
-            train(spec, data_root=arguments.root, store=store, work=arguments.out / "training", progress=progress.at)
+            train(
+                spec,
+                data_root=arguments.root,
+                registry=registry,
+                work=arguments.out / "training",
+                progress=progress.at,
+            )
     trained = time.monotonic()
     case = Case(
         RECIPE,
@@ -49,10 +54,10 @@ def main() -> None:
         min_distance_nm=120,
         min_size_nm3=500_000,
     )
-    compare(case, store)
+    compare(case, registry)
     minutes = ((trained - started) / 60, (time.monotonic() - trained) / 60)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    terminal.line(f"training {minutes[0]:.1f} min, four builds {minutes[1]:.1f} min, peak memory {peak:.1f} GiB")
+    console.line(f"training {minutes[0]:.1f} min, four builds {minutes[1]:.1f} min, peak memory {peak:.1f} GiB")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,14 @@ Opens the demo's report in a headless Chromium and writes ``docs/report.png``.
 import argparse
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ensemble.report.report import PAGE
+from ensemble.report import REPORT_PAGE
 
-SIZE = {"width": 1280, "height": 860}
+if TYPE_CHECKING:
+    from playwright.sync_api import ViewportSize
+
+SIZE: "ViewportSize" = {"width": 1280, "height": 860}
 
 
 def main() -> None:
@@ -23,7 +27,7 @@ def main() -> None:
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
         view = browser.new_page(viewport=SIZE)
-        view.goto((arguments.demo / PAGE).resolve().as_uri())
+        view.goto((arguments.demo / REPORT_PAGE).resolve().as_uri())
         view.click('[data-place="crop701/mito"]')
         view.wait_for_timeout(300)
         view.screenshot(path=arguments.to)

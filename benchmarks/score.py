@@ -15,7 +15,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import cc3d
@@ -23,11 +23,13 @@ import numpy as np
 from ortools.graph.python import min_cost_flow
 from scipy.ndimage import distance_transform_edt, find_objects
 
-from ensemble.scoring import evaluation as score
+from ensemble.scoring import instance_scores, semantic_scores
 
 VOXEL_NM = (1.74, 2.0, 2.0)
 
 Volumes = tuple[np.ndarray, np.ndarray]
+Boxes = Sequence[tuple[slice, ...] | None]
+"""As scipy finds them, by id."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,13 @@ CASES = {
 
 def ours(case: Case, truth: np.ndarray, prediction: np.ndarray, threads: int) -> float:
     if not case.instance:
-        return score.semantic(truth, prediction)["iou"]
-    return score.instance(truth, prediction, VOXEL_NM, threads=threads)["combined_score"]
+        return _number(semantic_scores(truth, prediction)["iou"])
+    return _number(instance_scores(truth, prediction, VOXEL_NM, threads=threads)["combined_score"])
+
+
+def _number(score: float | int | str | None) -> float:
+    assert isinstance(score, float | int)  # no case has too many objects to be matched
+    return float(score)
 
 
 def plain(truth: np.ndarray, prediction: np.ndarray) -> float:
@@ -144,19 +151,19 @@ def _matched(truth: np.ndarray, objects: np.ndarray, count: int) -> dict[int, in
     return {solver.head(a) - highest: solver.tail(a) for a in range(first, last) if solver.flow(a)}
 
 
-def _distance_nm(truth: np.ndarray, objects: np.ndarray, id_: int, boxes: tuple, limit: float) -> float:
-    found = [b[id_ - 1] for b in boxes if id_ <= len(b) and b[id_ - 1] is not None]
+def _distance_nm(truth: np.ndarray, objects: np.ndarray, id_: int, boxes: tuple[Boxes, Boxes], limit: float) -> float:
+    both = [box for b in boxes if id_ <= len(b) and (box := b[id_ - 1]) is not None]
     where = []
     for axis, v in enumerate(VOXEL_NM):
         pad = int(np.ceil(limit / v)) + 2
-        start, stop = min(b[axis].start for b in found), max(b[axis].stop for b in found)
+        start, stop = min(b[axis].start for b in both), max(b[axis].stop for b in both)
         where.append(slice(max(start - pad, 0), stop + pad))
     first, second = truth[tuple(where)] == id_, objects[tuple(where)] == id_
     if not second.any():
         return limit
     there = distance_transform_edt(~second, sampling=VOXEL_NM)[first].max()
     back = distance_transform_edt(~first, sampling=VOXEL_NM)[second].max()
-    return min(max(there, back), limit)
+    return min(max(float(there), float(back)), limit)
 
 
 def measure(name: str, chain: str, threads: int) -> Measured:

@@ -9,33 +9,30 @@ import argparse
 from pathlib import Path
 
 from benchmarks.real_em import SPECS
-from ensemble.cli import console as terminal
-from ensemble.core import manifest
-from ensemble.train import spec as training_spec
-from ensemble.train.training import train
-from ensemble.tune.soup import Validation, average_checkpoints
-from registry import soup
-from registry.card import Card
-from registry.store import ModelVersion, Registry
+from ensemble.cli import console
+from ensemble.core import load_manifest, write_manifest
+from ensemble.train import TrainingSpec, load_spec, train
+from ensemble.tune import AveragingOptions, Validation, average_checkpoints
+from registry import Averaging, Card, ModelVersion, Registry, member_in_file, registered_member
 
 SEEDS = (1, 2, 3)
 STEPS, EVERY, KEPT = 1000, 200, 5
 
 
-def learned(spec: training_spec.TrainingSpec, root: Path, store: Registry, work: Path) -> ModelVersion:
+def learned(spec: TrainingSpec, root: Path, registry: Registry, work: Path) -> ModelVersion:
     """The spec's network, trained and registered."""
-    with terminal.progress() as progress:
+    with console.progress() as progress:
         progress.stage(f"train {spec.name}", spec.steps)
-        return train(spec, data_root=root, store=store, work=work, progress=progress.at)
+        return train(spec, data_root=root, registry=registry, work=work, progress=progress.at)
 
 
-def compare(name: str, root: Path, store: Registry, out: Path) -> None:
+def compare(name: str, root: Path, registry: Registry, out: Path) -> None:
     """A line for the base, each member, and each soup."""
-    spec, work = training_spec.load_spec(name), out / "training"
-    base = learned(spec, root, store, work)
+    spec, work = load_spec(name), out / "training"
+    base = learned(spec, root, registry, work)
     tuned = [
         learned(
-            training_spec.load_spec(
+            load_spec(
                 name,
                 {
                     "name": f"{spec.name}-{seed}",
@@ -49,30 +46,33 @@ def compare(name: str, root: Path, store: Registry, out: Path) -> None:
                 },
             ),
             root,
-            store,
+            registry,
             work,
         )
         for seed in SEEDS
     ]
     judged = _validation(root, base.card, out)
-    members = [soup.registered_member(store, version) for version in (base, *tuned)]
+    members = [registered_member(registry, version) for version in (base, *tuned)]
     scores: dict[str, float] = {}
-    for how in ("uniform", "greedy"):
-        made = average_checkpoints(members, f"{spec.name}-{how}", how, store, validation=judged)
+    hows: tuple[Averaging, ...] = ("uniform", "greedy")
+    for how in hows:
+        options = AveragingOptions(how)
+        made = average_checkpoints(members, f"{spec.name}-{how}", options, registry, validation=judged)
         scores |= {**made.scores, how: made.scores["soup"], "mixed by greedy": len(made.members)}
     steps = sorted((work / tuned[0].name).glob("step-*.ckpt"))
-    along = [soup.member_in_file(step, tuned[0].card) for step in steps]
-    made = average_checkpoints(along, f"{spec.name}-ema", "ema", store, decay=0.5, validation=judged)
+    along = [member_in_file(step, tuned[0].card) for step in steps]
+    options = AveragingOptions("ema", decay=0.5)
+    made = average_checkpoints(along, f"{spec.name}-ema", options, registry, validation=judged)
     scores |= {f"ema of {len(along)} checkpoints of {tuned[0].name}": made.scores["soup"]}
     del scores["soup"]
-    terminal.line(f"{spec.name}: mean score of its classes on the validation crop")
+    console.line(f"{spec.name}: mean score of its classes on the validation crop")
     for what, score in scores.items():
-        terminal.line(f"  {what:60} {score:.4f}" if isinstance(score, float) else f"  {what:60} {score}")
+        console.line(f"  {what:60} {score:.4f}" if isinstance(score, float) else f"  {what:60} {score}")
 
 
 def _validation(root: Path, card: Card, out: Path) -> Validation:
-    targets = [t for t in manifest.load_manifest(root / "validation_manifest.csv") if t.dataset in card.datasets]
-    manifest.write_manifest(out / f"{card.name}.csv", targets)
+    targets = [t for t in load_manifest(root / "validation_manifest.csv") if t.dataset in card.datasets]
+    write_manifest(out / f"{card.name}.csv", targets)
     return Validation(root / "validation_truth.zarr", out / f"{card.name}.csv", str(root))
 
 

@@ -9,19 +9,18 @@ is tiled with the same scene, but not from the same corner: it is there to be re
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numcodecs
 import numpy as np
 from scipy import ndimage
 
-from ensemble.core import classes as taxonomy
-from ensemble.core.grid import Grid
-from ensemble.core.manifest import Target
-from ensemble.storage.volume import em_place
+from ensemble.core import CHUNK, Box, Grid, Target, VoxelsZYX, all_classes, atoms_of, nm_zyx, zyx
+from ensemble.storage import em_place
 
 SIDE = 256
-CHUNK = (64, 128, 128)
 RECIPE = """
 name: full
 sources:
@@ -91,16 +90,16 @@ class Scene:
 
     def probability(self, name: str) -> np.ndarray:
         """A class as a network would have it: uint8 (256, 256, 256)."""
-        rng = np.random.default_rng([self._seed, taxonomy.all_classes()[name].id])
-        held = np.array([atom in taxonomy.atoms_of(name) for atom in self.names], np.float32)
-        p = 0.97 * ndimage.gaussian_filter(held[self.atoms], 0.5, mode="wrap")
+        rng = np.random.default_rng([self._seed, all_classes()[name].id])
+        belongs = np.array([atom in atoms_of(name) for atom in self.names], np.float32)
+        p = 0.97 * ndimage.gaussian_filter(belongs[self.atoms], 0.5, mode="wrap")
         near = (p > 0.01).astype(np.float32)
         p += near * rng.normal(scale=0.04, size=p.shape).astype(np.float32)
         alarms = ndimage.gaussian_filter(rng.normal(size=(SIDE // 8,) * 3), 1, mode="wrap")
         alarms = ndimage.zoom(alarms / alarms.std(), 8, order=1, mode="grid-wrap", grid_mode=True)
         p = np.maximum(p, 0.35 * (alarms > 2.8))
         p = np.maximum(p, np.where(rng.random(p.shape, np.float32) < 0.02, np.float32(0.006), 0))
-        return np.rint(255 * np.clip(p, 0, 1)).astype(np.uint8)
+        return np.asarray(np.rint(255 * np.clip(p, 0, 1)), np.uint8)
 
     def em(self) -> np.ndarray:
         """What a microscope would have: dark membranes, each inside its own grey, and noise; uint8 (256, 256, 256)."""
@@ -183,23 +182,13 @@ def write(root: Path, targets: Sequence[Target]) -> None:
 def _write_em(root: Path, targets: Sequence[Target], tiles: Mapping[str, np.ndarray]) -> None:
     """The EM of one dataset: a level for every voxel size of its crops, with chunks where the crops are."""
     image = Path(em_place(root, targets[0].dataset))
-    datasets = []
+    datasets: list[dict[str, Any]] = []
     for voxel_size_nm in sorted({target.grid.voxel_size_nm for target in targets}):
         crops = [target for target in targets if target.grid.voxel_size_nm == voxel_size_nm]
-        origin_nm = tuple(at % nm for at, nm in zip(crops[0].grid.origin_nm, voxel_size_nm, strict=True))
-        start = [
-            [round((at - o) / nm) for at, o, nm in zip(one.grid.origin_nm, origin_nm, voxel_size_nm, strict=True)]
-            for one in crops
-        ]
-        stop = [
-            [s + n for s, n in zip(first, one.grid.shape, strict=True)] for first, one in zip(start, crops, strict=True)
-        ]
-        level = Grid(tuple(map(max, zip(*stop, strict=True))), voxel_size_nm, origin_nm)
-        boxes = [
-            (np.floor_divide(s, CHUNK), -np.floor_divide(np.negative(e), CHUNK))
-            for s, e in zip(start, stop, strict=True)
-        ]
-        chunks = {tuple(chunk) for low, high in boxes for chunk in np.argwhere(np.ones(high - low, bool)) + low}
+        origin_nm = nm_zyx(at % nm for at, nm in zip(crops[0].grid.origin_nm, voxel_size_nm, strict=True))
+        boxes = [Grid((1, 1, 1), voxel_size_nm, origin_nm).box_over(crop.grid) for crop in crops]
+        level = Grid(reduce(Box.union, boxes).stop, voxel_size_nm, origin_nm)
+        chunks = {chunk for box in boxes for chunk in box.to_chunks(CHUNK).indices()}
         _write_tiled(image / f"s{len(datasets)}", level, tiles[crops[0].crop], chunks)
         transforms = [
             {"type": "scale", "scale": list(voxel_size_nm)},
@@ -215,12 +204,12 @@ def _write_em(root: Path, targets: Sequence[Target], tiles: Mapping[str, np.ndar
 
 def _write(root: Path, target: Target, name: str, grid: Grid, tile: np.ndarray) -> None:
     place = root / f"{target.dataset}.zarr" / target.group / name
-    _write_tiled(place, grid, tile, np.ndindex(*(-(-n // c) for n, c in zip(grid.shape, CHUNK, strict=True))))
+    _write_tiled(place, grid, tile, grid.box.to_chunks(CHUNK).indices())
     attributes = {"voxel_size": list(grid.voxel_size_nm), "translation": list(grid.origin_nm)}
     (place / ".zattrs").write_text(json.dumps(attributes))
 
 
-def _write_tiled(place: Path, grid: Grid, tile: np.ndarray, chunks: Iterable[tuple[int, ...]]) -> None:
+def _write_tiled(place: Path, grid: Grid, tile: np.ndarray, chunks: Iterable[VoxelsZYX]) -> None:
     """These chunks of an array that repeats the tile; each distinct one is compressed, and stored, once."""
     place.mkdir(parents=True, exist_ok=True)
     metadata = {
@@ -234,16 +223,17 @@ def _write_tiled(place: Path, grid: Grid, tile: np.ndarray, chunks: Iterable[tup
         "order": "C",
     }
     (place / ".zarray").write_text(json.dumps(metadata))
-    around = [n // c for n, c in zip(tile.shape, CHUNK, strict=True)]
-    first: dict[tuple[int, ...], Path | None] = {}
+    around = Box.of_shape(tile.shape).to_chunks(CHUNK).shape
+    first: dict[VoxelsZYX, Path | None] = {}
     for chunk in chunks:
-        key, file = tuple(i % n for i, n in zip(chunk, around, strict=True)), place / ".".join(map(str, chunk))
+        key, file = zyx(i % n for i, n in zip(chunk, around, strict=True)), place / ".".join(map(str, chunk))
         file.unlink(missing_ok=True)
         if key in first:
-            if first[key]:
-                file.hardlink_to(first[key])
+            same = first[key]
+            if same is not None:
+                file.hardlink_to(same)
             continue
-        part = tile[tuple(slice(k * c, (k + 1) * c) for k, c in zip(key, CHUNK, strict=True))]
+        part = tile[Box.at(key, (1, 1, 1)).of_chunks(CHUNK).slices]
         first[key] = file if part.any() else None
-        if first[key]:
+        if part.any():
             file.write_bytes(_CODEC.encode(np.ascontiguousarray(part)))

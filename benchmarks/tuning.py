@@ -14,14 +14,13 @@ import numpy as np
 import zarr
 from scipy import ndimage
 
-from ensemble.cli import console as terminal
-from ensemble.core import manifest
-from ensemble.core.manifest import Target
-from ensemble.plan.describe import route_in_words
-from ensemble.plan.request import Request
-from ensemble.support import yaml_files as yamlfile
-from ensemble.tune.tuning import TuningTask, tune
-from registry.store import Registry
+from ensemble.cli import console
+from ensemble.core import Target, load_manifest, write_manifest
+from ensemble.plan import Request, route_in_words
+from ensemble.storage import open_volume
+from ensemble.support import dump_yaml
+from ensemble.tune import TuningTask, tune
+from registry import Registry
 
 CLASSES = ("mito", "nuc", "er")
 SURE, UNSURE, OFFSET = 1.0, 4.0, 2.0
@@ -36,7 +35,7 @@ KNOWN = {"mito": "of_mito", "nuc": "of_nuc", "er": "biased, its threshold above 
 def write(target: Target, truth: Path, root: Path) -> None:
     """The sources' probabilities of one crop."""
     for name in target.classes:
-        inside = zarr.open_array(str(truth / target.group / name), mode="r")[:] > 0
+        inside = np.asarray(open_volume(truth / target.group / name).read(target.grid.box)) > 0
         for index, (source, classes) in enumerate(SOURCES.items()):
             noise, offset = classes[name]
             seed = 10 * CLASSES.index(name) + index
@@ -64,25 +63,26 @@ def main() -> None:
     arguments = parser.parse_args()
     out, demo = arguments.out, arguments.demo
     targets = []
-    for t in manifest.load_manifest(demo / "manifest.csv"):
+    for t in load_manifest(demo / "manifest.csv"):
         there = tuple(name for name in CLASSES if (demo / "truth.zarr" / t.group / name).exists())
         targets.append(Target(t.crop, t.dataset, t.grid, there))
     out.mkdir(parents=True, exist_ok=True)
-    manifest.write_manifest(out / "manifest.csv", targets)
+    write_manifest(out / "manifest.csv", targets)
     for target in targets:
         write(target, demo / "truth.zarr", out / "predictions")
     templates = {s: {"predictions": f"{(out / 'predictions').resolve()}/{s}/{{crop}}/{{class}}"} for s in SOURCES}
     recipe = {"name": "known", "sources": templates, "defaults": {"source": "of_mito"}, "consistency": "none"}
-    (out / "known.yaml").write_text(yamlfile.dump_yaml(recipe))
+    (out / "known.yaml").write_text(dump_yaml(recipe))
     request = Request(out / "known.yaml", out / "work", out / "manifest.csv", str(demo / "data"))
     began = time.monotonic()
-    with terminal.progress() as progress:
-        made = tune(TuningTask(request, demo / "truth.zarr", out / "tuned.yaml", registered=False), Registry(), progress)
+    task = TuningTask(request, demo / "truth.zarr", out / "tuned.yaml", registered=False)
+    with console.progress() as progress:
+        made = tune(task, Registry(), progress)
     for result in made.results:
         known = KNOWN[result.unit.name]
-        terminal.line(f"{result.unit.label:6} known best: {known:32} chosen: {route_in_words(result.chosen.route)}")
-        terminal.line(f"       folds {result.chosen.before:.4f} -> {result.chosen.after:.4f}, {result.chosen.why}")
-    terminal.line(f"overall {made.overall_before:.4f} -> {made.overall_after:.4f} in {time.monotonic() - began:.0f} s")
+        console.line(f"{result.unit.label:6} known best: {known:32} chosen: {route_in_words(result.chosen.route)}")
+        console.line(f"       folds {result.chosen.before:.4f} -> {result.chosen.after:.4f}, {result.chosen.why}")
+    console.line(f"overall {made.overall_before:.4f} -> {made.overall_after:.4f} in {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

@@ -20,9 +20,8 @@ from pydantic import (
     field_validator,
 )
 
-from ensemble.core.classes import all_classes, atoms_of
-from ensemble.support.errors import CardError, suggestion
-from ensemble.support.yaml_files import dotted_key, dump_yaml, explain_invalid, load_yaml, yaml_place
+from ensemble.core import all_classes, atoms_of
+from ensemble.support import CardError, dotted_key, dump_yaml, explain_invalid, load_yaml, suggestion, yaml_place
 
 MonaiArchitecture = Literal["UNet", "DynUNet", "SegResNet", "SwinUNETR", "MedNeXt"]
 PublishedArchitecture = Literal["MedNeXtV1"]

@@ -23,8 +23,7 @@ from typing import IO, Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ensemble.support.errors import NOT_A_ZIP, CheckpointError
-from ensemble.support.files import one_line
+from ensemble.support import NOT_A_ZIP, CheckpointError, one_line
 from registry import monai_bundle, nnunet
 
 CONTAINERS = ("state_dict", "model_state_dict", "network_weights", "model")

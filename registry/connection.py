@@ -15,7 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ensemble.support.errors import EnsembleError, RegistryError
+from ensemble.support import EnsembleError, RegistryError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

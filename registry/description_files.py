@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ensemble.core.classes import all_classes
-from ensemble.support.errors import CheckpointError
+from ensemble.core import all_classes
+from ensemble.support import CheckpointError
 
 MAX_BYTES = 16 << 20
 _WORDS = {

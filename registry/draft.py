@@ -8,9 +8,7 @@ from typing import Any
 
 import torch
 
-from ensemble.support.errors import CheckpointError
-from ensemble.support.files import one_line
-from ensemble.support.yaml_files import dump_yaml
+from ensemble.support import CheckpointError, dump_yaml, one_line
 from registry import mednext_names, monai_bundle, nnunet
 from registry.card import ARCHITECTURES
 from registry.checkpoint import Tensors, read

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ensemble.support.errors import NOT_A_ZIP, CheckpointError, RegistryError
-from ensemble.support.files import replacing
+from ensemble.support import NOT_A_ZIP, CheckpointError, RegistryError, replacing
 from registry import golden, networks
 from registry.card import load_card
 from registry.checkpoint import listed

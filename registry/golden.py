@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ensemble.support.errors import CardError, CheckpointError
+from ensemble.support import CardError, CheckpointError
 from registry import networks
 from registry.card import Card, Where
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ensemble.support.files import write_json
+from ensemble.support import write_json
 from registry.connection import Connection, pages
 
 _SQLITE, _HEADER_BYTES = b"SQLite format 3\x00", 100

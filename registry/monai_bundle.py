@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ensemble.support.errors import CheckpointError
+from ensemble.support import CheckpointError
 from registry.card import ARCHITECTURES
 from registry.description_files import known_class, mapping, read_json
 

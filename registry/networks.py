@@ -15,8 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ensemble.support.errors import CardError, CheckpointError, suggestion
-from ensemble.support.yaml_files import dotted_key
+from ensemble.support import CardError, CheckpointError, dotted_key, suggestion
 from registry import nnunet
 from registry.card import ARCHITECTURES, Card, Where, where_in
 

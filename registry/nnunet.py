@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ensemble.support.errors import CheckpointError
+from ensemble.support import CheckpointError
 from registry.description_files import known_class, read_json
 
 ARCHITECTURES = ("PlainConvUNet", "ResidualEncoderUNet")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ensemble.support.errors import CardError
+from ensemble.support import CardError
 from registry import card as cards
 from registry import checkpoint as checkpoints
 from registry import golden, networks, pyfunc, weights

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ensemble.support.errors import EnsembleError
+from ensemble.support import EnsembleError
 from registry import networks, weights
 from registry.card import Card, load_card
 from registry.version_folder import CARD, WEIGHTS

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from ensemble.support.errors import RegistryError
+from ensemble.support import RegistryError
 
 _NAME, _ALIAS, _VERSION = r"[\w.-]+", r"[A-Za-z0-9_-]{1,255}", r"[1-9][0-9]{0,8}"
 MODEL_URI = rf"^models:/{_NAME}(@{_ALIAS}|/{_VERSION})$"

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ensemble.support.errors import RegistryError
+from ensemble.support import RegistryError
 from registry.connection import Connection, persistently, unless_there
 
 if TYPE_CHECKING:

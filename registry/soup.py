@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 
-from ensemble.support.errors import CheckpointError, RegistryError
+from ensemble.support import CheckpointError, RegistryError
 from registry import checkpoint, networks, weights
 from registry.card import Card
 from registry.store import ModelVersion, Registry

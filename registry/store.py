@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.support.errors import CardError, CheckpointError, RegistryError, suggestion
-from ensemble.support.files import one_line
+from ensemble.support import CardError, CheckpointError, RegistryError, one_line, suggestion
 from registry import version_folder
 from registry.card import Card, load_card
 from registry.connection import Connection, pages, persistently, unless_there

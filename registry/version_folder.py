@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from ensemble.support.errors import RegistryError
+from ensemble.support import RegistryError
 from registry.connection import Connection
 
 WEIGHTS, CARD, GOLDEN = "model.safetensors", "card.yaml", "golden.npz"

@@ -11,8 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from ensemble.support.errors import CheckpointError
-from ensemble.support.files import one_line, replacing
+from ensemble.support import CheckpointError, one_line, replacing
 from registry import mednext_names, networks
 from registry.card import Card
 from registry.checkpoint import Tensors, listed, read

@@ -1,28 +1,29 @@
-"""What several files of tests build on."""
+"""What tests of several folders share: registries, the small build, and a scored submission."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_build import ALL, RECIPE, card, checkpoint
-from volumes import noise, write_array, write_em
+from hypothesis import HealthCheck, settings
 
+from ensemble.cli import main
 from ensemble.core import manifest
-from ensemble.core.grid import Grid
-from ensemble.core.manifest import Target
 from registry.store import Registry
+from tests.support import small_build, small_submission, two_versions
+from tests.support.empty_registry import store_in
+from tests.support.scored_submission import write_truth
+from tests.support.volumes import write_array
+
+# how long an example takes, or its making, is a matter of the machine
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ours")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """A registry with two models, used by every build of this file."""
-    folder = tmp_path_factory.mktemp("registry")
-    store = Registry(f"sqlite:///{folder / 'mlflow.db'}")
-    fine = checkpoint(folder / "fine.pt", 3, 1)
-    store.register(fine, card("fine", ("mito", "mito_mem", "mito_lum"), 4), alias="champion")
-    coarse = checkpoint(folder / "coarse.pt", 2, 2)
-    store.register(coarse, card("coarse", ("nuc", "mito"), 16), alias="champion")
-    return store
+    """A registry with the two models of the small build. A test that moves an alias moves it back."""
+    return small_build.registered(store_in(tmp_path_factory.mktemp("registry")))
 
 
 @pytest.fixture
@@ -30,21 +31,58 @@ def place(tmp_path: Path, store: Registry, monkeypatch: pytest.MonkeyPatch) -> P
     """A folder with EM, one tool's predictions, a manifest and a recipe; the working directory."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
     monkeypatch.chdir(tmp_path)
-    return furnish(tmp_path)
+    return small_build.furnish(tmp_path)
 
 
-def furnish(tmp_path: Path) -> Path:
-    """Write what ``place`` holds."""
-    em = Grid((40, 48, 56), (8, 8, 8), (4, 4, 4))
-    write_em(tmp_path / "data", "d", [(noise(em.shape), em)])
-    targets = [
-        Target("1", "d", Grid((70, 18, 20), (4, 4, 4), (22, 82, 82)), ALL),
-        Target("2", "d", Grid((8, 6, 7), (16, 16, 16), (40, 40, 40)), ALL),
-    ]
-    manifest.write_manifest(tmp_path / "manifest.csv", targets)
-    for target in targets:
-        grid = target.grid.covering((8, 8, 8))
-        p = np.random.default_rng(0).random(grid.shape, dtype=np.float32)
-        write_array(tmp_path / f"data/theirs/d.zarr/{target.group}/ecs", p, grid)
-    (tmp_path / "small.yaml").write_text(RECIPE)
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory, store: Registry) -> Path:
+    """The small build, with truth for one class."""
+    folder = small_build.furnish(tmp_path_factory.mktemp("built"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+        patched.chdir(folder)
+        assert main(small_build.BUILD) == 0
+    for target in manifest.load_manifest(folder / "manifest.csv"):
+        write_array(folder / "truth.zarr" / target.group / "mito", np.ones(target.grid.shape, np.uint8), target.grid)
+    return folder
+
+
+@pytest.fixture
+def built(built_once: Path, store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the small build for each test; the working directory."""
+    shutil.copytree(built_once, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def two_versions_once(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """A registry with two versions of one model, the first of which scored better; nobody changes it."""
+    return two_versions.registered(store_in(tmp_path_factory.mktemp("versions")))
+
+
+@pytest.fixture
+def both_versions(two_versions_once: Registry, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """It, as the registry of this process; to be read only."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", two_versions_once.tracking_uri)
+    return two_versions_once
+
+
+@pytest.fixture
+def own_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """One of its own for a test that changes it."""
+    store = two_versions.registered(store_in(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    return store
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    return write_truth(tmp_path / "truth.zarr")
+
+
+@pytest.fixture
+def submission(tmp_path: Path) -> Path:
+    """The folder of a perfect submission, to be spoilt."""
+    return small_submission.write(tmp_path / "submission")

@@ -1,1 +1,15 @@
 """One build, resumable, to a checked and recorded submission."""
+
+from ensemble.build.building import Built, build
+from ensemble.build.cleanup import free, leftovers
+from ensemble.build.standalone import postprocess
+from ensemble.build.workspace import Workspace
+
+__all__ = [
+    "Built",
+    "Workspace",
+    "build",
+    "free",
+    "leftovers",
+    "postprocess",
+]

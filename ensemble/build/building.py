@@ -14,24 +14,24 @@ from threadpoolctl import threadpool_limits
 
 from ensemble.build.cache_keys import group_key
 from ensemble.build.workspace import Workspace
-from ensemble.core.contradictions import DecodingChanges
-from ensemble.core.manifest import Target
-from ensemble.decode.assembling import CropAssembly, GroupOutcome, LayoutChanged, assemble_group, groups_of
-from ensemble.decode.mixing import Probability
-from ensemble.plan.lock import lock_contents, write_lock
-from ensemble.plan.plan import CropPlan, sources_of
-from ensemble.plan.plan_description import PlanDescription
-from ensemble.plan.request import Prepared, Request, prepare
-from ensemble.predict.predictor import Predictor
-from ensemble.submission.check_report import CheckReport
-from ensemble.submission.checking import check
-from ensemble.submission.writer import pack, write_group_files
-from ensemble.support.digests import digest
-from ensemble.support.errors import RegistryError, VolumeError
-from ensemble.support.files import read_sealed, write_json, write_sealed, write_text
-from ensemble.support.progress import Costs, Progress, QuietProgress
-from registry.runs import BUILDS
-from registry.store import Registry
+from ensemble.core import DecodingChanges, Target
+from ensemble.decode import CropAssembly, GroupOutcome, LayoutChanged, Probability, assemble_group, groups_of
+from ensemble.plan import CropPlan, PlanDescription, Prepared, Request, lock_contents, prepare, sources_of, write_lock
+from ensemble.predict import Predictor
+from ensemble.submission import CheckReport, check, pack, write_group_files
+from ensemble.support import (
+    Costs,
+    Progress,
+    QuietProgress,
+    RegistryError,
+    VolumeError,
+    digest,
+    read_sealed,
+    write_json,
+    write_sealed,
+    write_text,
+)
+from registry import BUILDS, Registry
 
 _RESULTS = ("plan.json", "check.json", "costs.json")
 

@@ -2,13 +2,9 @@
 
 from collections.abc import Sequence
 
-from ensemble.plan.budget import Budget
-from ensemble.plan.describe import describe_route
-from ensemble.plan.plan import CropPlan, made_from
-from ensemble.plan.recipe import EmptySource
-from ensemble.predict.prediction_store import shared_key
-from ensemble.predict.predictor import Predictor
-from ensemble.support.digests import code_digest, digest, library_versions
+from ensemble.plan import Budget, CropPlan, EmptySource, describe_route, made_from
+from ensemble.predict import Predictor, shared_key
+from ensemble.support import code_digest, digest, library_versions
 
 
 def group_key(crop: CropPlan, group: Sequence[str], predictor: Predictor, budget: Budget, *, joint: bool) -> str:

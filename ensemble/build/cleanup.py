@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ensemble.build.workspace import Workspace
-from ensemble.support.errors import EnsembleError
+from ensemble.support import EnsembleError
 
 
 def leftovers(out: Path, *, everything: bool = False) -> dict[Path, int]:

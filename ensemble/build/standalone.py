@@ -13,22 +13,13 @@ from typing import Any
 import numcodecs
 import numpy as np
 
-from ensemble.core.classes import all_classes, is_instance
-from ensemble.core.manifest import Target
-from ensemble.decode.assembling import CropAssembly, assemble_group
-from ensemble.decode.mixing import Probability
-from ensemble.methods.method_table import Stage, Step
-from ensemble.methods.steps import METHODS
-from ensemble.plan.budget import Budget
-from ensemble.plan.plan import CropPlan
-from ensemble.plan.recipe import NamedSource, Route
-from ensemble.plan.recipe_reader import load_recipe
-from ensemble.predict.probabilities import StoredProbabilities
-from ensemble.storage.chunked_array import ChunkedArray, Encoding, scratch_array
-from ensemble.storage.volume import Volume, open_volume
-from ensemble.support.errors import VolumeError
-from ensemble.support.files import PARTIAL, replacing
-from ensemble.support.progress import Progress
+from ensemble.core import Target, all_classes, is_instance
+from ensemble.decode import CropAssembly, Probability, assemble_group
+from ensemble.methods import METHODS, Stage, Step
+from ensemble.plan import Budget, CropPlan, NamedSource, Route, load_recipe
+from ensemble.predict import StoredProbabilities
+from ensemble.storage import ChunkedArray, Encoding, Volume, open_volume, scratch_array
+from ensemble.support import PARTIAL, Progress, VolumeError, replacing
 
 _CODEC = numcodecs.Zstd(level=1)
 _ENCODING = Encoding(_CODEC, _CODEC.get_config())

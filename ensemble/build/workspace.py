@@ -20,12 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.core.manifest import Target
-from ensemble.decode.assembling import GroupOutcome
-from ensemble.storage.chunked_array import ChunkedArray, scratch_array
-from ensemble.submission.writer import create_array, reopen_array
-from ensemble.support.files import PARTIAL, alone_with, read_sealed, write_sealed
-from ensemble.support.journal import Journal
+from ensemble.core import Target
+from ensemble.decode import GroupOutcome
+from ensemble.storage import ChunkedArray, scratch_array
+from ensemble.submission import create_array, reopen_array
+from ensemble.support import PARTIAL, Journal, alone_with, read_sealed, write_sealed
 
 
 @dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ensemble.cli import console
 from ensemble.cli.options import Commands, add_request, add_resources, budget_of, command, request_of
-from ensemble.support.errors import EXIT_FAULTS_FOUND, EnsembleError
+from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError
 
 
 def add_build_commands(commands: Commands) -> None:
@@ -22,9 +22,9 @@ def _add_build(commands: Commands) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from ensemble.build.building import build
-    from ensemble.plan.recipe_reader import load_recipe
-    from ensemble.report.report import make_report
+    from ensemble.build import build
+    from ensemble.plan import load_recipe
+    from ensemble.report import make_report
     from registry import Registry
 
     out = arguments.out or Path("build") / load_recipe(arguments.recipe).name
@@ -47,9 +47,7 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from ensemble.plan.plan_description import PlanDescription
-    from ensemble.plan.recipe_reader import load_recipe
-    from ensemble.plan.request import prepare
+    from ensemble.plan import PlanDescription, load_recipe, prepare
     from registry import Registry
 
     request = request_of(arguments, Path("build") / load_recipe(arguments.recipe).name)
@@ -79,8 +77,8 @@ def _add_tune(commands: Commands) -> None:
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    from ensemble.plan.recipe_reader import load_recipe
-    from ensemble.tune.tuning import TuningTask, tune
+    from ensemble.plan import load_recipe
+    from ensemble.tune import TuningTask, tune
     from registry import Registry
 
     work = arguments.work or Path("build") / f"{load_recipe(arguments.recipe).name}-tune"
@@ -120,8 +118,7 @@ def _change(text: str) -> tuple[str, str]:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from ensemble.train.spec import load_spec
-    from ensemble.train.training import train
+    from ensemble.train import load_spec, train
     from registry import Registry
 
     spec = load_spec(arguments.spec, dict(arguments.set))
@@ -143,7 +140,7 @@ def _add_postprocess(commands: Commands) -> None:
 
 
 def _postprocess(arguments: argparse.Namespace) -> int:
-    from ensemble.build.standalone import postprocess
+    from ensemble.build import postprocess
 
     budget = budget_of(arguments)
     with console.progress() as progress:
@@ -168,7 +165,7 @@ def _add_clean(commands: Commands) -> None:
 
 
 def _clean(arguments: argparse.Namespace) -> int:
-    from ensemble.build.cleanup import free, leftovers
+    from ensemble.build import free, leftovers
 
     paths = leftovers(arguments.out, everything=arguments.all)
     if not arguments.dry_run:
@@ -186,7 +183,7 @@ def _add_demo(commands: Commands) -> None:
 
 def _demo(arguments: argparse.Namespace) -> int:
     from ensemble.cli.score_tables import score_tables
-    from ensemble.demo.demo import prepare_demo, run_demo
+    from ensemble.demo import prepare_demo, run_demo
     from registry import Registry
 
     with console.progress() as progress:

@@ -10,16 +10,13 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, Time
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from ensemble.support.progress import QuietProgress
+from ensemble.support import QuietProgress
 
 if TYPE_CHECKING:
-    from ensemble.plan.budget import Budget
-    from ensemble.plan.job import Job
-    from ensemble.plan.plan import CropPlan, Plan
-    from ensemble.report.array_changes import Difference
-    from ensemble.submission.check_report import CheckReport
-    from ensemble.tune.soup import Soup
-    from ensemble.tune.tuning import Tuned
+    from ensemble.plan import Budget, CropPlan, Job, Plan
+    from ensemble.report import Difference
+    from ensemble.submission import CheckReport
+    from ensemble.tune import Soup, Tuned
     from registry import Comparison, ModelVersion, Verification
 
 _PIPE_COLUMNS = 240
@@ -202,7 +199,7 @@ def soup(made: "Soup") -> None:
 
 def tuned(made: "Tuned") -> None:
     """What tuning chose for each class, where the most is left to gain first."""
-    from ensemble.plan.describe import route_in_words
+    from ensemble.plan import route_in_words
 
     table = Table("class", "before", "after", "held out", "could gain", "chosen", "because", title="tuned")
     for result in sorted(made.results, key=lambda result: -(result.could_gain or 0)):
@@ -228,15 +225,15 @@ def difference(found: "Difference") -> None:
     for name, change in found.by_class().items():
         if change.any:
             counts = (f"{n:,}" for n in (change.both, change.only_a, change.only_b, change.moved))
-            objects = ("-" if n is None else f"{n:,}" for n in (one.objects_a, one.objects_b, one.kept))
+            objects = ("-" if n is None else f"{n:,}" for n in (change.objects_a, change.objects_b, change.kept))
             table.add_row(name, *counts, *objects)
     if table.row_count:
         _OUT.print(table)
     else:
         line("no voxel differs")
-    for key, (a, b) in found.scores.items():
-        if a != b:
-            line(f"{key}: {a:.4f} -> {b:.4f} ({b - a:+.4f})")
+    for key, (before, after) in found.scores.items():
+        if before != after:
+            line(f"{key}: {before:.4f} -> {after:.4f} ({after - before:+.4f})")
     if found.missing:
         line(f"only in one of them: {', '.join(found.missing)}")
 
@@ -250,7 +247,7 @@ def leftovers(found: Mapping[Path, int], *, freed: bool) -> None:
 
 def plan(value: "Plan", budget: "Budget") -> None:
     """The routes, class by class where crops agree, and what they cost."""
-    from ensemble.plan.plan_description import PlanCost
+    from ensemble.plan import PlanCost
 
     routes = Table("class", "crops", "source", "resampled", "decision", "post-processing", title="routes")
     for (name, *cells), crops in _routes(value).items():
@@ -286,7 +283,7 @@ def _routes(value: "Plan") -> dict[tuple[str, ...], list[str]]:
 
 
 def _route(crop: "CropPlan", name: str) -> tuple[str, ...]:
-    from ensemble.plan.plan_description import ClassDescription
+    from ensemble.plan import ClassDescription
 
     if name not in crop.claimed:
         return (name, "empty", "", "zeros", "")
@@ -315,7 +312,7 @@ def _step(described: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _job(job: "Job", budget: "Budget") -> tuple[str, ...]:
-    from ensemble.plan.describe import voxel_size_in_words
+    from ensemble.plan import voxel_size_in_words
 
     return (
         job.source,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ensemble.cli import console
 from ensemble.cli.options import Commands, command
-from ensemble.support.errors import EXIT_FAULTS_FOUND, EnsembleError, RegistryError
+from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError, RegistryError
 
 if TYPE_CHECKING:
     from registry import ModelVersion, Registry
@@ -115,7 +115,7 @@ def _add_verify(verbs: Commands) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from ensemble.predict.device import find_device
+    from ensemble.predict import find_device
     from registry import Registry, verify_model
 
     store = Registry()
@@ -239,7 +239,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _soup(arguments: argparse.Namespace) -> int:
-    from ensemble.tune.soup import AveragingOptions, Validation, average_checkpoints
+    from ensemble.tune import AveragingOptions, Validation, average_checkpoints
     from registry import Registry, load_card, member_in_file, registered_member
 
     store = Registry()

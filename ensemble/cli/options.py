@@ -5,12 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.support.errors import EnsembleError
-from ensemble.support.machine import cores, default_memory_bytes, has_gpu
+from ensemble.support import EnsembleError, cores, default_memory_bytes, has_gpu
 
 if TYPE_CHECKING:
-    from ensemble.plan.budget import Budget
-    from ensemble.plan.request import Request
+    from ensemble.plan import Budget, Request
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
     """Where commands are added; argparse gives its type no public name."""
@@ -58,7 +56,7 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
 
 def budget_of(arguments: argparse.Namespace, *, on_cpu: bool = True) -> "Budget":
     """The limits that were given. Raises EnsembleError for none."""
-    from ensemble.plan.budget import Budget
+    from ensemble.plan import Budget
 
     if arguments.workers < 1:
         raise EnsembleError(f"--workers {arguments.workers}: at least one thread is needed")
@@ -69,7 +67,7 @@ def budget_of(arguments: argparse.Namespace, *, on_cpu: bool = True) -> "Budget"
 
 def request_of(arguments: argparse.Namespace, out: Path) -> "Request":
     """What ``add_request`` was told, its work under ``out``."""
-    from ensemble.plan.request import Request
+    from ensemble.plan import Request
 
     on_cpu = not has_gpu() if arguments.device == "auto" else arguments.device == "cpu"
     return Request(

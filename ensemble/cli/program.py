@@ -5,15 +5,13 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
 
+from ensemble import __version__
 from ensemble.cli.build_commands import add_build_commands
 from ensemble.cli.model_commands import add_model_commands, with_verb
 from ensemble.cli.options import Run
 from ensemble.cli.result_commands import add_result_commands
-from ensemble.support.errors import EXIT_INTERRUPTED, EXIT_WRONG_INPUT, EnsembleError
-from ensemble.support.files import is_disk_full
-from ensemble.support.machine import keep_freed_memory
+from ensemble.support import EXIT_INTERRUPTED, EXIT_WRONG_INPUT, EnsembleError, is_disk_full, keep_freed_memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ensemble", description="Build one consistent challenge submission from several trained models."
     )
-    parser.add_argument("--version", action="version", version=f"ensemble {version('ensemble-submission')}")
+    parser.add_argument("--version", action="version", version=f"ensemble {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_build_commands(commands)
     add_result_commands(commands)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from ensemble.cli import console
 from ensemble.cli.options import Commands, add_resources, budget_of, command, names
-from ensemble.support.errors import EXIT_FAULTS_FOUND, EnsembleError
-from ensemble.support.files import is_disk_full, write_text
+from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError, is_disk_full, write_text
 
 
 def add_result_commands(commands: Commands) -> None:
@@ -23,8 +22,8 @@ def _add_check(commands: Commands) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from ensemble.core.manifest import load_manifest
-    from ensemble.submission.checking import check
+    from ensemble.core import load_manifest
+    from ensemble.submission import check
 
     with console.progress(show=not arguments.json) as progress:
         progress.stage("check", 1)
@@ -58,9 +57,8 @@ def _add_score(commands: Commands) -> None:
 
 def _score(arguments: argparse.Namespace) -> int:
     from ensemble.cli.score_tables import score_tables
-    from ensemble.core.manifest import load_manifest
-    from ensemble.scoring.evaluation import ScoringLimits, score
-    from ensemble.scoring.rules import LATEST_RULES
+    from ensemble.core import load_manifest
+    from ensemble.scoring import LATEST_RULES, ScoringLimits, score
     from registry import Registry
 
     budget = budget_of(arguments)
@@ -88,7 +86,7 @@ def _add_report(commands: Commands) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from ensemble.report.report import REPORT_FACTS, REPORT_PAGE, make_report
+    from ensemble.report import REPORT_FACTS, REPORT_PAGE, make_report
     from registry import Registry
 
     with console.progress() as progress:
@@ -105,7 +103,7 @@ def _add_diff(commands: Commands) -> None:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    from ensemble.report.difference import diff
+    from ensemble.report import diff
 
     with console.progress() as progress:
         difference = diff(arguments.a, arguments.b, page=arguments.page, progress=progress)
@@ -125,7 +123,7 @@ def _add_view(commands: Commands) -> None:
 
 
 def _view(arguments: argparse.Namespace) -> int:
-    from ensemble.report.viewer import open_viewer
+    from ensemble.report import open_viewer
     from registry import Registry
 
     viewer = open_viewer(

@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ensemble.scoring.scores import ArrayStatus, MetricSet, Scores
+from ensemble.scoring import ArrayStatus, MetricSet, Scores
 
 _MAX_PLACES = 12
 

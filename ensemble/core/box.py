@@ -107,12 +107,11 @@ class Box:
         return type(self)(_minus(self.start, margin), _plus(self.stop, margin))
 
     def to_chunks(self, chunk_shape: Sequence[int]) -> Self:
-        """The box of the indices of the chunks that it touches."""
+        """The box of the indices of the chunks that it touches; empty where it is."""
         c = zyx(chunk_shape)
-        return type(self)(
-            zyx(a // n for a, n in zip(self.start, c, strict=True)),
-            zyx(max(-(-b // n), a // n) for a, b, n in zip(self.start, self.stop, c, strict=True)),
-        )
+        start = zyx(a // n for a, n in zip(self.start, c, strict=True))
+        ends = zip(self.start, self.stop, start, c, strict=True)
+        return type(self)(start, zyx(-(-b // n) if b > a else first for a, b, first, n in ends))
 
     def of_chunks(self, chunk_shape: Sequence[int]) -> Self:
         """The voxels of the chunks whose indices these are; the last may reach beyond an array."""

@@ -12,7 +12,7 @@ import yaml
 from ensemble.core.box import zyx
 from ensemble.core.classes import all_classes
 from ensemble.core.grid import Grid, NmZYX, nm_zyx
-from ensemble.support.errors import ManifestError, suggestion
+from ensemble.support import ManifestError, suggestion
 
 COLUMNS = ("crop_name", "dataset", "class_label", "voxel_size", "translation", "shape")
 

@@ -12,24 +12,26 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, zyx
-from ensemble.core.box_array import BoxArray
-from ensemble.core.classes import ancestors_first, is_instance
-from ensemble.core.codebook import Codebook, codebook_of
-from ensemble.core.contradictions import DecodingChanges
-from ensemble.core.grid import Grid
-from ensemble.core.tiling import CHUNK, blocks, slabs
+from ensemble.core import (
+    CHUNK,
+    Box,
+    BoxArray,
+    Codebook,
+    DecodingChanges,
+    Grid,
+    ancestors_first,
+    blocks,
+    codebook_of,
+    is_instance,
+    slabs,
+    zyx,
+)
 from ensemble.decode.codeword_volume import CodewordVolume, mask_of
 from ensemble.decode.mixing import Probability
 from ensemble.decode.tile_decoding import DecidedBand, TileDecoder, decoder_for
-from ensemble.methods.components import Components, KeptObjects, LabelledObjects, ReadBlock
-from ensemble.methods.method_table import Stage, Step
-from ensemble.methods.splitting import Split, SplitInput
-from ensemble.plan.budget import Budget
-from ensemble.plan.plan import CropPlan
-from ensemble.plan.recipe import EmptySource, Route
-from ensemble.support.errors import EnsembleError
-from ensemble.support.machine import in_threads
+from ensemble.methods import Components, KeptObjects, LabelledObjects, ReadBlock, Split, SplitInput, Stage, Step
+from ensemble.plan import Budget, CropPlan, EmptySource, Route
+from ensemble.support import EnsembleError, in_threads
 
 Item = TypeVar("Item")
 Bounds = Sequence[Sequence[int]]

@@ -5,10 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, VoxelsZYX
-from ensemble.core.box_array import BoxArray
-from ensemble.core.codebook import Codebook
-from ensemble.core.tiling import blocks, chunk_shape
+from ensemble.core import Box, BoxArray, Codebook, VoxelsZYX, blocks, chunk_shape
 
 
 class CodewordVolume:

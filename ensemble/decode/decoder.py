@@ -8,8 +8,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.classes import ancestors_first
-from ensemble.core.codebook import Codebook
+from ensemble.core import Codebook, ancestors_first
 
 FINEST_UNIT = 2.0**-12
 """Evidence is counted in whole units, so that sums are exact and ties are ties whatever the order."""

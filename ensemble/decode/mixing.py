@@ -6,14 +6,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, VoxelsZYX, zyx
-from ensemble.core.box_array import BoxArray
-from ensemble.core.grid import Grid
-from ensemble.core.resampling import Interpolation
-from ensemble.methods.method_table import Stage
-from ensemble.methods.mixes import MIXES
-from ensemble.plan.plan import CropPlan, classes_in, sources_in
-from ensemble.plan.recipe import Expression, MixedSource, NamedSource, OfClasses
+from ensemble.core import Box, BoxArray, Grid, Interpolation, VoxelsZYX, zyx
+from ensemble.methods import MIXES, Stage
+from ensemble.plan import CropPlan, Expression, MixedSource, NamedSource, OfClasses, classes_in, sources_in
 
 _ROUNDING = 1e-5
 """Relative; more than the float32 arithmetic of resampling and mixing is off by."""

@@ -8,24 +8,26 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, VoxelsZYX, zyx
-from ensemble.core.box_array import BoxArray
-from ensemble.core.codebook import Codebook
-from ensemble.core.contradictions import (
+from ensemble.core import (
+    CHUNK,
     Bits,
+    Box,
+    BoxArray,
     ClassChange,
+    Codebook,
     DecodingChanges,
+    VoxelsZYX,
+    blocks,
     count_violations,
     pack_bits,
     violating_voxels,
+    zyx,
 )
-from ensemble.core.tiling import CHUNK, blocks
 from ensemble.decode.codeword_volume import CodewordVolume, words_in
 from ensemble.decode.decoder import Codes, Decoder, Values
 from ensemble.decode.mixing import Probability
-from ensemble.plan.budget import BAND_BYTES, Budget
-from ensemble.plan.recipe import Route
-from ensemble.support.machine import in_threads
+from ensemble.plan import BAND_BYTES, Budget, Route
+from ensemble.support import in_threads
 
 TILE_SHAPE = (32, 64, 64)
 """What is decided at a time: small enough that most classes are surely absent from most tiles."""

@@ -16,17 +16,23 @@ import numpy as np
 import zarr
 from numcodecs import Zstd
 
-from ensemble.core.box import Box, zyx
-from ensemble.core.classes import atoms_of, is_instance
-from ensemble.core.grid import Grid, NmZYX, nm_zyx
-from ensemble.core.manifest import Target, official_manifest, write_manifest
+from ensemble.core import (
+    Box,
+    Grid,
+    NmZYX,
+    Target,
+    atoms_of,
+    is_instance,
+    nm_zyx,
+    official_manifest,
+    write_manifest,
+    zyx,
+)
 from ensemble.demo.microscope import Microscope, render
 from ensemble.demo.scene import WORKERS, Painted, Scene
 from ensemble.demo.shapes import DRAWN
 from ensemble.demo.tissue import Anatomy, Seed, grow
-from ensemble.support.errors import VolumeError
-from ensemble.support.files import replacing
-from ensemble.support.machine import in_threads
+from ensemble.support import VolumeError, in_threads, replacing
 
 EM_CHUNK_VOXELS = 64
 LABEL_CHUNK_VOXELS = 128

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from ensemble.build.building import Built, build
+from ensemble.build import Built, build
 from ensemble.demo.dataset import SAMPLES, write_phantom
-from ensemble.plan.request import Request
-from ensemble.report.report import make_report
-from ensemble.scoring.scores import Scores
-from ensemble.support.progress import Progress
-from ensemble.train.spec import load_spec
-from ensemble.train.training import train
+from ensemble.plan import Request
+from ensemble.report import make_report
+from ensemble.scoring import Scores
+from ensemble.support import Progress
+from ensemble.train import load_spec, train
 from registry import Registry
 
 SPECS = ("demo_mito.yaml", "demo_nuc.yaml", "demo_multi.yaml")

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from ensemble.demo.scene import WORKERS, Painted
 from ensemble.demo.shapes import ATOM, Axes, Ripples
-from ensemble.support.machine import in_threads
+from ensemble.support import in_threads
 
 # Grey level of each atom, and how strongly it is mottled (tens of nm) and grainy (a few nm), in grey levels.
 TISSUE = {

@@ -7,9 +7,7 @@ from functools import cached_property
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ensemble.core.box import Box
-from ensemble.core.classes import all_classes, atoms_of
-from ensemble.core.grid import Grid, NmZYX
+from ensemble.core import Box, Grid, NmZYX, all_classes, atoms_of
 from ensemble.demo.shapes import (
     ATOM,
     LAYERS,
@@ -22,7 +20,7 @@ from ensemble.demo.shapes import (
     capsule_depth,
     window_between,
 )
-from ensemble.support.machine import in_threads
+from ensemble.support import in_threads
 
 # The warp stretches no object by more than this share of its size.
 BEND = 0.4

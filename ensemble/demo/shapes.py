@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, zyx
-from ensemble.core.classes import all_atoms
+from ensemble.core import Box, all_atoms, zyx
 
 Axes = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ensemble.core.grid import NmZYX, nm_zyx
+from ensemble.core import NmZYX, nm_zyx
 from ensemble.demo.scene import Scene
 from ensemble.demo.shapes import (
     PM_NM,

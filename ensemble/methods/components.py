@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ensemble.core.box import Box
-from ensemble.core.grid import Grid
-from ensemble.core.tiling import CHUNK, slabs
+from ensemble.core import CHUNK, Box, Grid, slabs
 from ensemble.methods.objects import ObjectTable
-from ensemble.support.machine import in_threads
+from ensemble.support import in_threads
 
 ReadBlock = Callable[[Box], NDArray[Any]]
 """The values of a box of a crop."""

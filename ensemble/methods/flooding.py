@@ -10,8 +10,8 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage.segmentation import watershed as flood
 
-from ensemble.core.grid import NmZYX
-from ensemble.support.machine import cores, in_threads
+from ensemble.core import NmZYX
+from ensemble.support import cores, in_threads
 
 Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]

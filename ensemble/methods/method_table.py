@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 
-from ensemble.core.grid import NmZYX
+from ensemble.core import NmZYX
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, zyx
+from ensemble.core import Box, zyx
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, Slices, VoxelsZYX, zyx
-from ensemble.core.box_array import BoxArray
-from ensemble.core.grid import Grid, nm_zyx
-from ensemble.core.tiling import CHUNK, slabs
+from ensemble.core import CHUNK, Box, BoxArray, Grid, Slices, VoxelsZYX, nm_zyx, slabs, zyx
 from ensemble.methods.components import LabelledObjects, ReadBlock
 from ensemble.methods.method_table import Step
 from ensemble.methods.objects import ObjectTable

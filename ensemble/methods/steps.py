@@ -13,8 +13,7 @@ from pydantic import Field
 from scipy import ndimage
 from skimage.segmentation import watershed as flood
 
-from ensemble.core.box import VoxelsZYX, zyx
-from ensemble.core.grid import NmZYX
+from ensemble.core import NmZYX, VoxelsZYX, zyx
 from ensemble.methods.flooding import Ids, Mask, Values, basins, distance_nm, peaks_of
 from ensemble.methods.method_table import MethodTable, Stage, Traits
 from ensemble.methods.objects import ObjectTable

@@ -1,1 +1,77 @@
 """All that will be done, before anything is."""
+
+from ensemble.plan.budget import BAND_BYTES, Budget
+from ensemble.plan.describe import (
+    describe_route,
+    expression_as_recipe,
+    route_in_words,
+    source_in_words,
+    step_as_recipe,
+    voxel_size_in_words,
+)
+from ensemble.plan.job import FORWARD_PASSES, ROWS_READ, STORED_PLANES, Job, Precision, patches_per_pass
+from ensemble.plan.lock import lock_contents, write_lock
+from ensemble.plan.plan import CropPlan, Plan, classes_in, made_from, sources_in, sources_of
+from ensemble.plan.plan_description import ClassDescription, ModelUse, PlanCost, PlanDescription
+from ensemble.plan.recipe import (
+    TTA,
+    EmptySource,
+    Expression,
+    LabelSource,
+    MixedSource,
+    ModelSource,
+    NamedSource,
+    OfClasses,
+    PredictionSource,
+    Recipe,
+    Route,
+    Source,
+)
+from ensemble.plan.recipe_reader import find_recipe, load_recipe
+from ensemble.plan.request import Prepared, Request, prepare
+
+__all__ = [
+    "BAND_BYTES",
+    "FORWARD_PASSES",
+    "ROWS_READ",
+    "STORED_PLANES",
+    "TTA",
+    "Budget",
+    "ClassDescription",
+    "CropPlan",
+    "EmptySource",
+    "Expression",
+    "Job",
+    "LabelSource",
+    "MixedSource",
+    "ModelSource",
+    "ModelUse",
+    "NamedSource",
+    "OfClasses",
+    "Plan",
+    "PlanCost",
+    "PlanDescription",
+    "Precision",
+    "PredictionSource",
+    "Prepared",
+    "Recipe",
+    "Request",
+    "Route",
+    "Source",
+    "classes_in",
+    "describe_route",
+    "expression_as_recipe",
+    "find_recipe",
+    "load_recipe",
+    "lock_contents",
+    "made_from",
+    "patches_per_pass",
+    "prepare",
+    "route_in_words",
+    "source_in_words",
+    "sources_in",
+    "sources_of",
+    "step_as_recipe",
+    "voxel_size_in_words",
+    "write_lock",
+]

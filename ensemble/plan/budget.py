@@ -4,12 +4,11 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from ensemble.core.grid import Grid
-from ensemble.core.tiling import CHUNK
-from ensemble.methods.method_table import Stage
+from ensemble.core import CHUNK, Grid
+from ensemble.methods import Stage
 from ensemble.plan.job import Job, patches_per_pass
 from ensemble.plan.plan import CropPlan, Plan
-from ensemble.support.errors import EnsembleError
+from ensemble.support import EnsembleError
 
 BAND_BYTES = 256 << 20
 """About how much of the sources one worker holds while it decides; never less than one chunk's."""

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ensemble.core.grid import Grid
-from ensemble.methods.method_table import Step
+from ensemble.core import Grid
+from ensemble.methods import Step
 from ensemble.plan.recipe import EmptySource, Expression, MixedSource, NamedSource, OfClasses, Route
 
 

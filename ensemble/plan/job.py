@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, Protocol
 
-from ensemble.core.box import Box, VoxelsZYX
-from ensemble.core.grid import Grid, LevelFit
-from ensemble.core.tiling import patch_starts
+from ensemble.core import Box, Grid, LevelFit, VoxelsZYX, patch_starts
 from ensemble.plan.recipe import (
     TTA,
 )
-from registry.card import Card
+from registry import Card
 
 FORWARD_PASSES = {"none": 1, "mirror": 8, "octahedral": 48}
 """Forward passes per patch of each kind of test-time augmentation."""

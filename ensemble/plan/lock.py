@@ -10,11 +10,8 @@ from typing import Any
 
 from ensemble.plan.plan import Plan
 from ensemble.plan.recipe import ModelSource, Recipe, Source
-from ensemble.support.digests import COMPUTING_LIBRARIES, library_versions
-from ensemble.support.errors import RegistryError
-from ensemble.support.files import write_text
-from ensemble.support.yaml_files import dump_yaml, load_yaml
-from registry.store import ModelVersion, Registry
+from ensemble.support import COMPUTING_LIBRARIES, RegistryError, dump_yaml, library_versions, load_yaml, write_text
+from registry import ModelVersion, Registry
 
 
 @dataclass(frozen=True)

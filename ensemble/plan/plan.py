@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ensemble.core.box import Box, zyx
-from ensemble.core.grid import Grid, LevelFit, fitting_level, nm_zyx
-from ensemble.core.manifest import Target
+from ensemble.core import Box, Grid, LevelFit, Target, fitting_level, nm_zyx, zyx
 from ensemble.plan.job import (
     Job,
     Model,
@@ -22,7 +20,7 @@ from ensemble.plan.recipe import (
     Recipe,
     Route,
 )
-from ensemble.support.errors import RecipeError, nearest
+from ensemble.support import RecipeError, nearest
 
 
 class Geometry(Protocol):

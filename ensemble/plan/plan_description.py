@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ensemble.core.grid import Grid
+from ensemble.core import Grid
 from ensemble.plan.budget import Budget
 from ensemble.plan.describe import describe_route, route_in_words, voxel_size_in_words
 from ensemble.plan.job import Job

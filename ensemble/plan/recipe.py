@@ -10,10 +10,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from ensemble.core.manifest import Target
-from ensemble.core.resampling import Interpolation
-from ensemble.methods.method_table import Stage, Step
-from ensemble.support.errors import RecipeError
+from ensemble.core import Interpolation, Target
+from ensemble.methods import Stage, Step
+from ensemble.support import RecipeError
 
 TTA = Literal["none", "mirror", "octahedral"]
 Consistency = Literal["none", "report", "joint"]
@@ -62,7 +61,7 @@ class NamedSource:
 
 @dataclass(frozen=True)
 class MixedSource:
-    """Sources mixed by one of ``merge.MIXES``, each with its weight."""
+    """Sources mixed by one of ``methods.MIXES``, each with its weight."""
 
     how: str
     parts: tuple[tuple["Expression", float], ...]

@@ -9,10 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ensemble.core.classes import all_classes, is_instance
-from ensemble.methods.method_table import Stage, Step
-from ensemble.methods.mixes import MIXES
-from ensemble.methods.steps import METHODS
+from ensemble.core import all_classes, is_instance
+from ensemble.methods import METHODS, MIXES, Stage, Step
 from ensemble.plan.recipe import (
     Condition,
     EmptySource,
@@ -29,8 +27,7 @@ from ensemble.plan.recipe import (
     Source,
 )
 from ensemble.plan.recipe_schema import ClassEntry, RecipeFile, RouteEntry, SourceEntry, WhenEntry
-from ensemble.support.errors import RecipeError, suggestion
-from ensemble.support.yaml_files import YamlKey, YamlLines, explain_invalid, load_yaml, yaml_place
+from ensemble.support import RecipeError, YamlKey, YamlLines, explain_invalid, load_yaml, suggestion, yaml_place
 from registry import MODEL_URI
 
 EMPTY = "empty"

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ensemble.core.resampling import Interpolation
+from ensemble.core import Interpolation
 from ensemble.plan.recipe import (
     TTA,
     Consistency,

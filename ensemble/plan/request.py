@@ -5,18 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ensemble.core.manifest import load_manifest, select_targets
+from ensemble.core import load_manifest, select_targets
 from ensemble.plan import lock
 from ensemble.plan import plan as planning
 from ensemble.plan.budget import Budget
 from ensemble.plan.job import Precision
 from ensemble.plan.plan import Plan
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
-from ensemble.storage.em_pyramids import EM
-from ensemble.support import machine as resources
-from ensemble.support.errors import EnsembleError
-from ensemble.support.files import read_sealed, write_sealed
-from registry.store import ModelVersion, Registry
+from ensemble.storage import EM
+from ensemble.support import EnsembleError, cores, default_memory_bytes, read_sealed, write_sealed
+from registry import ModelVersion, Registry
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Request:
     classes: Sequence[str] | None = None
     device: str = "auto"
     precision: Precision = "32"
-    budget: Budget = field(default_factory=lambda: Budget(resources.default_memory_bytes(), resources.cores()))
+    budget: Budget = field(default_factory=lambda: Budget(default_memory_bytes(), cores()))
     absent_is_zero: bool = False
     update_lock: bool = False
 
@@ -110,4 +108,4 @@ def prepare(request: Request, store: Registry) -> Prepared:
     resolved = lock.resolve_models(recipe, in_order, store, request.lock, update=request.update_lock)
     em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
     plan = planning.make_plan(recipe, targets, resolved.models, em)
-    return Prepared(plan, resolved.models, em, resolved.moved, resolved.threads or resources.cores())
+    return Prepared(plan, resolved.models, em, resolved.moved, resolved.threads or cores())

@@ -1,1 +1,26 @@
 """Probabilities: computed once and kept, or found where another tool left them."""
+
+from ensemble.predict.device import find_device, fix_threads
+from ensemble.predict.prediction_store import open_prediction, shared_key
+from ensemble.predict.predictor import Fields, Predictor, tissue_of
+from ensemble.predict.probabilities import ArrayInMemory, StoredProbabilities, open_probabilities
+from ensemble.predict.runner import Runner
+from ensemble.predict.sliding_window import Network, Output, frame_reader, predict_job
+
+__all__ = [
+    "ArrayInMemory",
+    "Fields",
+    "Network",
+    "Output",
+    "Predictor",
+    "Runner",
+    "StoredProbabilities",
+    "find_device",
+    "fix_threads",
+    "frame_reader",
+    "open_prediction",
+    "open_probabilities",
+    "predict_job",
+    "shared_key",
+    "tissue_of",
+]

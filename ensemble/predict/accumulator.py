@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ensemble.core.box import VoxelsZYX
-from ensemble.plan.job import Job
-from ensemble.support.errors import EnsembleError
-from ensemble.support.files import is_disk_full
+from ensemble.core import VoxelsZYX
+from ensemble.plan import Job
+from ensemble.support import EnsembleError, is_disk_full
 
 
 class FloatBuffer:

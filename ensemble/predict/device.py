@@ -2,7 +2,7 @@
 
 import torch
 
-from ensemble.support.errors import EnsembleError
+from ensemble.support import EnsembleError
 
 
 def find_device(name: str) -> torch.device:

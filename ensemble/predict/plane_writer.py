@@ -5,12 +5,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.grid import Grid
-from ensemble.core.resampling import resample, support
-from ensemble.plan.job import STORED_PLANES, Job
+from ensemble.core import Grid, resample, support
+from ensemble.plan import STORED_PLANES, Job
 from ensemble.predict.accumulator import FloatBuffer, PatchSums
-from ensemble.support.errors import EnsembleError
-from ensemble.support.machine import cores, in_threads
+from ensemble.support import EnsembleError, cores, in_threads
 
 
 class PlaneStore(Protocol):

@@ -14,15 +14,11 @@ import numcodecs
 import numpy as np
 import zarr
 
-from ensemble.core.box import zyx
-from ensemble.core.grid import Grid, nm_zyx
-from ensemble.plan.job import STORED_PLANES, Job
+from ensemble.core import Grid, nm_zyx, zyx
+from ensemble.plan import STORED_PLANES, Job
 from ensemble.predict.probabilities import Channel, StoredProbabilities
-from ensemble.storage.tissue import Tissue
-from ensemble.storage.volume import Volume, ZarrArray, open_node
-from ensemble.support.digests import code_digest, digest, library_versions
-from ensemble.support.errors import VolumeError
-from ensemble.support.files import read_sealed, write_sealed
+from ensemble.storage import Tissue, Volume, ZarrArray, open_node
+from ensemble.support import VolumeError, code_digest, digest, library_versions, read_sealed, write_sealed
 
 _COMPRESSOR = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE)
 

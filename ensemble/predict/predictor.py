@@ -2,21 +2,15 @@
 
 from collections.abc import Mapping
 
-from ensemble.plan.job import FORWARD_PASSES, Job
-from ensemble.plan.plan import CropPlan, sources_in
-from ensemble.plan.recipe import LabelSource, PredictionSource
-from ensemble.plan.request import Prepared, Request
+from ensemble.plan import FORWARD_PASSES, CropPlan, Job, LabelSource, PredictionSource, Prepared, Request, sources_in
 from ensemble.predict.device import find_device, fix_threads
 from ensemble.predict.prediction_store import StoredPrediction, complete_prediction, job_key, open_prediction
 from ensemble.predict.probabilities import StoredLabels, StoredProbabilities, open_labels, open_probabilities
 from ensemble.predict.runner import Runner
 from ensemble.predict.sliding_window import Network, Output, frame_reader, predict_job
-from ensemble.storage.em_pyramids import EM
-from ensemble.storage.tissue import Tissue
-from ensemble.support.errors import EnsembleError
-from ensemble.support.progress import Progress
-from registry.store import Registry
-from registry.weights import load_network
+from ensemble.storage import EM, Tissue
+from ensemble.support import EnsembleError, Progress
+from registry import Registry, load_network
 
 Fields = dict[tuple[str, str], StoredProbabilities | StoredLabels]
 """What a crop is made of: by class and source."""

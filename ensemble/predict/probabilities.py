@@ -7,14 +7,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box
-from ensemble.core.grid import Grid
-from ensemble.core.manifest import Target
-from ensemble.core.resampling import Interpolation, resample, resample_labels, support
-from ensemble.plan.recipe import PredictionSource
-from ensemble.storage.volume import Volume, open_volume
-from ensemble.submission.reader import Submission
-from ensemble.support.errors import VolumeError
+from ensemble.core import Box, Grid, Interpolation, Target, resample, resample_labels, support
+from ensemble.plan import PredictionSource
+from ensemble.storage import Volume, open_volume
+from ensemble.submission import Submission
+from ensemble.support import VolumeError
 
 
 class ReadableArray(Protocol):

@@ -8,8 +8,8 @@ from itertools import permutations, product
 import torch
 from torch import nn
 
-from ensemble.plan.job import Job, Precision, patches_per_pass
-from registry.card import Card
+from ensemble.plan import Job, Precision, patches_per_pass
+from registry import Card
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box
-from ensemble.core.resampling import resample, support
-from ensemble.plan.job import ROWS_READ, Job
+from ensemble.core import Box, resample, support
+from ensemble.plan import ROWS_READ, Job
 from ensemble.predict.accumulator import FloatBuffer, PatchSums
 from ensemble.predict.plane_writer import PlaneStore, PlaneWriter
-from ensemble.storage.tissue import Tissue
-from registry.card import Normalisation
+from ensemble.storage import Tissue
+from registry import Normalisation
 
 _PLANES_READ = 16
 """Planes of EM whose grey values are counted at once, where a network wants its input normalised by them."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ensemble.core.box import Box
+from ensemble.core import Box
 
 
 @dataclass(frozen=True)

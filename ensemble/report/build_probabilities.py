@@ -7,17 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box
-from ensemble.decode.mixing import Probability, ProbabilityField
-from ensemble.plan.plan import CropPlan, sources_in
-from ensemble.plan.plan_description import PlanDescription
-from ensemble.plan.recipe import MixedSource, Route
-from ensemble.plan.request import Request, prepare
-from ensemble.predict.predictor import Predictor
+from ensemble.core import Box
+from ensemble.decode import Probability, ProbabilityField
+from ensemble.plan import CropPlan, MixedSource, PlanDescription, Request, Route, prepare, sources_in
+from ensemble.predict import Predictor
 from ensemble.report.finished_build import FinishedBuild, plan_described
-from ensemble.support.errors import EnsembleError
-from ensemble.support.progress import Progress
-from registry.store import Registry
+from ensemble.support import EnsembleError, Progress
+from registry import Registry
 
 CropFields = Mapping[tuple[str, str], ProbabilityField]
 """A crop's probabilities by class and source."""

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ensemble.core.classes import is_instance
-from ensemble.methods.sizes import add_sizes_nm3
-from ensemble.plan.plan_description import ClassDescription, ModelUse
+from ensemble.core import is_instance
+from ensemble.methods import add_sizes_nm3
+from ensemble.plan import ClassDescription, ModelUse
 from ensemble.report.finished_build import FinishedBuild
-from ensemble.submission.check_report import GENEROUS_TRUTH_OBJECTS, ArrayContents
+from ensemble.submission import GENEROUS_TRUTH_OBJECTS, ArrayContents
 
 
 @dataclass(frozen=True)

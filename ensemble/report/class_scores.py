@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ensemble.core.classes import is_instance
+from ensemble.core import is_instance
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box
-from ensemble.core.manifest import Target
-from ensemble.decode.tile_decoding import TILE_SHAPE
-from ensemble.methods.method_table import Stage
+from ensemble.core import Box, Target
+from ensemble.decode import TILE_SHAPE
+from ensemble.methods import Stage
 from ensemble.report.build_probabilities import BuildProbabilities, ClassProbability
 from ensemble.report.facts import FAULT, ReportFacts
 from ensemble.report.finished_build import FinishedBuild
 from ensemble.report.object_matches import ObjectMatch, largest_false, objects_to_show
 from ensemble.report.pictures import PLAIN, changed_voxels, grey, marked, outlines
 from ensemble.report.views import box_around, centre_of, em_window, plane_at
-from ensemble.storage.truth import open_truth
-from ensemble.submission.check_report import ArrayPlace
-from ensemble.submission.reader import Submission
-from ensemble.support.errors import VolumeError
+from ensemble.storage import open_truth
+from ensemble.submission import ArrayPlace, Submission
+from ensemble.support import VolumeError
 
 CHANGES = 8
 """Classes whose largest change is shown."""

@@ -9,26 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.core.box import Box
-from ensemble.core.classes import all_classes, is_instance
-from ensemble.methods.overlaps import Overlaps
+from ensemble.core import Box, all_classes, is_instance
+from ensemble.methods import Overlaps
 from ensemble.report.array_changes import ArrayChange, Difference
 from ensemble.report.difference_page import write_difference
 from ensemble.report.finished_build import FinishedBuild
-from ensemble.submission.check_report import ArrayContents, CheckReport
-from ensemble.submission.reader import Submission
-from ensemble.submission.stored_array import ChunkIndex, StoredArray
-from ensemble.support.errors import EnsembleError, SubmissionError
-from ensemble.support.machine import cores, in_threads
-from ensemble.support.progress import Progress, QuietProgress
-
-
-def _zip_of(path: Path) -> Path:
-    """The submission that a build's folder, or a zip, is."""
-    inside = Path(path) / "submission.zip"
-    if not inside.is_file() and (Path(path) / "plan.json").exists():
-        raise EnsembleError(f"{path}: its submission.zip is not there any more; build it again")
-    return inside if inside.is_file() else Path(path)
+from ensemble.submission import ArrayContents, CheckReport, ChunkIndex, StoredArray, Submission, submission_at
+from ensemble.support import EnsembleError, Progress, QuietProgress, SubmissionError, cores, in_threads
 
 
 def diff(a: Path, b: Path, *, page: Path | None = None, progress: Progress | None = None) -> Difference:
@@ -40,7 +27,7 @@ def diff(a: Path, b: Path, *, page: Path | None = None, progress: Progress | Non
     if page is not None and page.is_dir():
         raise EnsembleError(f"--page {page}: is a folder; name a file")
     with ExitStack() as opened:
-        first, second = (opened.enter_context(Submission.open(_zip_of(path))) for path in (a, b))
+        first, second = (opened.enter_context(Submission.open(submission_at(path))) for path in (a, b))
         in_a, in_b = _places(first), _places(second)
         common = sorted(in_a & in_b)
         progress.stage("compare", max(len(common), 1))

@@ -5,16 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.core.box import Box
+from ensemble.core import Box
 from ensemble.report.array_changes import ArrayChange, Difference
 from ensemble.report.finished_build import FinishedBuild
 from ensemble.report.pictures import changed_voxels, grey, outlines
 from ensemble.report.templating import render_template
 from ensemble.report.views import box_around, centre_of, em_window, plane_at
-from ensemble.submission.reader import Submission
-from ensemble.submission.stored_array import StoredArray
-from ensemble.support.errors import EnsembleError
-from ensemble.support.files import write_text
+from ensemble.submission import StoredArray, Submission
+from ensemble.support import EnsembleError, write_text
 
 PICTURED = 12
 """Arrays whose difference is shown: those that changed most."""

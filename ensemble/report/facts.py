@@ -4,19 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ensemble.core.box import VoxelsZYX
-from ensemble.core.grid import NmZYX
-from ensemble.core.manifest import Target
+from ensemble.core import NmZYX, Target, VoxelsZYX
 from ensemble.report.class_facts import ClassFacts, facts_of_class
 from ensemble.report.class_scores import ScoreRow, score_rows
 from ensemble.report.finished_build import FinishedBuild
-from ensemble.submission.check_report import (
-    NOTABLE_CHANGE,
-    ArrayContents,
-    ArrayPlace,
-    BrokenRelation,
-)
-from ensemble.support.progress import StageCost
+from ensemble.submission import NOTABLE_CHANGE, ArrayContents, ArrayPlace, BrokenRelation
+from ensemble.support import StageCost
 
 WRITTEN, EMPTY, LIKELY, UNCLAIMED, FAULT = "written", "empty", "likely", "unclaimed", "fault"
 STATUSES = {

@@ -8,15 +8,11 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from ensemble.core.box import zyx
-from ensemble.core.grid import Grid, nm_zyx
-from ensemble.core.manifest import Target
-from ensemble.plan.plan_description import PlanDescription
-from ensemble.storage.volume import Volume, open_em
-from ensemble.submission.check_report import CheckReport
-from ensemble.support.errors import EnsembleError, RegistryError
-from ensemble.support.progress import StageCost
-from ensemble.support.yaml_files import load_yaml
+from ensemble.core import Grid, Target, nm_zyx, zyx
+from ensemble.plan import PlanDescription
+from ensemble.storage import Volume, open_em
+from ensemble.submission import CheckReport
+from ensemble.support import EnsembleError, RegistryError, StageCost, load_yaml, read_sealed
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class FinishedBuild:
             report = CheckReport.from_json(json.dumps(check))
         except ValueError as error:
             raise EnsembleError(f"{out / 'check.json'}: not what a build writes; delete it, and build again") from error
-        request = _mapping_in(out / "work" / "request.json") or {}
+        request = read_sealed(out / "work" / "request.json") or {}
         return cls(
             out,
             plan_described(plan, out),

@@ -6,17 +6,14 @@ from functools import partial
 
 import numpy as np
 
-from ensemble.core.box import VoxelsZYX, zyx
-from ensemble.core.tiling import blocks
+from ensemble.core import VoxelsZYX, blocks, zyx
 from ensemble.report.build_probabilities import BuildProbabilities, ClassProbability
 from ensemble.report.facts import FAULT, LIKELY, WRITTEN, CellFacts
 from ensemble.report.finished_build import FinishedBuild
 from ensemble.report.views import View, box_around, em_window, size_for, views_of, window
-from ensemble.storage.volume import Volume
-from ensemble.submission.reader import Submission
-from ensemble.support.errors import SubmissionError
-from ensemble.support.machine import cores, in_threads
-from ensemble.support.progress import Progress
+from ensemble.storage import Volume
+from ensemble.submission import Submission
+from ensemble.support import Progress, SubmissionError, cores, in_threads
 
 _SCANNED = (64, 256, 256)
 """Voxels of an empty array's probability that are looked at together."""

@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ensemble.core.box import Box
-from ensemble.core.tiling import slabs
-from ensemble.decode.mixing import Probability
-from ensemble.methods.overlaps import Overlaps
-from ensemble.scoring.objects import box_of
-from ensemble.scoring.semantic import threshold_counts
+from ensemble.core import Box, slabs
+from ensemble.decode import Probability
+from ensemble.methods import Overlaps
+from ensemble.scoring import box_of, threshold_counts
 
 THRESHOLDS = tuple(k / 40 for k in range(1, 40))
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.classes import is_instance
-from ensemble.core.manifest import Target
-from ensemble.methods.sizes import count_sizes_nm3
+from ensemble.core import Target, is_instance
+from ensemble.methods import count_sizes_nm3
 from ensemble.report.build_probabilities import BuildProbabilities
 from ensemble.report.charts import size_chart, threshold_chart
 from ensemble.report.closeups import ClassObjects, change_closeups, object_closeups
@@ -20,15 +19,21 @@ from ensemble.report.finished_build import FinishedBuild
 from ensemble.report.gallery import Gallery, find_peaks
 from ensemble.report.object_matches import THRESHOLDS, counts_along_thresholds, match_objects
 from ensemble.report.page import PagePictures, render_page
-from ensemble.scoring.evaluation import score
-from ensemble.scoring.objects import split_objects
-from ensemble.scoring.scores import Scores
-from ensemble.storage.truth import whole_truth
-from ensemble.submission.reader import Submission
-from ensemble.support.errors import EnsembleError, RegistryError
-from ensemble.support.files import read_json, write_json, write_text
-from ensemble.support.progress import Costs, Progress, QuietProgress
-from registry.store import Registry
+from ensemble.scoring import Scores, score, split_objects
+from ensemble.storage import whole_truth
+from ensemble.submission import Submission
+from ensemble.support import (
+    Costs,
+    EnsembleError,
+    Progress,
+    QuietProgress,
+    RegistryError,
+    read_json,
+    read_sealed,
+    write_json,
+    write_text,
+)
+from registry import Registry
 
 REPORT_PAGE, REPORT_FACTS, REPORT_SCORES = "report.html", "report.json", "scores.json"
 
@@ -59,7 +64,7 @@ def make_report(
         progress=costs,
     )
     _add_costs(out, costs)
-    state = read_json(out / "work" / "state.json")
+    state = read_sealed(out / "work" / "state.json")
     run_id = state.get("run_id") if isinstance(state, dict) else None
     if isinstance(run_id, str):
         try:

@@ -10,17 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, VoxelsZYX, zyx
-from ensemble.core.grid import Grid
+from ensemble.core import Box, Grid, VoxelsZYX, zyx
 from ensemble.report.build_probabilities import BuildProbabilities
 from ensemble.report.finished_build import FinishedBuild
 from ensemble.report.pictures import COLOURS, colour_of
-from ensemble.submission.check_report import ArrayContents
-from ensemble.submission.reader import Submission
-from ensemble.support.errors import EnsembleError, suggestion
-from ensemble.support.files import write_text
-from ensemble.support.progress import QuietProgress
-from registry.store import Registry
+from ensemble.submission import ArrayContents, Submission
+from ensemble.support import EnsembleError, QuietProgress, suggestion, write_text
+from registry import Registry
 
 STATE = "neuroglancer.json"
 MAX_COLOURED = 20_000

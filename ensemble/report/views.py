@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, VoxelsZYX, zyx
-from ensemble.core.grid import Grid
+from ensemble.core import Box, Grid, VoxelsZYX, zyx
 from ensemble.report.build_probabilities import ClassProbability
 from ensemble.report.pictures import changed_voxels, grey, outlines
-from ensemble.storage.volume import Volume
-from ensemble.submission.stored_array import StoredArray
-from ensemble.support.errors import EnsembleError
+from ensemble.storage import Volume
+from ensemble.submission import StoredArray
+from ensemble.support import EnsembleError
 
 PLANES = 3
 """Slices along z in the slider, and along y and x too where arrays are few."""

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.classes import is_instance
-from ensemble.core.grid import NmZYX
-from ensemble.core.manifest import Target
+from ensemble.core import NmZYX, Target, is_instance
 from ensemble.scoring.instances import compare
 from ensemble.scoring.metrics import Partition, instance_metrics, partition_of, semantic_metrics
 from ensemble.scoring.objects import overlap_table, split_objects, truth_ids
@@ -24,14 +22,11 @@ from ensemble.scoring.pooling import Tally, instance_class_scores, semantic_clas
 from ensemble.scoring.rules import LATEST_RULES, Rules, rules_named
 from ensemble.scoring.scores import ArrayScore, ArrayStatus, Scores
 from ensemble.scoring.semantic import VoxelCounts, count_voxels
-from ensemble.support.errors import SubmissionError, VolumeError
-from ensemble.support.machine import cores, default_memory_bytes
-from ensemble.support.progress import Progress, QuietProgress
+from ensemble.support import Progress, QuietProgress, SubmissionError, VolumeError, cores, default_memory_bytes
 
 if TYPE_CHECKING:
     from ensemble.scoring.pairs import Pair
-    from ensemble.submission.reader import Submission
-    from ensemble.submission.stored_array import StoredArray
+    from ensemble.submission import StoredArray, Submission
 
 _WORKING_BYTES_PER_VOXEL = 12
 """Of an instance array, beyond truth and prediction: its objects, and distances in the largest box."""
@@ -112,7 +107,7 @@ def score(
     or VolumeError, naming all of them, for arrays that are not on the manifest's grid or cannot be read.
     """
     from ensemble.scoring.pairs import pair_up
-    from ensemble.submission.reader import Submission
+    from ensemble.submission import Submission
 
     rules, limits = rules_named(rules_name), limits or ScoringLimits()
     with Submission.open(submission) as opened:

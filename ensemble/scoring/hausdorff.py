@@ -18,8 +18,7 @@ from bioimage_cpp.distance import distance_transform
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ensemble.core.box import Box
-from ensemble.core.grid import NmZYX
+from ensemble.core import Box, NmZYX
 
 Mask = NDArray[np.bool_]
 Indices = NDArray[np.int64]

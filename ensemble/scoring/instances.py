@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
-from ensemble.core.box import Box
-from ensemble.core.grid import NmZYX
+from ensemble.core import Box, NmZYX
 from ensemble.scoring.hausdorff import Body, hausdorff_nm
 from ensemble.scoring.matching import MatchingLimits, match
 from ensemble.scoring.objects import OverlapTable, box_of, overlap_table

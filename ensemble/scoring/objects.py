@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
-from ensemble.core.box import Box, zyx
-from ensemble.support.machine import in_threads
+from ensemble.core import Box, zyx
+from ensemble.support import in_threads
 
 MAX_TRUTH_ID = 10_000_000
 """Every id up to the highest one of the truth takes part in the matching, whether it occurs or not."""

@@ -7,15 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box
-from ensemble.core.classes import is_instance
-from ensemble.core.manifest import Target
-from ensemble.core.tiling import slabs
-from ensemble.storage.truth import misplaced, open_truth
-from ensemble.storage.volume import Location, Volume
-from ensemble.submission.reader import Submission
-from ensemble.submission.stored_array import StoredArray
-from ensemble.support.errors import SubmissionError, VolumeError
+from ensemble.core import Box, Target, is_instance, slabs
+from ensemble.storage import Location, Volume, misplaced, open_truth
+from ensemble.submission import StoredArray, Submission
+from ensemble.support import SubmissionError, VolumeError
 
 _SLAB_VOXELS = 2**24
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ensemble.scoring.instances import Comparison
 from ensemble.scoring.matching import MatchingLimits
-from ensemble.support.errors import EnsembleError, suggestion
+from ensemble.support import EnsembleError, suggestion
 
 BASE = 1.01
 """A voxel's diagonal more costs about one percent."""

@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
 
-from ensemble.core.grid import NmZYX
+from ensemble.core import NmZYX
 from ensemble.scoring.metrics import Metrics, Partition, instance_metrics, semantic_metrics
 from ensemble.scoring.pooling import (
     OverallScores,

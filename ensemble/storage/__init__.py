@@ -1,1 +1,27 @@
 """Arrays on disk or in a bucket, with their grids."""
+
+from ensemble.storage.chunked_array import ChunkedArray, Encoding, scratch_array
+from ensemble.storage.em_pyramids import EM
+from ensemble.storage.tissue import Tissue, find_tissue
+from ensemble.storage.truth import misplaced, open_truth, whole_truth
+from ensemble.storage.volume import Location, Volume, ZarrArray, em_place, open_em, open_node, open_volume, truth_place
+
+__all__ = [
+    "EM",
+    "ChunkedArray",
+    "Encoding",
+    "Location",
+    "Tissue",
+    "Volume",
+    "ZarrArray",
+    "em_place",
+    "find_tissue",
+    "misplaced",
+    "open_em",
+    "open_node",
+    "open_truth",
+    "open_volume",
+    "scratch_array",
+    "truth_place",
+    "whole_truth",
+]

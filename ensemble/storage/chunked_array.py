@@ -17,12 +17,8 @@ import numcodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, VoxelsZYX
-from ensemble.core.manifest import Target
-from ensemble.core.tiling import chunk_shape
-from ensemble.support.errors import VolumeError
-from ensemble.support.files import one_line, replacing
-from ensemble.support.machine import cores
+from ensemble.core import Box, Target, VoxelsZYX, chunk_shape
+from ensemble.support import VolumeError, cores, one_line, replacing
 
 
 @cache

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 
-from ensemble.core.box import Box
-from ensemble.core.grid import Grid
+from ensemble.core import Box, Grid
 from ensemble.storage.tissue import Tissue, find_tissue
 from ensemble.storage.volume import Location, Pyramid, open_em
 

@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ensemble.core.box import Box, VoxelsZYX, zyx
-from ensemble.core.grid import Grid
-from ensemble.core.tiling import reflect
+from ensemble.core import Box, Grid, VoxelsZYX, reflect, zyx
 from ensemble.storage.volume import Volume
-from ensemble.support.errors import VolumeError
+from ensemble.support import VolumeError
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ensemble.core.box import zyx
-from ensemble.core.grid import Grid, nm_zyx
-from ensemble.core.manifest import Target
+from ensemble.core import Grid, Target, nm_zyx, zyx
 from ensemble.storage.volume import Location, Volume, open_node, open_volume, truth_place
-from ensemble.support.errors import VolumeError
+from ensemble.support import VolumeError
 
 
 def open_truth(root: Location, target: Target, name: str) -> Volume | None:

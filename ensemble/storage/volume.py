@@ -5,6 +5,8 @@ OME-NGFF 0.4 (Zarr v2) and 0.5 (Zarr v3) groups, and plain Zarr arrays with ``vo
 """
 
 import hashlib
+import lzma
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, VoxelsZYX, zyx
-from ensemble.core.grid import Grid, nm_zyx
-from ensemble.support.errors import VolumeError
-from ensemble.support.files import one_line
+from ensemble.core import Box, Grid, VoxelsZYX, nm_zyx, zyx
+from ensemble.support import VolumeError, one_line
 
 Location = str | Path
 
@@ -56,8 +56,11 @@ def _exist(place: str, names: Sequence[str]) -> list[bool]:
     return [bool(filesystem.exists(f"{root}/{name}")) for name in names]
 
 
-_UNREADABLE = (RuntimeError, ValueError, TypeError, OSError, KeyError, IndexError)
-"""What zarr and its codecs raise for a damaged chunk."""
+_UNREADABLE = (
+    *(RuntimeError, ValueError, TypeError, OSError, KeyError, IndexError),
+    *(zlib.error, lzma.LZMAError, EOFError, SystemError),
+)
+"""What zarr and its codecs raise for a damaged chunk; Blosc a SystemError, where the size in its head is negative."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from ensemble.support.errors import NOT_A_ZIP, SubmissionError
+from ensemble.support import NOT_A_ZIP, SubmissionError
 
 
 class Archive(Protocol):

@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ensemble.core.box import VoxelsZYX
-from ensemble.core.classes import is_instance
+from ensemble.core import VoxelsZYX, is_instance
 
 GENEROUS_TRUTH_OBJECTS = 100
 """An array that counts only if the truth holds more objects than this is worth a warning."""

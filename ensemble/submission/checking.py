@@ -10,10 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ensemble.core.classes import is_instance
-from ensemble.core.contradictions import ClassChange, Violations
-from ensemble.core.manifest import Target
-from ensemble.methods.sizes import size_histogram
+from ensemble.core import ClassChange, Target, Violations, is_instance
+from ensemble.methods import size_histogram
 from ensemble.submission.archive import open_archive
 from ensemble.submission.check_report import (
     GENEROUS_TRUTH_OBJECTS,
@@ -37,7 +35,7 @@ from ensemble.submission.contents import (
 from ensemble.submission.layout import FaultNotes, find_store, open_extras, open_target
 from ensemble.submission.stored_array import StoredArray
 from ensemble.submission.writer import OnProgress
-from ensemble.support.machine import in_threads
+from ensemble.support import in_threads
 
 _MAX_LINES_PER_ARRAY = 20
 _MAX_EXAMPLES = 3

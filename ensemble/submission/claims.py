@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ensemble.core.box import zyx
-from ensemble.core.classes import all_classes
-from ensemble.core.contradictions import BROKEN_OTHERWISE, ClassChange, Violations, is_relation
+from ensemble.core import BROKEN_OTHERWISE, ClassChange, Violations, all_classes, is_relation, zyx
 from ensemble.submission.layout import FaultNotes
 from ensemble.submission.reader import Submission
-from ensemble.support.errors import SubmissionError
+from ensemble.support import SubmissionError
 
 CONSISTENCIES = ("none", "report", "joint")
 """What a builder may have promised; without a promise a submission is held to "joint"."""

@@ -12,13 +12,21 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, VoxelsZYX, zyx
-from ensemble.core.codebook import Codebook, codebook_of
-from ensemble.core.contradictions import Violations, count_violations, pack_bits, violating_voxels
-from ensemble.core.grid import Grid
-from ensemble.methods.components import Components
+from ensemble.core import (
+    Box,
+    Codebook,
+    Grid,
+    Violations,
+    VoxelsZYX,
+    codebook_of,
+    count_violations,
+    pack_bits,
+    violating_voxels,
+    zyx,
+)
+from ensemble.methods import Components
 from ensemble.submission.stored_array import ChunkIndex, StoredArray
-from ensemble.support.errors import SubmissionError
+from ensemble.support import SubmissionError
 
 Index = tuple[int, ...]
 """A voxel or a block, along each axis of an array."""

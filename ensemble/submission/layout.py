@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ensemble.core.classes import is_instance
-from ensemble.core.manifest import Target
+from ensemble.core import Target, is_instance
 from ensemble.submission.archive import Archive
 from ensemble.submission.reader import Submission
 from ensemble.submission.stored_array import StoredArray, read_metadata
-from ensemble.support.errors import SubmissionError
+from ensemble.support import SubmissionError
 
 MAX_STORE_BYTES = 50 * 2**30
 

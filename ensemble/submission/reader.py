@@ -8,10 +8,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box
+from ensemble.core import Box
 from ensemble.submission.archive import Archive, open_archive
 from ensemble.submission.stored_array import StoredArray, open_array, read_metadata
-from ensemble.support.errors import SubmissionError, suggestion
+from ensemble.support import SubmissionError, suggestion
 
 
 @dataclass(frozen=True)
@@ -97,3 +97,11 @@ class Submission:
                 crop, name = [*above, "", ""][:2]
                 tree.setdefault(crop, {}).setdefault(name, {})[rest] = member
         return tree
+
+
+def submission_at(path: str | Path) -> Path:
+    """The zip in a build's folder, else ``path`` itself. Raises SubmissionError for a build whose zip is gone."""
+    inside = Path(path) / "submission.zip"
+    if not inside.is_file() and (Path(path) / "plan.json").is_file():
+        raise SubmissionError(f"{path}: its submission.zip is not there any more; build it again")
+    return inside if inside.is_file() else Path(path)

@@ -20,11 +20,9 @@ import numpy as np
 from numcodecs.compat import ensure_contiguous_ndarray
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, VoxelsZYX, zyx
-from ensemble.core.grid import Grid, nm_zyx
+from ensemble.core import Box, Grid, VoxelsZYX, nm_zyx, zyx
 from ensemble.submission.archive import Archive
-from ensemble.support.errors import SubmissionError, suggestion
-from ensemble.support.files import one_line
+from ensemble.support import SubmissionError, one_line, suggestion
 
 ChunkIndex = tuple[int, ...]
 """Which chunk of an array, along each of its axes."""
@@ -38,7 +36,7 @@ CODECS = (
 )
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
-    *(RuntimeError, ValueError, TypeError, OverflowError, MemoryError),
+    *(RuntimeError, ValueError, TypeError, OverflowError, MemoryError, SystemError),
 )
 
 

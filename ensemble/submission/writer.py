@@ -12,10 +12,9 @@ from typing import Any
 import numcodecs
 import numpy as np
 
-from ensemble.core.manifest import Target
-from ensemble.storage.chunked_array import ChunkedArray, Encoding
-from ensemble.support.errors import SubmissionError
-from ensemble.support.files import is_disk_full, replacing, write_text
+from ensemble.core import Target
+from ensemble.storage import ChunkedArray, Encoding
+from ensemble.support import SubmissionError, is_disk_full, replacing, write_text
 
 OnProgress = Callable[[int, int], None]
 """Called with how much is done and how much there is to do."""

@@ -13,13 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, VoxelsZYX, zyx
-from ensemble.core.classes import all_classes, atoms_of
-from ensemble.core.grid import Grid, fitting_level, nm_zyx
-from ensemble.core.resampling import resample, support
-from ensemble.storage.tissue import Tissue, find_tissue
-from ensemble.storage.volume import Location, Volume, open_em, open_node, open_volume, truth_place
-from ensemble.support.errors import TrainingError, VolumeError
+from ensemble.core import Box, Grid, VoxelsZYX, all_classes, atoms_of, fitting_level, nm_zyx, resample, support, zyx
+from ensemble.storage import Location, Tissue, Volume, find_tissue, open_em, open_node, open_volume, truth_place
+from ensemble.support import TrainingError, VolumeError
 from ensemble.train.spec import TrainingSpec
 
 SURE, UNKNOWN = 254, 255

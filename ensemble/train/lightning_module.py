@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from ensemble.support.errors import TrainingError
+from ensemble.support import TrainingError
 from ensemble.train.crops import UNKNOWN, Patch
 from ensemble.train.losses import ValidationScores, overlaps, scores_of, supervised_loss, target_of
 from ensemble.train.sampling import ValidationPatches

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.classes import is_instance
-from ensemble.core.tiling import slabs
-from ensemble.methods.components import Components
-from ensemble.methods.sizes import count_sizes_nm3
-from ensemble.storage.volume import Volume
+from ensemble.core import is_instance, slabs
+from ensemble.methods import Components, count_sizes_nm3
+from ensemble.storage import Volume
 from ensemble.train.crops import AnnotatedCrop
 
 

@@ -2,8 +2,7 @@
 
 import time
 
-from ensemble.support.errors import RegistryError
-from ensemble.support.yaml_files import dump_yaml
+from ensemble.support import RegistryError, dump_yaml
 from ensemble.train.spec import TrainingSpec
 from registry import TRAININGS, MetricPoint, Runs, RunStatus
 

@@ -7,10 +7,8 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, VoxelsZYX, zyx
-from ensemble.core.grid import FIT_TOLERANCE
-from ensemble.core.tiling import patch_starts
-from ensemble.storage.volume import Volume
+from ensemble.core import FIT_TOLERANCE, Box, VoxelsZYX, patch_starts, zyx
+from ensemble.storage import Volume
 from ensemble.train.crops import UNKNOWN, AnnotatedCrop, Patch
 from ensemble.train.patch_cache import PatchReader
 from ensemble.train.spec import TrainingSpec

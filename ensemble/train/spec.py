@@ -19,8 +19,16 @@ from pydantic import (
     field_validator,
 )
 
-from ensemble.support.errors import TrainingError, suggestion
-from ensemble.support.yaml_files import YamlLines, dotted_key, explain_invalid, load_yaml, parse_yaml, yaml_place
+from ensemble.support import (
+    TrainingError,
+    YamlLines,
+    dotted_key,
+    explain_invalid,
+    load_yaml,
+    parse_yaml,
+    suggestion,
+    yaml_place,
+)
 from registry import (
     MODEL_URI,
     Architecture,

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from ensemble.storage.volume import Location
-from ensemble.support.errors import RegistryError, TrainingError
-from ensemble.support.files import alone_with, write_text
+from ensemble.storage import Location
+from ensemble.support import RegistryError, TrainingError, alone_with, write_text
 from ensemble.train.crops import CACHE_BYTES, AnnotatedCrop, open_crops
 from ensemble.train.object_sizes import truth_sizes
 from ensemble.train.patch_cache import PatchReader

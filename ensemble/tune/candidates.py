@@ -9,16 +9,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ensemble.core.manifest import Target
-from ensemble.plan.plan import sources_in
-from ensemble.plan.recipe import LabelSource, MixedSource, ModelSource, NamedSource, PredictionSource, Recipe, Source
-from ensemble.predict.probabilities import open_probabilities
-from ensemble.storage.truth import open_truth
-from ensemble.support.errors import RecipeError, VolumeError, suggestion
-from ensemble.support.yaml_files import dump_yaml, explain_invalid, load_yaml, yaml_place
+from ensemble.core import Target
+from ensemble.plan import (
+    LabelSource,
+    MixedSource,
+    ModelSource,
+    NamedSource,
+    PredictionSource,
+    Recipe,
+    Source,
+    sources_in,
+)
+from ensemble.predict import open_probabilities
+from ensemble.storage import open_truth
+from ensemble.support import RecipeError, VolumeError, dump_yaml, explain_invalid, load_yaml, suggestion, yaml_place
 from ensemble.tune.space import Narrowed, twins
-from registry.card import Card
-from registry.store import Registry
+from registry import Card, Registry
 
 
 class Candidates:

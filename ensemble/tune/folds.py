@@ -8,25 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.box import Box, VoxelsZYX
-from ensemble.core.box_array import BoxArray, MemoryArray
-from ensemble.core.classes import is_instance
-from ensemble.core.tiling import CHUNK
-from ensemble.decode.assembling import CropAssembly, assemble_group
-from ensemble.decode.mixing import Probability
-from ensemble.plan.budget import Budget
-from ensemble.plan.describe import describe_route
-from ensemble.plan.plan import CropPlan
-from ensemble.plan.recipe import Expression, Route
-from ensemble.predict.predictor import Fields
-from ensemble.scoring.evaluation import tally_array
-from ensemble.scoring.pooling import Tally, instance_class_scores, semantic_class_scores
-from ensemble.scoring.semantic import threshold_counts
-from ensemble.storage.chunked_array import scratch_array
-from ensemble.storage.truth import open_truth, whole_truth
-from ensemble.support.digests import digest
-from ensemble.support.errors import VolumeError
-from ensemble.support.journal import Journal
+from ensemble.core import CHUNK, Box, BoxArray, MemoryArray, VoxelsZYX, is_instance
+from ensemble.decode import CropAssembly, Probability, assemble_group
+from ensemble.plan import Budget, CropPlan, Expression, Route, describe_route
+from ensemble.predict import Fields
+from ensemble.scoring import Tally, instance_class_scores, semantic_class_scores, tally_array, threshold_counts
+from ensemble.storage import open_truth, scratch_array, whole_truth
+from ensemble.support import Journal, VolumeError, digest
 
 FOLDS = 2
 GAP_VOXELS = 16

@@ -5,10 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ensemble.plan.describe import describe_route, expression_as_recipe, route_in_words, step_as_recipe
-from ensemble.plan.plan import sources_in
-from ensemble.plan.recipe import ModelSource, OfClasses, Recipe, Route
-from ensemble.support.yaml_files import dump_yaml
+from ensemble.plan import (
+    ModelSource,
+    OfClasses,
+    Recipe,
+    Route,
+    describe_route,
+    expression_as_recipe,
+    route_in_words,
+    sources_in,
+    step_as_recipe,
+)
+from ensemble.support import dump_yaml
 from ensemble.tune.folds import TuningUnit
 from ensemble.tune.selection import Chosen
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core.classes import is_instance
-from ensemble.plan.describe import source_in_words
-from ensemble.plan.recipe import Expression, MixedSource, Route
-from ensemble.scoring.pooling import Tally
+from ensemble.core import is_instance
+from ensemble.plan import Expression, MixedSource, Route, source_in_words
+from ensemble.scoring import Tally
 from ensemble.tune.folds import FOLDS, FoldEvaluator, Tallies, TuningUnit, score_of
 from ensemble.tune.selection import MARGIN, Chosen, Tried, choose
 from ensemble.tune.space import PLAIN_THRESHOLD, Space, complexity

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ensemble.plan.recipe import Route
-from ensemble.scoring.pooling import Tally
+from ensemble.plan import Route
+from ensemble.scoring import Tally
 from ensemble.tune.folds import FOLDS, Tallies
 
 MARGIN = 0.002

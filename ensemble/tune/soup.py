@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ensemble.build.building import build
-from ensemble.core.manifest import load_manifest, select_targets
-from ensemble.plan.request import Request
-from ensemble.scoring.evaluation import score
-from ensemble.support.errors import RegistryError
-from ensemble.support.progress import Progress, QuietProgress
-from ensemble.support.yaml_files import dump_yaml
+from ensemble.build import build
+from ensemble.core import load_manifest, select_targets
+from ensemble.plan import Request
+from ensemble.scoring import score
+from ensemble.support import Progress, QuietProgress, RegistryError, dump_yaml
 from registry import (
     Averaging,
     Card,

@@ -7,11 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from ensemble.core.classes import is_instance
-from ensemble.methods.method_table import Stage, Step
-from ensemble.methods.steps import METHODS
-from ensemble.plan.plan import sources_in
-from ensemble.plan.recipe import TTA, Expression, MixedSource, ModelSource, NamedSource, Route, Source
+from ensemble.core import is_instance
+from ensemble.methods import METHODS, Stage, Step
+from ensemble.plan import TTA, Expression, MixedSource, ModelSource, NamedSource, Route, Source, sources_in
 
 ObjectDecoding = Literal["components", "watershed"]
 PLAIN_THRESHOLD = 0.5

@@ -16,24 +16,23 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from ensemble.build.building import build
-from ensemble.build.workspace import Workspace
-from ensemble.core.classes import is_instance
-from ensemble.core.manifest import Target, load_manifest, select_targets
-from ensemble.plan.describe import describe_route, route_in_words
-from ensemble.plan.recipe import EmptySource, Recipe
-from ensemble.plan.recipe_reader import load_recipe
-from ensemble.plan.request import Prepared, Request, prepare
-from ensemble.predict.predictor import Fields, Predictor
-from ensemble.scoring.evaluation import score
-from ensemble.scoring.pooling import Tally, overall_scores
-from ensemble.scoring.scores import ArrayStatus, Scores
-from ensemble.storage.truth import open_truth
-from ensemble.support.digests import code_digest, digest, library_versions
-from ensemble.support.errors import EnsembleError, RecipeError
-from ensemble.support.files import write_text
-from ensemble.support.progress import Progress, QuietProgress
-from ensemble.support.yaml_files import load_yaml
+from ensemble.build import Workspace, build
+from ensemble.core import Target, is_instance, load_manifest, select_targets
+from ensemble.plan import EmptySource, Prepared, Recipe, Request, describe_route, load_recipe, prepare, route_in_words
+from ensemble.predict import Fields, Predictor
+from ensemble.scoring import ArrayStatus, Scores, Tally, overall_scores, score
+from ensemble.storage import open_truth
+from ensemble.support import (
+    EnsembleError,
+    Progress,
+    QuietProgress,
+    RecipeError,
+    code_digest,
+    digest,
+    library_versions,
+    load_yaml,
+    write_text,
+)
 from ensemble.tune.candidates import Candidates
 from ensemble.tune.curves import draw_curves
 from ensemble.tune.folds import FOLDS, FoldEvaluator, TuningUnit, score_of
@@ -41,8 +40,7 @@ from ensemble.tune.output import TuningResult, recipe_text, results_as_json
 from ensemble.tune.search import Coupled, Effort, tune_alone, tune_joint
 from ensemble.tune.selection import MARGIN, Chosen
 from ensemble.tune.space import Space, space_of_class
-from registry.runs import TUNINGS
-from registry.store import Registry
+from registry import TUNINGS, Registry
 
 
 @dataclass(frozen=True)

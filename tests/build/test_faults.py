@@ -1,0 +1,63 @@
+"""What goes wrong outside a build: one line, nothing lost, and the same command goes on once it is mended."""
+
+import subprocess
+
+import pytest
+
+from registry.store import Registry
+from tests.support import mlflow_server
+from tests.support.built import OUT, begun_anew
+from tests.support.processes import NEVER_S, go_on
+from tests.support.small_build import card, checkpoint, predictions, run, start
+
+
+def one_line(process: subprocess.Popen) -> str:
+    """What a build that had to end said."""
+    _, errors = process.communicate(timeout=NEVER_S)
+    assert process.returncode == 2
+    assert "Traceback" not in errors
+    (line,) = [line for line in errors.splitlines() if line.startswith("ensemble: ")]
+    assert not (OUT / "submission.zip").exists()
+    return line
+
+
+def test_a_disk_that_fills_midway(built) -> None:
+    """On a file system of 400 kB: predictions fit, the submission does not."""
+    whole = begun_anew()
+    OUT.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(OUT)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this user may not mount a file system")
+    try:
+        line = one_line(start())
+        assert "the disk is full" in line
+        kept = predictions(built)
+        assert kept
+        subprocess.run(["mount", "-o", "remount,size=64m", str(OUT)], check=True)
+        assert run() == 0
+        assert {path: kept[path] for path in kept if ".zarr" in path}.items() <= predictions(built).items()
+        assert (OUT / "submission.zip").read_bytes() == whole
+    finally:
+        subprocess.run(["umount", "-l", str(OUT)], check=True)
+
+
+def test_a_registry_server_that_goes_away_in_the_middle(place, tmp_path_factory, monkeypatch) -> None:
+    folder = tmp_path_factory.mktemp("server")
+    with mlflow_server.started(folder) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        store = Registry(server.address)
+        store.register(
+            checkpoint(folder / "a.pt", 3, 1), card("fine", ("mito", "mito_mem", "mito_lum"), 4), alias="champion"
+        )
+        store.register(checkpoint(folder / "b.pt", 2, 2), card("coarse", ("nuc", "mito"), 16), alias="champion")
+        process = start(stop_at="work/predictions/*.zarr/*.*.*.*[0-9]", number=2)
+        server.stop()
+        errors = go_on(process)
+        assert process.returncode == 2
+        assert "Traceback" not in errors
+        (line,) = [line for line in errors.splitlines() if line.startswith("ensemble: ")]
+        assert server.address in line
+        server.start()
+        assert run() == 0
+        assert (OUT / "submission.zip").exists()

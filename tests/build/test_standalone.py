@@ -1,0 +1,101 @@
+"""The stand-alone step: a tree of predictions in, a tree of processed arrays out."""
+
+import json
+from pathlib import Path
+
+import cc3d
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from ensemble.build.standalone import postprocess
+from ensemble.cli import main
+from ensemble.core.grid import Grid
+from ensemble.plan.budget import Budget
+from ensemble.storage.volume import open_volume
+from ensemble.support.progress import QuietProgress
+from tests.support.volumes import write_array
+
+GRID = Grid((70, 40, 44), (8, 8, 8), (4, 12, 20))
+
+
+NESTED, FLAT = "d.zarr/crop7/{}", "d/crop7/{}/s0"
+
+
+def touching_balls() -> np.ndarray:
+    """Two mitochondria that touch across the slabs' border, and a speck."""
+    z, y, x = np.indices(GRID.shape)
+    first = (z - 56) ** 2 + (y - 20) ** 2 + (x - 20) ** 2 <= 81
+    second = (z - 56) ** 2 + (y - 20) ** 2 + (x - 36) ** 2 <= 60
+    p = np.where(first | second, 0.9, 0.1).astype(np.float32)
+    p[5, 5, 5] = 0.9
+    return p
+
+
+def read(place: Path) -> np.ndarray:
+    return np.asarray(open_volume(place).array[:])
+
+
+@pytest.mark.parametrize("layout", [NESTED, FLAT])
+@pytest.mark.parametrize(("method", "objects"), [("binary", 1), ("components", 1), ("watershed", 2)])
+def test_methods_label_the_instance_classes_and_keep_metadata(tmp_path, layout, method, objects) -> None:
+    p = touching_balls()
+    write_array(tmp_path / "in" / layout.format("mito"), p, GRID)
+    write_array(tmp_path / "in" / layout.format("er"), (p * 255).astype(np.uint8), GRID)
+    assert main(["postprocess", str(tmp_path / "in"), str(tmp_path / "out"), "--method", method]) == 0
+    out = tmp_path / "out" / layout.format("mito")
+    labels = read(out)
+    kept = p > 0.5
+    if method != "binary":
+        kept[5, 5, 5] = False  # fewer voxels than the guide's minimum
+    assert np.array_equal(labels > 0, kept)
+    assert labels.max() == objects
+    attributes = json.loads((out / ".zattrs").read_text())
+    assert attributes == {"voxel_size": [8.0, 8.0, 8.0], "translation": [4.0, 12.0, 20.0]}
+    assert np.array_equal(read(tmp_path / "out" / layout.format("er")), p > 0.5)
+
+
+def test_thresholds_and_sizes_come_from_the_recipe(tmp_path) -> None:
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).random(GRID.shape), 2)
+    p = ((noise - noise.min()) / np.ptp(noise)).astype(np.float32)
+    write_array(tmp_path / "in" / NESTED.format("ves"), p, GRID)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "name: r\nsources: {m: {model: 'models:/m@a'}}\ndefaults: {source: m}\n"
+        "classes: {ves: {threshold: 0.6, postprocess: [{drop_small: {min_size_voxels: 90}}]}}\n"
+    )
+    arguments = ["postprocess", str(tmp_path / "in"), str(tmp_path / "out"), "--method", "components"]
+    assert main([*arguments, "--recipe", str(recipe)]) == 0
+    labels = read(tmp_path / "out" / NESTED.format("ves"))
+    parts = cc3d.connected_components(p > np.float32(0.6), connectivity=26)
+    sizes = np.bincount(parts.ravel())
+    expected = np.isin(parts, np.flatnonzero(sizes >= 90)[1:])
+    assert np.array_equal(labels > 0, expected)
+    assert labels.max() == (sizes[1:] >= 90).sum()
+
+
+def test_a_tree_without_predictions_and_an_array_without_a_place_are_told(tmp_path, capsys) -> None:
+    (tmp_path / "in").mkdir()
+    arguments = ["postprocess", str(tmp_path / "in"), str(tmp_path / "out"), "--method", "watershed"]
+    assert main(arguments) == 2
+    assert "no array at" in capsys.readouterr().err
+    place = write_array(tmp_path / "in" / NESTED.format("mito"), touching_balls(), GRID)
+    (place / ".zattrs").write_text("{}")
+    assert main(arguments) == 2
+    assert "lack voxel_size and translation" in capsys.readouterr().err
+    assert not (tmp_path / "out" / NESTED.format("mito")).exists()
+
+
+def test_what_is_complete_is_not_done_again(tmp_path) -> None:
+    write_array(tmp_path / "in" / NESTED.format("mito"), touching_balls(), GRID)
+
+    def done() -> int:
+        budget = Budget(2 << 30, 2)
+        return postprocess(
+            tmp_path / "in", tmp_path / "out", "watershed", recipe=None, budget=budget, progress=QuietProgress()
+        )
+
+    assert done() == 1
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/**/*")}
+    assert done() == 1
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/**/*")} == before

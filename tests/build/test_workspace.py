@@ -1,0 +1,81 @@
+"""What a build keeps to go on from, and that one build at a time works there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble.build.workspace import Workspace
+from ensemble.cli import main
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.support.errors import EnsembleError
+from tests.support.processes import go_on
+from tests.support.small_build import BUILD, start, wrong
+
+
+def test_while_a_build_is_at_work_nothing_else_is_built_or_freed_there(place, capsys) -> None:
+    process = start(stop_at="work/predictions/*.zarr/*.*.*.*[0-9]")
+    assert "another build is at work here" in wrong(capsys, *BUILD)
+    assert main(["clean", "build/small", "--all"]) == 2
+    assert "another build is at work here" in capsys.readouterr().err
+    go_on(process)
+    assert process.returncode == 0
+    assert Path("build/small/submission.zip").exists()
+
+
+TARGET = Target("7", "d", Grid((70, 20, 20), (8, 8, 8), (4, 4, 4)), ("mito", "nuc"))
+
+
+def finished(work: Workspace) -> None:
+    journal = work.begin(TARGET, ("mito",), "key")
+    work.array(TARGET, "mito", np.uint8)[:] = 1
+    work.finish(TARGET, ("mito",), "key", {"objects": {"mito": 1}}, journal)
+
+
+def test_a_group_is_finished_while_its_arrays_are_whole_and_made_from_the_same(tmp_path) -> None:
+    work = Workspace(tmp_path)
+    assert work.finished(TARGET, ("mito",), "key") is None
+    finished(work)
+    assert work.finished(TARGET, ("mito",), "key") == {"objects": {"mito": 1}}
+    assert work.finished(TARGET, ("mito",), "another key") is None
+    assert not work.scratch(TARGET).exists()
+    (work.store / "crop7" / "mito" / "1.0.0").unlink()
+    assert work.finished(TARGET, ("mito",), "key") is None
+
+
+def test_a_group_that_was_begun_goes_on_with_the_same_key_only(tmp_path) -> None:
+    work = Workspace(tmp_path)
+    journal = work.begin(TARGET, ("mito",), "key")
+    work.temporary(TARGET, "codes", np.uint8)[:] = 3
+    journal.note("band", 1)
+    journal.close()
+    again = work.begin(TARGET, ("mito",), "key")
+    assert again.noted("band") == [1]
+    assert (work.temporary(TARGET, "codes", np.uint8, keep=True)[:] == 3).all()
+    again.close()
+    other = work.begin(TARGET, ("mito",), "other")
+    assert other.noted("band") == []
+    assert not work.temporary(TARGET, "codes", np.uint8, keep=True)[:].any()
+    other.close()
+
+
+def test_what_is_needed_stays_and_the_rest_is_named(tmp_path) -> None:
+    work = Workspace(tmp_path)
+    finished(work)
+    for key in ("a-1", "b-1"):
+        (work.predictions / f"{key}.zarr").mkdir(parents=True)
+        (work.predictions / f"{key}.planes").write_text("0")
+    work.need(["a-1"], ["key"], ["crop7/mito"])
+    assert work.unneeded() == [work.predictions / "b-1.planes", work.predictions / "b-1.zarr"]
+    work.need(["a-1", "b-1"], ["key"], ["crop7/nuc"])
+    assert work.unneeded() == [work.store / "crop7" / "mito"]
+
+
+def test_one_process_at_a_time_works_there(tmp_path) -> None:
+    work = Workspace(tmp_path / "out")
+    work.root.mkdir()
+    with work.alone(), pytest.raises(EnsembleError, match="another build is at work here"), work.alone():
+        pass
+    with work.alone():
+        pass

@@ -1,0 +1,44 @@
+"""``plan`` and ``build``: what will be done, and what cannot, before anything runs."""
+
+import json
+from pathlib import Path
+
+from ensemble.cli import main
+from tests.support.small_build import BUILD, wrong
+
+
+def test_the_plan_says_what_the_build_does_and_reads_no_voxel(place, capsys) -> None:
+    for chunk in (place / "data/d/d.zarr/recon-1/em/fibsem-uint8/s0").glob("[0-9]*"):
+        chunk.write_bytes(b"not a chunk")
+    assert main(["plan", "small.yaml", "--manifest", "manifest.csv", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    jobs = {(job["source"], crop): job for crop in plan["crops"] for job in plan["crops"][crop]["jobs"]}
+    assert set(jobs) == {("fine", "1"), ("fine", "2"), ("coarse", "1"), ("coarse", "2")}
+    assert jobs["fine", "1"]["em"] == "EM upsampled"
+    assert jobs["fine", "1"]["forward_passes"] == jobs["fine", "1"]["patches"] > 1
+    assert plan["crops"]["1"]["classes"]["mito"]["postprocess"][1] == {"drop_small": {"min_size_voxels": 20}}
+    assert plan["cost"]["arrays"] == 96
+    assert main(["plan", "small.yaml", "--manifest", "manifest.csv"]) == 0
+    assert "mean(3·fine, 1·coarse)" in capsys.readouterr().out
+
+
+GIB = 1 << 30
+
+
+def test_what_cannot_fit_is_told_by_plan_and_build_before_anything_runs(place, capsys) -> None:
+    line = wrong(capsys, *BUILD, "--memory", "0.5")
+    assert "--memory 0.5" in line
+    assert "needs about" in line and "GiB" in line
+    assert not Path("build/small/work").exists()
+    assert "--memory 0.5" in wrong(capsys, "plan", *BUILD[1:], "--memory", "0.5")
+
+
+def test_the_plan_says_whether_partial_sums_lie_on_disk(place, capsys) -> None:
+    def jobs(*options: str) -> list[dict]:
+        assert main(["plan", *BUILD[1:], "--json", *options]) == 0
+        plan = json.loads(capsys.readouterr().out)
+        return [job for crop in plan["crops"].values() for job in crop["jobs"]]
+
+    roomy = jobs("--memory", "8")
+    assert not any(job["partial_sums_on_disk"] for job in roomy)
+    assert all(GIB // 2 < job["peak_memory_bytes"] < 2 * GIB for job in roomy)

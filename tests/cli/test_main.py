@@ -1,0 +1,37 @@
+"""The command line: commands, usage, and exit codes."""
+
+import re
+
+import pytest
+
+from ensemble.cli import main
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    commands = "build plan check score report diff view register models soup tune train postprocess clean demo"
+    assert re.findall(r"^    (\w+)\b", said, re.MULTILINE) == commands.split()
+
+
+@pytest.mark.parametrize("arguments", [[], ["biuld"], ["build"], ["plan", "r.yaml", "--workers", "many"]])
+def test_a_command_line_that_is_none_is_told_with_its_usage(capsys, arguments):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: ensemble")
+
+
+def test_what_a_person_must_mend_is_one_line_and_exit_code_two(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "nothing.zip"]) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line == "ensemble: nothing.zip: cannot read the submission: No such file or directory"
+
+
+def test_a_folder_where_a_file_belongs_is_told_by_its_path(capsys, tmp_path):
+    assert main(["plan", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ensemble: {tmp_path}: ")

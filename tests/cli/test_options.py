@@ -1,0 +1,42 @@
+"""Options that several commands share."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from ensemble.cli.options import add_request, budget_of, names, request_of
+from ensemble.support.errors import EnsembleError
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_request(parser)
+    return parser.parse_args(arguments)
+
+
+def test_a_list_of_names_may_have_blanks_and_ends():
+    assert names(" mito, nuc,,er,") == ["mito", "nuc", "er"]
+    assert names(",") == []
+
+
+def test_what_is_said_is_what_is_asked_for():
+    said = ["r.yaml", "--crops", "1,2", "--device", "cpu", "--memory", "1.5", "--workers", "3", "--update-lock"]
+    request = request_of(parsed(*said), Path("out"))
+    assert (request.recipe, request.out, request.crops, request.classes) == ("r.yaml", Path("out"), ["1", "2"], None)
+    assert (request.data_root, request.manifest, request.update_lock) == ("data", None, True)
+    assert (request.budget.memory_bytes, request.budget.workers, request.budget.on_cpu) == (3 << 29, 3, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (["--workers", "0"], "--workers 0: at least one thread is needed"),
+        (["--memory", "0"], "--memory 0: some memory is needed"),
+        (["--memory", "nan"], "--memory nan: some memory is needed"),
+    ],
+)
+def test_limits_of_nothing_are_refused(said, message):
+    with pytest.raises(EnsembleError) as caught:
+        budget_of(parsed("r.yaml", *said))
+    assert str(caught.value) == message

@@ -1,0 +1,80 @@
+"""Memory: what fits is done within it."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.methods.method_table import Step
+from ensemble.methods.steps import METHODS
+from ensemble.plan.budget import Budget
+from ensemble.plan.plan import CropPlan
+from ensemble.plan.recipe import NamedSource, Route
+
+GIB = 1 << 30
+
+
+def crop(side: int, *methods: str) -> CropPlan:
+    steps = []
+    for name in methods:
+        said = {"min_distance_voxels": 5} if name == "watershed" else {}
+        method = METHODS.by_name[name]
+        steps.append(Step(method, method.parameters.model_validate(said).model_dump()))
+    route = Route(NamedSource("s"), 0.5, 1.0, "linear", tuple(steps), "")
+    target = Target("1", "d", Grid((side,) * 3, (8, 8, 8), (4, 4, 4)), ("mito",))
+    return CropPlan(target, {"mito": route}, ("mito",), ())
+
+
+def test_work_runs_at_once_only_as_far_as_memory_goes() -> None:
+    wide, narrow = Budget(16 * GIB, 8), Budget(2 * GIB, 8)
+    assert wide.deciding_workers == 8
+    assert 1 <= narrow.deciding_workers < 8
+    grid = Grid((1000, 1000, 1000), (8, 8, 8), (4, 4, 4))
+    assert 1 == narrow.slab_workers(grid) < wide.slab_workers(grid)
+
+
+def test_only_components_that_may_be_too_large_depend_on_the_memory() -> None:
+    budget = Budget(4 * GIB, 2)
+    assert budget.may_coarsen(crop(800, "watershed"))
+    assert not budget.may_coarsen(crop(300, "watershed"))
+    assert not budget.may_coarsen(crop(800, "components"))
+
+
+def test_a_larger_crop_is_assembled_in_no_more_memory_than_is_lent() -> None:
+    budget = Budget(8 * GIB, 2)
+    needs = [budget.assembling_bytes(crop(side, "watershed")) for side in (100, 400, 800, 1000)]
+    assert needs == sorted(needs)
+    assert needs[-1] <= budget.memory_bytes
+
+
+@dataclass(frozen=True)
+class Model:
+    weights_bytes: int = 100 << 20
+    patch_bytes: int = 200 << 20
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a budget asks of a job."""
+
+    sum_bytes: int
+    read_bytes: int = 0
+    patch: tuple[int, int, int] = (64, 64, 64)
+    classes: tuple[str, ...] = ("mito",)
+    model: Model = Model()
+
+    def spilled_bytes(self, workers: int) -> int:
+        return 10 << 20
+
+
+@pytest.mark.parametrize(("sum_gib", "spills"), [(0.5, False), (12, True)])
+def test_sums_go_to_disk_where_they_do_not_fit(sum_gib: float, spills: bool) -> None:
+    budget, job = Budget(3 * GIB, 2), Job(int(sum_gib * GIB))
+    assert budget.spills(job) is spills
+    assert budget.predicting_bytes(job) <= budget.memory_bytes
+
+
+def test_on_a_gpu_activations_are_not_counted() -> None:
+    job = Job(0)
+    assert Budget(GIB, 2, on_cpu=False).predicting_bytes(job) < Budget(GIB, 2).predicting_bytes(job)

@@ -1,0 +1,27 @@
+"""What a recipe file may say: keys, types and bounds."""
+
+import pytest
+
+from ensemble.support.errors import RecipeError
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("name: [a]\n", "final.yaml:1: name: must be a valid string"),
+        ("name: a\nsourcs: {}\n", "final.yaml:2: sourcs: unknown key; did you mean 'sources'?"),
+        ("name: a\ndefaults: {threshold: high}\n", "final.yaml:2: defaults.threshold: must be a valid number"),
+        ("name: a\ndefaults: {weight: soft}\n", "final.yaml:2: defaults.weight: "),
+        ("name: a\nclasses: {mito: 3}\n", "final.yaml:2: classes.mito: must hold keys and values, not 3"),
+        ("classes: {}\n", "final.yaml:1: name: is missing"),
+    ],
+)
+def test_what_is_no_recipe_is_told_by_key(load, tmp_path, text, fault):
+    with pytest.raises(RecipeError) as caught:
+        load(text)
+    assert str(caught.value).startswith(f"{tmp_path}/{fault}")
+
+
+def test_a_recipe_of_a_name_alone_is_one(load):
+    empty = load("name: nothing\n")
+    assert (empty.name, empty.sources, empty.rules, empty.consistency) == ("nothing", {}, {}, "none")

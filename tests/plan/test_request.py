@@ -1,0 +1,40 @@
+"""What a build is asked for, and the same again from its folder."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ensemble.plan.request import Request
+from ensemble.support.errors import EnsembleError
+from ensemble.support.files import write_json
+
+
+def test_a_build_is_asked_for_again_by_its_folder_alone(place, monkeypatch, tmp_path_factory) -> None:
+    asked = Request("small.yaml", place / "out", Path("manifest.csv"), classes=["nuc"], device="cpu", precision="bf16")
+    write_json(place / "out/work/request.json", asked.as_plain())
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    again = Request.again(place / "out")
+    assert (again.recipe, again.manifest) == (str(place / "small.yaml"), place / "manifest.csv")
+    assert (again.data_root, again.out) == (str(place / "data"), place / "out")
+    assert (again.crops, again.classes, again.device, again.precision) == (None, ["nuc"], "cpu", "bf16")
+
+
+def test_what_is_written_down_does_not_depend_on_the_working_directory(place) -> None:
+    request = Request("small.yaml", Path("out"), Path("manifest.csv"), crops=["1"], absent_is_zero=True)
+    assert request.as_plain() == {
+        "recipe": str(place / "small.yaml"),
+        "manifest": str(place / "manifest.csv"),
+        "data_root": str(place / "data"),
+        "crops": ["1"],
+        "classes": None,
+        "device": "auto",
+        "precision": "32",
+        "absent_is_zero": True,
+    }
+    assert replace(request, data_root="s3://bucket/em").as_plain()["data_root"] == "s3://bucket/em"
+
+
+def test_a_folder_without_a_build_is_told(tmp_path) -> None:
+    with pytest.raises(EnsembleError, match="holds no build to go by; run ensemble build RECIPE"):
+        Request.again(tmp_path)

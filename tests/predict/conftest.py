@@ -1,0 +1,11 @@
+"""What tests of prediction share."""
+
+import pytest
+import torch
+
+from tests.support.inference import tiny_network
+
+
+@pytest.fixture(scope="session")
+def network() -> torch.nn.Module:
+    return tiny_network()

@@ -1,0 +1,68 @@
+"""How the registry reaches MLflow: the embedded store, a server, and what answers to neither."""
+
+import socket
+
+from registry import connection, weights
+from registry.store import Registry
+from tests.support.processes import python
+from tests.support.small_models import card, checkpoint, refusal
+
+
+def test_a_damaged_copy_of_a_servers_file_is_fetched_anew(server, tmp_path):
+    store = Registry(server)
+    version = store.register(checkpoint(tmp_path / "c.pt"), card("refetch"))
+    local = store.weights(version)
+    assert local.is_relative_to(tmp_path / "cache")
+    local.write_bytes(b"damaged")
+    assert weights.sha256(store.weights(version)) == version.sha256
+
+
+REGISTER = """
+import sys
+from registry.card import Card
+from registry import Registry
+card = Card(name="mito", architecture="UNet", arguments={"channels": [4, 8], "strides": [2]},
+            classes=("mito", None), voxel_size_nm=4, patch_voxels=16, activation="sigmoid")
+Registry().register(sys.argv[1], card, alias="champion")
+"""
+
+
+def test_the_embedded_store_lies_in_the_working_directory_and_is_made_without_chatter(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Registry()
+    assert store.tracking_uri == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    assert store.versions() == []
+    assert "nothing is registered yet" in refusal(store.resolve, "models:/mito@champion")
+    assert "nothing is registered yet" in refusal(store.versions, "mito")
+    assert not (tmp_path / "mlruns").exists()
+
+    done = python(REGISTER, checkpoint(tmp_path / "c.pt"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    version = store.resolve("models:/mito@champion")
+    assert store.weights(version).is_relative_to(tmp_path / "mlruns" / "artifacts")
+
+
+def test_the_environment_names_the_store_unless_an_argument_does(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.org:5000")
+    assert Registry().tracking_uri == "http://example.org:5000"
+    assert Registry("sqlite:///other.db").tracking_uri == "sqlite:///other.db"
+
+
+def test_a_server_that_is_not_there_is_told_and_not_waited_for(monkeypatch):
+    monkeypatch.setattr(connection, "ANSWER_WITHIN_S", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()  # takes the connection and never answers
+        gone = "http://user:secret@127.0.0.1:9"
+        for address in (gone, f"http://127.0.0.1:{silent.getsockname()[1]}"):
+            message = refusal(Registry(address).versions)
+            assert "the MLflow server does not answer" in message
+            assert "secret" not in message
+
+
+def test_stores_that_are_none_are_told_in_one_line(tmp_path):
+    (tmp_path / "mlflow.db").write_text("not a database " * 100)
+    assert "file is not a database" in refusal(Registry(f"sqlite:///{tmp_path}/mlflow.db").versions)
+    for folder in (str(tmp_path / "mlruns"), f"file:{tmp_path}/mlruns"):
+        assert "keeps no registry in plain folders" in refusal(Registry(folder).versions)
+    assert "failed" in refusal(Registry("nonsense://x").versions)

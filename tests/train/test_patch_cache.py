@@ -1,0 +1,32 @@
+"""Blocks of crops are kept, and patches are the same for it."""
+
+import numpy as np
+
+from ensemble.core.box import Box
+from ensemble.train.patch_cache import BlockCache, PatchReader
+from tests.support.annotated import noise, write_em, write_truth
+from tests.support.small_crops import opened, spec_of
+
+
+def test_a_patch_is_the_same_whether_blocks_are_kept_or_not(tmp_path):
+    write_em(tmp_path, noise(80, 24, 24), voxel_nm=6)
+    write_truth(tmp_path, "mito", noise(70, 20, 20, seed=2) // 128, voxel_nm=6, origin_nm=(7, 9, 11))
+    crop = opened(tmp_path, spec_of(voxel_size_nm=5))
+    keeping, forgetting = PatchReader([crop]), PatchReader([crop], budget_bytes=0)
+    for start in ((0, 0, 0), (50, 3, 9), (61, 8, 2), (50, 3, 9)):
+        where = Box.at(start, (12, 12, 12))
+        one, other = keeping.patch(0, where), forgetting.patch(0, where)
+        np.testing.assert_array_equal(one.grey, other.grey)
+        np.testing.assert_array_equal(one.codes, other.codes)
+
+
+def test_the_cache_keeps_what_was_used_last_within_its_budget():
+    made = []
+
+    def get(cache: BlockCache, key: str) -> None:
+        cache.get(key, lambda: (made.append(key) or np.arange(100, dtype=np.uint8),))
+
+    cache = BlockCache(budget_bytes=250)
+    for key in "ab" + "a" + "c" + "a" + "b":
+        get(cache, key)
+    assert "".join(made) == "abcb"

@@ -1,0 +1,108 @@
+"""Tuning finds the routes and thresholds that are known to be best, by gains that held-out truth confirms."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from ensemble.build.building import build
+from ensemble.cli import main
+from ensemble.core import manifest
+from ensemble.plan import recipe_reader as recipe_file
+from ensemble.plan.request import Request
+from ensemble.scoring.evaluation import score
+from ensemble.support.errors import EnsembleError
+from ensemble.tune.tuning import TuningTask, tune
+from registry.store import Registry
+from tests.support.small_tuning import RECIPE, TUNE, tuned
+
+
+def test_the_known_best_routes_and_thresholds_are_found(tuned_place):
+    found = json.loads(Path("tuned.json").read_text())
+    assert found["classes"]["mito"]["route"]["source"] == "a"
+    assert found["classes"]["nuc"]["route"]["source"] == "b"
+    er = found["classes"]["er"]["route"]
+    assert er["source"] == "a"
+    truth, p = (zarr.open_array(f)[:] for f in ("truth.zarr/crop5/er", "data/a/crop5/er"))
+    best = max(_iou(p > t, truth > 0) for t in np.linspace(0.5, 0.995, 100))
+    assert er["threshold"] > 0.7  # the offset is undone
+    assert _iou(p > er["threshold"], truth > 0) == pytest.approx(best, abs=0.005)
+    assert found["overall"]["after"] > found["overall"]["before"] + 0.1
+    assert "overall score" in Path("said").read_text()
+    text = Path("tuned.yaml").read_text()
+    assert "# er: official score of the class 0." in text
+    assert "next best:" in text
+    assert Path("tuned_curves/er.png").stat().st_size > 5000
+    _check_runs()
+
+
+def _iou(found: np.ndarray, truth: np.ndarray) -> float:
+    return (found & truth).sum() / (found | truth).sum()
+
+
+def _check_runs() -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(Registry().tracking_uri)
+    experiment = client.get_experiment_by_name("ensemble tunings")
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(run.info.run_name for run in children) == ["er", "mito", "nuc"]
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {
+        *("tuned.yaml", "tuned.json", "tuned_curves"),
+    }
+
+
+def test_building_the_tuned_recipe_gives_exactly_what_was_promised(tuned_place):
+    promised = json.loads(Path("tuned.json").read_text())
+    request = Request("tuned.yaml", tuned_place / "again", tuned_place / "manifest.csv", str(tuned_place / "data"))
+    build(request, Registry())
+    again = score(request.zip, tuned_place / "truth.zarr", manifest.load_manifest(tuned_place / "manifest.csv"))
+    assert again.overall.score == promised["overall"]["after"]
+    for name, one in promised["classes"].items():
+        assert again.by_class[name] == one["official_after"]
+
+
+def test_labels_are_a_source_like_any_other(place):
+    sources = RECIPE.partition("defaults")[0] + '  lab: {labels: "{root}/../truth.zarr/{crop}/{class}"}\n'
+    Path("mine.yaml").write_text(sources + "defaults: {source: a}\nclasses: {er: {source: lab}}\n")
+    assert tuned("--trials", "2")["classes"]["er"]["official_after"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "mine.yaml"], "would replace the recipe"),
+        (["--out", "tuned.json"], "let its name end in .yaml"),
+        (["--truth", "none.zarr"], "holds truth for no array of the manifest"),
+        (["--trials", "0"], "at least one is needed"),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_is_predicted(place, capsys, options, message):
+    before = Path("mine.yaml").read_text()
+    assert main([*TUNE, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert Path("mine.yaml").read_text() == before
+    assert not Path("tuned.yaml").exists()
+
+
+def test_classes_decided_together_are_tuned_together(place):
+    """The er of a is too sure of itself; decided together with nuc it takes what is nuc's until its route is mended."""
+    Path("mine.yaml").write_text(RECIPE.replace("consistency: none", "consistency: joint"))
+    found = tuned()
+    assert found["overall"]["after"] > found["overall"]["before"] + 0.1
+    assert recipe_file.load_recipe("tuned.yaml").consistency in ("joint", "none")
+
+
+def test_what_a_model_was_trained_on_is_not_tuned_by(place, both_versions):
+    Path("mine.yaml").write_text("name: mine\nsources: {m: {model: 'models:/m/1'}}\ndefaults: {source: m}\n")
+    Path("manifest.csv").write_text(Path("manifest.csv").read_text().replace("\n5,", "\n7,"))
+    (place / "truth.zarr/crop5").rename(place / "truth.zarr/crop7")
+    request = Request("mine.yaml", place / "work", place / "manifest.csv", str(place / "data"), classes=["mito"])
+    task = TuningTask(request, place / "truth.zarr", place / "tuned.yaml", registered=False, augment=False)
+    with pytest.raises(EnsembleError, match="was trained on"):
+        tune(task, Registry())
+    assert not Path("tuned.yaml").exists()
