@@ -9,7 +9,8 @@ from ensemble.build.workspace import Workspace
 from ensemble.cli import main
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
-from ensemble.support.errors import EnsembleError
+from ensemble.decode.assembling import GroupOutcome
+from ensemble.support.errors import EnsembleError, VolumeError
 from tests.support.processes import go_on
 from tests.support.small_build import BUILD, start, wrong
 
@@ -25,19 +26,22 @@ def test_while_a_build_is_at_work_nothing_else_is_built_or_freed_there(place, ca
 
 
 TARGET = Target("7", "d", Grid((70, 20, 20), (8, 8, 8), (4, 4, 4)), ("mito", "nuc"))
+WHOLE = TARGET.grid.box
+OUTCOME = GroupOutcome(objects={"mito": 1})
 
 
 def finished(work: Workspace) -> None:
     journal = work.begin(TARGET, ("mito",), "key")
-    work.array(TARGET, "mito", np.uint8)[:] = 1
-    work.finish(TARGET, ("mito",), "key", {"objects": {"mito": 1}}, journal)
+    work.array(TARGET, "mito", np.dtype(np.uint8))[WHOLE] = np.ones(WHOLE.shape, np.uint8)
+    journal.close()
+    work.finish(TARGET, ("mito",), "key", OUTCOME)
 
 
 def test_a_group_is_finished_while_its_arrays_are_whole_and_made_from_the_same(tmp_path) -> None:
     work = Workspace(tmp_path)
     assert work.finished(TARGET, ("mito",), "key") is None
     finished(work)
-    assert work.finished(TARGET, ("mito",), "key") == {"objects": {"mito": 1}}
+    assert work.finished(TARGET, ("mito",), "key") == OUTCOME
     assert work.finished(TARGET, ("mito",), "another key") is None
     assert not work.scratch(TARGET).exists()
     (work.store / "crop7" / "mito" / "1.0.0").unlink()
@@ -47,16 +51,16 @@ def test_a_group_is_finished_while_its_arrays_are_whole_and_made_from_the_same(t
 def test_a_group_that_was_begun_goes_on_with_the_same_key_only(tmp_path) -> None:
     work = Workspace(tmp_path)
     journal = work.begin(TARGET, ("mito",), "key")
-    work.temporary(TARGET, "codes", np.uint8)[:] = 3
+    work.temporary(TARGET, "codes", np.dtype(np.uint8))[WHOLE] = np.full(WHOLE.shape, 3, np.uint8)
     journal.note("band", 1)
     journal.close()
     again = work.begin(TARGET, ("mito",), "key")
     assert again.noted("band") == [1]
-    assert (work.temporary(TARGET, "codes", np.uint8, keep=True)[:] == 3).all()
+    assert (work.temporary(TARGET, "codes", np.dtype(np.uint8), keep=True)[WHOLE] == 3).all()
     again.close()
     other = work.begin(TARGET, ("mito",), "other")
     assert other.noted("band") == []
-    assert not work.temporary(TARGET, "codes", np.uint8, keep=True)[:].any()
+    assert not work.temporary(TARGET, "codes", np.dtype(np.uint8), keep=True)[WHOLE].any()
     other.close()
 
 
@@ -79,3 +83,27 @@ def test_one_process_at_a_time_works_there(tmp_path) -> None:
         pass
     with work.alone():
         pass
+
+
+@pytest.mark.parametrize("damaged", range(0, 400, 7))
+def test_a_state_with_a_flipped_bit_has_nothing_finished(tmp_path, damaged: int) -> None:
+    work = Workspace(tmp_path)
+    finished(work)
+    (path,) = (tmp_path / "assembled").iterdir()
+    state = bytearray(path.read_bytes())
+    state[damaged % len(state)] ^= 1 << damaged % 8
+    path.write_bytes(state)
+    assert work.finished(TARGET, ("mito",), "key") is None
+
+
+def test_a_scratch_array_with_a_flipped_bit_cannot_be_read(tmp_path) -> None:
+    work = Workspace(tmp_path)
+    values = np.random.default_rng(0).integers(0, 9, WHOLE.shape, np.uint8)
+    work.begin(TARGET, ("mito",), "key").close()
+    work.temporary(TARGET, "codes", np.dtype(np.uint8))[WHOLE] = values
+    (chunk,) = (path for path in work.scratch(TARGET).rglob("0.0.0"))
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 4
+    chunk.write_bytes(data)
+    with pytest.raises(VolumeError, match=r"chunk 0\.0\.0 is damaged"):
+        work.temporary(TARGET, "codes", np.dtype(np.uint8), keep=True)[WHOLE]

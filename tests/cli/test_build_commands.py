@@ -1,9 +1,11 @@
-"""``plan`` and ``build``: what will be done, and what cannot, before anything runs."""
+"""``plan`` and ``build``: what will be done, and what cannot, before anything runs; and the report at the end."""
 
+import argparse
 import json
 from pathlib import Path
 
 from ensemble.cli import main
+from ensemble.cli.build_commands import add_build_commands
 from tests.support.small_build import BUILD, wrong
 
 
@@ -42,3 +44,18 @@ def test_the_plan_says_whether_partial_sums_lie_on_disk(place, capsys) -> None:
     roomy = jobs("--memory", "8")
     assert not any(job["partial_sums_on_disk"] for job in roomy)
     assert all(GIB // 2 < job["peak_memory_bytes"] < 2 * GIB for job in roomy)
+
+
+def test_the_build_command_makes_the_report_where_it_is_lacking_and_else_leaves_it(built, capsys) -> None:
+    commands = argparse.ArgumentParser().add_subparsers()
+    add_build_commands(commands)
+    arguments = commands.choices["build"].parse_args(BUILD[1:])
+    page = built / "build/small/report.html"
+    before = page.stat().st_mtime_ns
+    assert arguments.run(arguments) == 0
+    assert "everything is done already" in capsys.readouterr().err
+    assert page.stat().st_mtime_ns == before
+    page.unlink()
+    assert arguments.run(arguments) == 0
+    assert "report: build/small/report.html" in capsys.readouterr().out
+    assert page.read_text().startswith("<!doctype html>")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ensemble.cli.model_commands import with_verb
 from ensemble.cli import main
+from ensemble.cli.model_commands import with_verb
 from ensemble.support.errors import RegistryError
 from tests.support.empty_registry import store_in
 from tests.support.lightning_checkpoint import save_lightning

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble.cli import result_commands as cli_results
 from ensemble.cli import main
+from ensemble.cli.result_commands import add_result_commands
 from ensemble.core import manifest
 from tests.support import small_submission
 from tests.support.small_build import card, checkpoint
@@ -56,7 +56,7 @@ def test_a_check_exits_with_one_where_there_are_faults_and_tells_them_as_json(tm
     root = small_submission.write(tmp_path / "s")
     small_submission.zipped(root)
     commands = argparse.ArgumentParser().add_subparsers()
-    cli_results.add(commands)
+    add_result_commands(commands)
     said = ["s.zip", "--manifest", "manifest.csv", "--json"]
     arguments = commands.choices["check"].parse_args(said)
     assert arguments.run(arguments) == 0

@@ -1,6 +1,6 @@
 """The challenge's classes, as its table has them."""
 
-from ensemble.core.classes import all_atoms, ancestors_first, all_classes, descendants, is_instance, atoms_of
+from ensemble.core.classes import all_atoms, all_classes, ancestors_first, atoms_of, descendants, is_instance
 
 SCORED_BY_OBJECT = {"nuc", "vim", "ves", "endo", "lyso", "ld", "perox", "mito", "np", "mt", "cell"}
 

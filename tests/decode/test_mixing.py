@@ -55,7 +55,9 @@ def test_a_step_on_probabilities_sees_beyond_the_block() -> None:
     smooth = step("smooth", sigma_nm=8)
     known = fields()
     whole = smooth(known["mito", "s"].values, GRID.voxel_size_nm)
-    assert np.allclose(probability(NamedSource("s"), known, (smooth,)).of("mito", BLOCK), whole[BLOCK.slices], atol=1e-6)
+    assert np.allclose(
+        probability(NamedSource("s"), known, (smooth,)).of("mito", BLOCK), whole[BLOCK.slices], atol=1e-6
+    )
 
 
 def test_a_filled_hole_is_raised_above_the_threshold_and_nothing_is_lowered() -> None:

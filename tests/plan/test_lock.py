@@ -44,4 +44,7 @@ def test_a_file_that_is_no_lock_is_told_and_can_be_replaced(place, store, tmp_pa
 def test_versions_are_those_installed() -> None:
     import numpy
 
-    assert library_versions(["numpy", "no-such-package"]) == {"numpy": numpy.__version__, "no-such-package": "not installed"}
+    assert library_versions(["numpy", "no-such-package"]) == {
+        "numpy": numpy.__version__,
+        "no-such-package": "not installed",
+    }

@@ -1,7 +1,9 @@
 """What a recipe file may say: keys, types and bounds."""
 
 import pytest
+from pydantic import ValidationError
 
+from ensemble.plan.recipe_schema import RecipeFile
 from ensemble.support.errors import RecipeError
 
 
@@ -25,3 +27,13 @@ def test_what_is_no_recipe_is_told_by_key(load, tmp_path, text, fault):
 def test_a_recipe_of_a_name_alone_is_one(load):
     empty = load("name: nothing\n")
     assert (empty.name, empty.sources, empty.rules, empty.consistency) == ("nothing", {}, {}, "none")
+
+
+@pytest.mark.parametrize(("threshold", "right"), [(0.01, True), (0, False), (1, False), (float("nan"), False)])
+def test_a_threshold_lies_between_nothing_and_certainty(threshold, right):
+    data = {"name": "a", "defaults": {"threshold": threshold}}
+    if right:
+        assert RecipeFile.model_validate(data).defaults.threshold == threshold
+    else:
+        with pytest.raises(ValidationError):
+            RecipeFile.model_validate(data)

@@ -7,12 +7,11 @@ import pytest
 
 from ensemble.plan.request import Request
 from ensemble.support.errors import EnsembleError
-from ensemble.support.files import write_json
 
 
 def test_a_build_is_asked_for_again_by_its_folder_alone(place, monkeypatch, tmp_path_factory) -> None:
     asked = Request("small.yaml", place / "out", Path("manifest.csv"), classes=["nuc"], device="cpu", precision="bf16")
-    write_json(place / "out/work/request.json", asked.as_plain())
+    asked.keep()
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     again = Request.again(place / "out")
     assert (again.recipe, again.manifest) == (str(place / "small.yaml"), place / "manifest.csv")
@@ -38,3 +37,12 @@ def test_what_is_written_down_does_not_depend_on_the_working_directory(place) ->
 def test_a_folder_without_a_build_is_told(tmp_path) -> None:
     with pytest.raises(EnsembleError, match="holds no build to go by; run ensemble build RECIPE"):
         Request.again(tmp_path)
+
+
+def test_a_note_of_a_build_that_is_damaged_is_not_gone_by(place) -> None:
+    request = Request("small.yaml", place / "out", Path("manifest.csv"), classes=["nuc"])
+    request.keep()
+    note = place / "out/work/request.json"
+    note.write_text(note.read_text().replace("nuc", "nuk"))
+    with pytest.raises(EnsembleError, match="holds no build to go by"):
+        Request.again(place / "out")

@@ -67,6 +67,12 @@ def test_a_sealed_file_with_any_bit_flipped_says_nothing(tmp_path_factory, value
     assert read_sealed(path) is None
 
 
+def write_torn(folder):
+    folder.mkdir()
+    (folder / "torn").touch()
+    folder.write_text("it is a folder")
+
+
 def test_a_folder_takes_the_place_of_the_older_one_or_leaves_it(tmp_path):
     folder = tmp_path / "folder"
     for name in ("older", "newer"):
@@ -74,17 +80,18 @@ def test_a_folder_takes_the_place_of_the_older_one_or_leaves_it(tmp_path):
             partial.mkdir()
             (partial / name).touch()
     assert [path.name for path in folder.iterdir()] == ["newer"]
-    with pytest.raises(ZeroDivisionError), replacing(folder) as partial:
-        partial.mkdir()
-        (partial / "torn").touch()
-        raise ZeroDivisionError
+    with pytest.raises(IsADirectoryError), replacing(folder) as partial:
+        write_torn(partial)
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "newer"]
 
 
 def test_two_do_not_hold_one_lock(tmp_path):
-    with alone_with(tmp_path / "lock", "first"), pytest.raises(EnsembleError, match="at work here"):
-        with alone_with(tmp_path / "lock", "another is at work here"):
-            pass
+    with (
+        alone_with(tmp_path / "lock", "first"),
+        pytest.raises(EnsembleError, match="at work here"),
+        alone_with(tmp_path / "lock", "another is at work here"),
+    ):
+        pass
     with alone_with(tmp_path / "lock", "it is free again"):
         pass
 

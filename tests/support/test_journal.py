@@ -51,7 +51,7 @@ def test_a_journal_with_any_bit_flipped_never_says_what_was_not_noted(tmp_path_f
 
 def test_reading_a_journal_mends_nothing(tmp_path):
     path = tmp_path / "journal"
-    torn = written(path, [("key", 1)]) + b"0badc0de [\"ba"
+    torn = written(path, [("key", 1)]) + b'0badc0de ["ba'
     path.write_bytes(torn)
     assert Journal.read(path) == {"key": [1]}
     assert path.read_bytes() == torn

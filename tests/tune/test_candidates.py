@@ -1,4 +1,4 @@
-"""Which classes and crops are tuned as one."""
+"""The sources that may be tried for a class."""
 
 from pathlib import Path
 
@@ -9,37 +9,31 @@ from ensemble.plan import recipe_reader as recipe_file
 from ensemble.plan.recipe import ModelSource
 from ensemble.support.errors import RecipeError
 from ensemble.tune.candidates import Candidates, narrowed_by
-from ensemble.tune.folds import TuningUnit
 from registry.store import Registry
 from tests.support.small_tuning import RECIPE
-
-
-def test_a_class_in_one_crop_is_a_unit():
-    assert TuningUnit("mito", None, ("5",)).label == "mito"
-    assert TuningUnit("mito", 0, ("5",)).label == "mito (when 1)"
 
 
 def candidates(place, *, registered: bool = False) -> tuple[Candidates, manifest.Target]:
     (target,) = manifest.load_manifest(place / "manifest.csv")
     recipe = recipe_file.load_recipe(place / "mine.yaml")
-    found = Candidates(recipe, [target], place / "truth.zarr", Registry(), registered=registered, augment=True)
+    found = Candidates.of(recipe, [target], place / "truth.zarr", Registry(), registered=registered, augment=True)
     return found, target
 
 
 def test_a_source_may_predict_what_it_holds_where_there_is_truth(place):
     found, target = candidates(place)
-    assert found.of("mito", target, str(place / "data")) == ["a", "b"]
+    assert found.for_class("mito", target, str(place / "data")) == ["a", "b"]
     (place / "data/b/crop5/mito/.zattrs").write_text("{}")
-    assert found.of("mito", target, str(place / "data")) == ["a"]
+    assert found.for_class("mito", target, str(place / "data")) == ["a"]
     (place / "truth.zarr/crop5/mito").rename(place / "truth.zarr/crop5/other")
-    assert found.of("mito", target, str(place / "data")) == []
+    assert found.for_class("mito", target, str(place / "data")) == []
 
 
 def test_what_a_recipe_narrows_is_left_out(place):
     Path("mine.yaml").write_text(RECIPE + "tune: {mito: fixed, nuc: {sources: [b]}}\n")
     found, target = candidates(place)
-    assert found.of("mito", target, str(place / "data")) == []
-    assert found.of("nuc", target, str(place / "data")) == ["b"]
+    assert found.for_class("mito", target, str(place / "data")) == []
+    assert found.for_class("nuc", target, str(place / "data")) == ["b"]
     Path("mine.yaml").write_text(RECIPE + "tune: {nuc: {sources: [c]}}\n")
     with pytest.raises(RecipeError, match=r"mine.yaml:7: tune.nuc.sources\[0\]: unknown source 'c'"):
         narrowed_by(recipe_file.load_recipe("mine.yaml"))

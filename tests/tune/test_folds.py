@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from ensemble.tune import folds as ground
-from ensemble.tune.folds import blocks_of
+from ensemble.core.box import Box
+from ensemble.tune.folds import FoldEvaluator, TuningUnit, blocks_of
 from tests.support.small_tuning import tuned
 
 
@@ -13,7 +13,7 @@ def test_what_was_evaluated_is_not_evaluated_again(tuned_place, monkeypatch):
     kept = Path("build", "mine-tune", "work", "evaluated")
     lines = kept.read_text().splitlines()
     kept.write_text("\n".join(lines[: len(lines) // 2]) + '\n["torn')  # killed half-way, in the middle of a line
-    monkeypatch.setattr(ground.FoldEvaluator, "_alone", _counted(ground.FoldEvaluator._alone))
+    monkeypatch.setattr(FoldEvaluator, "_alone", _counted(FoldEvaluator._alone))
     assert tuned() == first
     assert 0 < _counted.calls <= len(lines) - len(lines) // 2
     _counted.calls = 0
@@ -31,10 +31,15 @@ def _counted(function):
     return call
 
 
+def test_a_class_in_one_crop_is_a_unit():
+    assert TuningUnit("mito", None, ("5",)).label == "mito"
+    assert TuningUnit("mito", 0, ("5",)).label == "mito (when 1)"
+
+
 def test_folds_do_not_touch():
     (first, second) = blocks_of({"1": (20, 30, 100)})["1"]
-    assert first.box == (slice(0, 20), slice(0, 30), slice(0, 44))
-    assert second.box == (slice(0, 20), slice(0, 30), slice(56, 100))
+    assert first.box == Box((0, 0, 0), (20, 30, 44))
+    assert second.box == Box((0, 0, 56), (20, 30, 100))
     whole = blocks_of({str(i): (4, 4, 4) for i in range(5)})
     assert [blocks[0].fold for blocks in whole.values()] == [0, 1, 0, 1, 0]
     assert all(len(blocks) == 1 for blocks in whole.values())

@@ -9,7 +9,7 @@ from ensemble.core import manifest
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.support.errors import RegistryError
-from ensemble.tune.soup import Validation, average_checkpoints
+from ensemble.tune.soup import AveragingOptions, Validation, average_checkpoints
 from registry import checkpoint, soup
 from registry.store import Registry
 from tests.support.empty_registry import store_in
@@ -44,7 +44,7 @@ def weights_of(store, version):
 def test_a_soup_is_the_mean_of_its_members_and_tells_of_them(store, tmp_path):
     a, b = unet(1).state_dict(), unet(2).state_dict()
     both = members(store, tmp_path, a, b, trained_on=["7"])
-    made = average_checkpoints(both, "broth", "weighted", store, given=(3, 1), alias="champion")
+    made = average_checkpoints(both, "broth", AveragingOptions("weighted", given=(3, 1)), store, alias="champion")
     expected = {key: (0.75 * a[key].double() + 0.25 * b[key].double()).float() for key in a}
     assert same(weights_of(store, made.version), expected)
     found = store.resolve("models:/broth@champion").card
@@ -52,36 +52,37 @@ def test_a_soup_is_the_mean_of_its_members_and_tells_of_them(store, tmp_path):
     assert found.trained_on == ("7",)
     assert found.notes == "Soup (weighted): 0.75 models:/m0/1, 0.25 models:/m1/1."
     # a soup can be a member again: its ancestry reaches back to the base
-    again = average_checkpoints([soup.registered_member(store, made.version), both[0]], "stew", "uniform", store)
+    again = average_checkpoints(
+        [soup.registered_member(store, made.version), both[0]], "stew", AveragingOptions("uniform"), store
+    )
     assert again.version.card.merged_from == ("models:/broth/1", "models:/m0/1")
 
 
 def test_networks_that_did_not_begin_as_the_same_are_refused(store, tmp_path):
     loners = [soup.registered_member(store, registered(store, tmp_path, unet(i).state_dict(), f"l{i}")) for i in (1, 2)]
-    message = refusal(lambda: average_checkpoints(loners, "x", "uniform", store), error=RegistryError)
+    message = refusal(lambda: average_checkpoints(loners, "x", AveragingOptions("uniform"), store), error=RegistryError)
     assert message.startswith("models:/l2/1: nothing says that it began as the same weights as models:/l1/1")
-    assert average_checkpoints(loners, "x", "uniform", store, same_origin=True).version.version == 1
+    assert average_checkpoints(loners, "x", AveragingOptions("uniform", same_origin=True), store).version.version == 1
     assert "two members or more" in refusal(
-        lambda: average_checkpoints(loners[:1], "x", "uniform", store), error=RegistryError
+        lambda: average_checkpoints(loners[:1], "x", AveragingOptions("uniform"), store), error=RegistryError
     )
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("said", "options", "message"),
     [
-        ({"name": "bad name"}, "--name 'bad name': 'bad name' is not a name"),
-        ({"alias": "v1"}, "the alias 'v1' is reserved by MLflow"),
-        ({"how": "weighted", "given": (1e308, 1e308)}, "--weights: give 2 numbers above 0"),
-        ({"given": (1, 2)}, "--weights: only --how weighted takes them"),
-        ({"how": "ema", "decay": 1.0}, "--decay 1: must lie in 0"),
+        ({"name": "bad name"}, AveragingOptions("uniform"), "--name 'bad name': 'bad name' is not a name"),
+        ({"alias": "v1"}, AveragingOptions("uniform"), "the alias 'v1' is reserved by MLflow"),
+        ({}, AveragingOptions("weighted", given=(1e308, 1e308)), "--weights: give 2 numbers above 0"),
+        ({}, AveragingOptions("uniform", given=(1, 2)), "--weights: only --how weighted takes them"),
+        ({}, AveragingOptions("ema", decay=1.0), "--decay 1: must lie in 0"),
     ],
 )
-def test_wrong_options_are_told_before_anything_is_registered(store, tmp_path, options, message):
+def test_wrong_options_are_told_before_anything_is_registered(store, tmp_path, said, options, message):
     both = members(store, tmp_path, unet(1).state_dict(), unet(2).state_dict())
     known = len(store.versions())
-    said = {"name": "x", "how": "uniform", **options}
     assert message in refusal(
-        lambda: average_checkpoints(both, said.pop("name"), said.pop("how"), store, **said), error=RegistryError
+        lambda: average_checkpoints(both, options=options, registry=store, **{"name": "x", **said}), error=RegistryError
     )
     assert len(store.versions()) == known
     assert "is there 2 times" in refusal(
@@ -93,7 +94,8 @@ def test_networks_of_another_shape_are_refused(store, tmp_path):
     (one,) = members(store, tmp_path, unet(1).state_dict())
     other = soup.registered_member(store, registered(store, tmp_path, unet(1).state_dict(), "o", voxel_size_nm=8))
     message = refusal(
-        lambda: average_checkpoints([one, other], "x", "uniform", store, same_origin=True), error=RegistryError
+        lambda: average_checkpoints([one, other], "x", AveragingOptions("uniform", same_origin=True), store),
+        error=RegistryError,
     )
     assert message.startswith("models:/o/1: its voxel_size_nm is (8.0, 8.0, 8.0), that of models:/m0/1 (4.0, 4.0, 4.0)")
 
@@ -118,7 +120,7 @@ def validation(tmp_path) -> Validation:
 
 def test_greedy_takes_a_member_only_if_the_score_rises(store, tmp_path, validation):
     three = members(store, tmp_path, biased(-1.0), biased(2.0), biased(1.0))
-    made = average_checkpoints(three, "best", "greedy", store, validation=validation)
+    made = average_checkpoints(three, "best", AveragingOptions("greedy"), store, validation=validation)
     assert made.scores["models:/m0/1"] == 0
     assert made.scores["models:/m1/1"] == made.scores["models:/m2/1"] == 1
     # the first of the best; nothing can raise a score of 1
@@ -129,11 +131,12 @@ def test_greedy_takes_a_member_only_if_the_score_rises(store, tmp_path, validati
 def test_members_are_not_judged_by_crops_they_were_trained_on(store, tmp_path, validation):
     two = members(store, tmp_path, biased(1.0), biased(2.0), trained_on=["5"])
     message = refusal(
-        lambda: average_checkpoints(two, "x", "greedy", store, validation=validation), error=RegistryError
+        lambda: average_checkpoints(two, "x", AveragingOptions("greedy"), store, validation=validation),
+        error=RegistryError,
     )
     assert message.startswith("models:/m0/1: was trained on crop 5, so it cannot be judged there")
     assert "give --truth and --manifest" in refusal(
-        lambda: average_checkpoints(two, "x", "greedy", store), error=RegistryError
+        lambda: average_checkpoints(two, "x", AveragingOptions("greedy"), store), error=RegistryError
     )
 
 

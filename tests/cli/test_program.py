@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from ensemble.cli import main
+from ensemble import __version__
+from ensemble.cli.program import main
 
 
 def test_help_names_every_command(capsys):
@@ -12,8 +13,15 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert left.value.code == 0
     said = capsys.readouterr().out
-    commands = "build plan check score report diff view register models soup tune train postprocess clean demo"
+    commands = "build plan tune train postprocess clean demo check score report diff view register models soup"
     assert re.findall(r"^    (\w+)\b", said, re.MULTILINE) == commands.split()
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"ensemble {__version__}\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["biuld"], ["build"], ["plan", "r.yaml", "--workers", "many"]])

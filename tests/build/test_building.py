@@ -9,6 +9,7 @@ import pytest
 
 from ensemble.build.building import build
 from ensemble.cli import main
+from ensemble.core.box import Box
 from ensemble.plan.request import Request
 from ensemble.submission.reader import Submission
 from ensemble.support import yaml_files as yamlfile
@@ -29,8 +30,7 @@ def test_one_command_gives_a_submission_that_is_complete_consistent_and_recorded
         mito = submission.array("crop1", "mito")
         assert mito.attributes["translation"] == [22.0, 82.0, 82.0]
         assert mito.attributes["voxel_size"] == [4.0, 4.0, 4.0]
-        whole = tuple(slice(0, n) for n in mito.shape)
-        assert submission.read("crop1", "mito", whole).any()
+        assert submission.read("crop1", "mito", Box.of_shape(mito.shape)).any()
         assert set(submission.attributes["unclaimed"]["crop1"]) == set(EMPTY)
     lock, _ = yamlfile.load_yaml(Path("build/small/lock.yaml"), RecipeError)
     assert {name: model["version"] for name, model in lock["models"].items()} == {"fine": 1, "coarse": 1}
@@ -64,7 +64,7 @@ def test_labels_of_an_earlier_submission_are_a_source_and_keep_their_ids(built) 
         Submission.open(Path("build/again/submission.zip")) as new,
     ):
         for crop in old.crops:
-            whole = tuple(slice(0, n) for n in old.array(crop, "mito").shape)
+            whole = Box.of_shape(old.array(crop, "mito").shape)
             for name in ("nuc", "ecs"):
                 assert np.array_equal(old.read(crop, name, whole) > 0, new.read(crop, name, whole) > 0)
             a, b = old.read(crop, "mito", whole), new.read(crop, "mito", whole)
