@@ -91,6 +91,23 @@ def test_killed_while_it_assembles_a_build_goes_on_from_its_last_block(built) ->
     assert (OUT / "submission.zip").read_bytes() == whole
 
 
+def test_a_bit_that_flips_in_what_a_build_goes_on_from_is_told_and_that_made_anew(built, capsys) -> None:
+    whole = begun_anew()
+    go_on(start(stop_at="work/submission.zarr/crop1/*/0.0.0", number=2), signal.SIGKILL)
+    chunks = [path for path in OUT.glob("work/scratch/1/*/*.*.*") if path.is_file()]
+    assert chunks
+    for chunk in chunks:
+        data = bytearray(chunk.read_bytes())
+        data[-1] ^= 1
+        chunk.write_bytes(data)
+    capsys.readouterr()
+    assert run() == 2
+    assert "run the same command again to assemble it anew" in " ".join(capsys.readouterr().err.split())
+    assert not (OUT / "submission.zip").exists()
+    assert run() == 0
+    assert (OUT / "submission.zip").read_bytes() == whole
+
+
 def test_ctrl_c_is_one_line_and_leaves_no_zip(place) -> None:
     process = start(stop_at="work/predictions/*.zarr/*.*.*.*[0-9]", number=2)
     errors = go_on(process, signal.SIGINT)
