@@ -80,11 +80,11 @@ class _Build:
         if state.get("key") != key or state.get("zip") != _stamp(request.zip) or not request.lock.exists():
             write_lock(request.lock, locked)
             request.keep()
-            for page in request.pages:
-                page.unlink(missing_ok=True)  # they were another submission's
             self._note_needed()
             self.predictor.run()
             self._pack(self._assemble())
+            for page in request.pages:
+                page.unlink(missing_ok=True)  # they were another submission's
             state = {"key": key, "zip": _stamp(request.zip)}
             write_sealed(self._state, state)
         checked = _checked(request.out / "check.json")
@@ -95,7 +95,8 @@ class _Build:
         write_json(request.out / "plan.json", PlanDescription.of(self.plan, request.budget).as_plain())
         self._note_costs()
         run_id = self._record(report)
-        write_sealed(self._state, {**state, "run_id": run_id})
+        # with faults the next build packs anew, from crops assembled anew
+        write_sealed(self._state, {"run_id": run_id} if report.faults else {**state, "run_id": run_id})
         return Built(report, run_id)
 
     @property
@@ -140,10 +141,11 @@ class _Build:
 
     def _assemble_group(self, crop: CropPlan, group: tuple[str, ...], key: str, done: int) -> GroupOutcome:
         try:
-            outcome = self._go_on(crop, group, key, done)
-        except LayoutChanged:
-            self.work.drop(crop.target)
-            outcome = self._go_on(crop, group, key, done)
+            try:
+                outcome = self._go_on(crop, group, key, done)
+            except LayoutChanged:
+                self.work.drop(crop.target)
+                outcome = self._go_on(crop, group, key, done)
         except VolumeError as error:
             raise self._without_damaged(crop, error) from error
         self.work.finish(crop.target, group, key, outcome)
@@ -213,10 +215,8 @@ class _Build:
         targets = [crop.target for crop in self.plan.crops]
         report = check(self.request.zip, targets, self._at)
         for target in targets:
-            # what is damaged on disk is made anew by the next build
             if any(fault.startswith(f"{target.group}/") for fault in report.faults):
                 self.work.forget(target.crop)
-                self._state.unlink(missing_ok=True)
         write_text(self.request.out / "check.json", report.to_json())
         return report
 

@@ -159,9 +159,9 @@ class Workspace:
         write_sealed(self.root / "assembled" / f"{target.crop}.json", asdict(state))
 
     def _files(self, target: Target, name: str) -> int | None:
-        """How many files an array has."""
+        """How many files an array has; torn ones are none of it."""
         try:
-            return len(os.listdir(self.store / target.group / name))
+            return sum(not file.endswith(PARTIAL) for file in os.listdir(self.store / target.group / name))
         except FileNotFoundError:
             return None
 

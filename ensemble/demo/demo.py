@@ -18,7 +18,7 @@ SPECS = ("demo_mito.yaml", "demo_nuc.yaml", "demo_multi.yaml")
 
 @dataclass(frozen=True)
 class FinishedDemo:
-    """The demo's build, and its scores on the phantom's truth; None where the report could not be scored."""
+    """The demo's build, and its scores on the phantom's truth."""
 
     built: Built
     scores: Scores | None

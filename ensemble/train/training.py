@@ -46,7 +46,7 @@ def train(
     Checkpoints lie in ``work``/NAME; a training that was interrupted goes on from the last, and one that is
     finished is only registered, as long as neither spec nor data have changed. Raises TrainingError,
     VolumeError or CardError for what cannot be learned from, RegistryError if the store does not answer,
-    and KeyboardInterrupt, saying how to go on.
+    EnsembleError where another process is training there, and KeyboardInterrupt, saying how to go on.
     """
     folder = Path(work) / spec.name
     card = _card(spec)

@@ -1,12 +1,15 @@
 """Building for real: registered checkpoints, EM on disk, one command, one zip."""
 
+import json
 import resource
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ensemble.build import building
 from ensemble.build.building import build
 from ensemble.cli import main
 from ensemble.core.box import Box
@@ -165,3 +168,28 @@ def test_a_build_of_some_crops_and_classes_holds_these_alone_and_says_what_it_fo
     with Submission.open(request.zip) as submission:
         assert submission.crops == ("crop2",)
         assert submission.attributes["consistency"] == "joint"
+
+
+def test_an_array_that_the_check_finds_damaged_is_made_anew_by_the_next_build(built, monkeypatch, capsys) -> None:
+    whole = begun_anew()
+    fault = "crop1/mito: made up by this test"
+    with monkeypatch.context() as patched:
+        found = building.check
+        patched.setattr(building, "check", lambda *given: replace(found(*given), faults=(fault,)))
+        assert run() == 1
+    assert fault in capsys.readouterr().out
+    kept = (OUT / "work/assembled/2.json").stat().st_mtime_ns
+    assert run() == 0
+    assert "everything is done already" not in capsys.readouterr().err
+    assert (OUT / "work/assembled/2.json").stat().st_mtime_ns == kept
+    costs = json.loads((OUT / "costs.json").read_text())
+    assert costs["groups_kept"] == costs["groups"] // 2  # those of the other crop
+    assert (OUT / "submission.zip").read_bytes() == whole
+
+
+def test_what_an_older_zip_had_beside_it_stays_until_there_is_a_newer(built) -> None:
+    pages = [OUT / name for name in ("report.html", "report.json")]
+    before = [page.read_bytes() for page in pages]
+    edit("small.yaml", "nuc: {source: coarse,", "nuc: {source: coarse, threshold: 0.45,")
+    go_on(start(stop_at="work/scratch/1/journal"), signal.SIGKILL)
+    assert [page.read_bytes() for page in pages] == before

@@ -54,12 +54,10 @@ def test_basins_are_those_of_scikit_image_and_every_voxel_of_the_component_is_in
     markers = np.zeros(mask.shape, np.int32)
     markers[15, 15, 14], markers[15, 15, 28] = 1, 2
     expected = watershed(-distance, markers, mask=mask)
-    mask[15, 15, 41:44] = False
-    mask[22, 22, 34] = True
     labels = basins(distance_nm(mask, (8.0, 8.0, 8.0)), markers, mask)
     assert labels.dtype == np.uint32
     assert np.array_equal(labels > 0, mask)
-    assert labels.max() == expected.max() == 2
+    assert same_up_to_ids(labels, expected)
 
 
 def test_voxels_joined_by_a_corner_alone_belong_to_the_basin_beside_them():
