@@ -1,19 +1,17 @@
-"""What tests of several folders share: registries, the small build, and a scored submission."""
+"""What tests of several folders share: registries, the small build, and a scored submission.
+
+Fixtures import what they need: the process that hands out the tests reads this file and waits for nothing else.
+"""
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ensemble.cli import main
-from ensemble.core import manifest
-from registry.store import Registry
-from tests.support import small_build, small_submission, two_versions
-from tests.support.empty_registry import store_in
-from tests.support.scored_submission import write_truth
-from tests.support.volumes import write_array
+if TYPE_CHECKING:
+    from registry import Registry
 
 # how long an example takes, or its making, is a matter of the machine
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -21,22 +19,34 @@ settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def store(tmp_path_factory: pytest.TempPathFactory) -> "Registry":
     """A registry with the two models of the small build. A test that moves an alias moves it back."""
+    from tests.support import small_build
+    from tests.support.empty_registry import store_in
+
     return small_build.registered(store_in(tmp_path_factory.mktemp("registry")))
 
 
 @pytest.fixture
-def place(tmp_path: Path, store: Registry, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, store: "Registry", monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with EM, one tool's predictions, a manifest and a recipe; the working directory."""
+    from tests.support import small_build
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
     monkeypatch.chdir(tmp_path)
     return small_build.furnish(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def built_once(tmp_path_factory: pytest.TempPathFactory, store: Registry) -> Path:
+def built_once(tmp_path_factory: pytest.TempPathFactory, store: "Registry") -> Path:
     """The small build, with truth for one class."""
+    import numpy as np
+
+    from ensemble.cli import main
+    from ensemble.core import manifest
+    from tests.support import small_build
+    from tests.support.volumes import write_array
+
     folder = small_build.furnish(tmp_path_factory.mktemp("built"))
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
@@ -48,7 +58,7 @@ def built_once(tmp_path_factory: pytest.TempPathFactory, store: Registry) -> Pat
 
 
 @pytest.fixture
-def built(built_once: Path, store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def built(built_once: Path, store: "Registry", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the small build for each test; the working directory."""
     shutil.copytree(built_once, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
@@ -57,21 +67,27 @@ def built(built_once: Path, store: Registry, tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.fixture(scope="session")
-def two_versions_once(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def two_versions_once(tmp_path_factory: pytest.TempPathFactory) -> "Registry":
     """A registry with two versions of one model, the first of which scored better; nobody changes it."""
+    from tests.support import two_versions
+    from tests.support.empty_registry import store_in
+
     return two_versions.registered(store_in(tmp_path_factory.mktemp("versions")))
 
 
 @pytest.fixture
-def both_versions(two_versions_once: Registry, monkeypatch: pytest.MonkeyPatch) -> Registry:
+def both_versions(two_versions_once: "Registry", monkeypatch: pytest.MonkeyPatch) -> "Registry":
     """It, as the registry of this process; to be read only."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", two_versions_once.tracking_uri)
     return two_versions_once
 
 
 @pytest.fixture
-def own_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+def own_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Registry":
     """One of its own for a test that changes it."""
+    from tests.support import two_versions
+    from tests.support.empty_registry import store_in
+
     store = two_versions.registered(store_in(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
     return store
@@ -79,10 +95,14 @@ def own_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
+    from tests.support.scored_submission import write_truth
+
     return write_truth(tmp_path / "truth.zarr")
 
 
 @pytest.fixture
 def submission(tmp_path: Path) -> Path:
     """The folder of a perfect submission, to be spoilt."""
+    from tests.support import small_submission
+
     return small_submission.write(tmp_path / "submission")

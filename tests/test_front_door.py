@@ -32,14 +32,17 @@ def test_planning_checking_and_opening_wait_for_neither_torch_nor_mlflow() -> No
     assert run(f"import sys, ensemble; {verbs}; print(*{{'torch', 'mlflow'}} & {{*sys.modules}})") == ""
 
 
-WAYS = {
-    "verb first": "import ensemble; verb = ensemble.{folder}",
-    "verb by name": "from ensemble import {folder} as verb",
-    "folder first": "import ensemble.{folder}; verb = ensemble.{folder}",
-    "a name of the folder first": "from ensemble.{folder} import {name}; from ensemble import {folder} as verb",
-    "a module of it first": "import ensemble.{folder}.{module} as inside; from ensemble import {folder} as verb",
-}
+WAYS = (
+    "import ensemble; verb = ensemble.{folder}",
+    "from ensemble import {folder} as verb",
+    "import ensemble.{folder}; verb = ensemble.{folder}",
+    "from ensemble.{folder} import {name}; from ensemble import {folder} as verb",
+    "import ensemble.{folder}.{module} as inside; from ensemble import {folder} as verb",
+)
+"""What may have been imported before: the verb, by name, the folder, a name of it, a module of it."""
 FOLDER = """
+for name in [name for name in sys.modules if name.partition(".")[0] in ("ensemble", "registry")]:
+    del sys.modules[name]
 {way}
 from ensemble.{folder} import {name}
 import ensemble, ensemble.{folder}.{module} as inside
@@ -52,19 +55,19 @@ for function in (verb, ensemble.{folder}):
 """
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_name_that_is_verb_and_folder_is_both_in_any_order(way: str) -> None:
+def test_a_name_that_is_verb_and_folder_is_both_in_any_order() -> None:
     inside = {"plan": ("budget", "Budget"), "build": ("workspace", "Built"), "tune": ("space", "TuningTask")}
-    code = [
-        FOLDER.replace("{way}", WAYS[way]).format(folder=folder, module=module, name=name)
+    code = "".join(
+        FOLDER.replace("{way}", way).format(folder=folder, module=module, name=name)
+        for way in WAYS
         for folder, (module, name) in inside.items()
-    ]
+    )
     lacking = "missing 1 required positional argument"
-    assert run("".join(code)).splitlines() == [
+    assert run(f"import sys\n{code}").splitlines() == [
         *("Budget ensemble.plan.budget", *[f"plan() {lacking}: 'request'"] * 2),
         *("Built ensemble.build.workspace", *[f"build() {lacking}: 'request'"] * 2),
         *("TuningTask ensemble.tune.space", *[f"tune() {lacking}: 'task'"] * 2),
-    ]
+    ] * len(WAYS)
 
 
 def test_all_names_are_those_of_the_stub() -> None:

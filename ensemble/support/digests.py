@@ -53,6 +53,7 @@ def library_versions(libraries: Iterable[str] = COMPUTING_LIBRARIES) -> dict[str
     return {name: _version(name) for name in libraries}
 
 
+@cache  # reading what a library says of itself takes milliseconds, and every array's key asks
 def _version(library: str) -> str:
     try:
         return version(library)
