@@ -17,6 +17,9 @@ endif
 DATA ?= data
 BUILD_OPTIONS = --data $(DATA) $(if $(MANIFEST),--manifest $(MANIFEST)) $(if $(OUT),--out $(OUT))
 
+# Dozens of processes start: none compiles the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo prepare-demo submission real-em test coverage lint bench bench-full bench-kills clean
 
 setup: $(READY)

@@ -1,19 +1,28 @@
 """A registry of its own for a test, at the price of copying a file: MLflow takes seconds to make the tables."""
 
+import os
+import shutil
 import tempfile
-from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
+from filelock import FileLock
+
 from registry.store import Registry
+from tests.support.processes import ROOT
+
+TABLES = ROOT / ".pytest_cache" / f"mlflow-{version('mlflow')}.db"
+"""A store in which nothing is registered, made by whoever first needs one and kept for other processes and runs."""
 
 
-@cache
-def _tables() -> bytes:
+def _make_tables() -> None:
     from mlflow import MlflowClient
 
-    with tempfile.TemporaryDirectory() as folder:
-        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
-        return Path(folder, "mlflow.db").read_bytes()
+    TABLES.parent.mkdir(exist_ok=True)
+    with FileLock(TABLES.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=TABLES.parent) as folder:
+        if not TABLES.exists():
+            MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+            os.replace(Path(folder, "mlflow.db"), TABLES)
 
 
 def store_in(folder: Path) -> Registry:
@@ -21,5 +30,7 @@ def store_in(folder: Path) -> Registry:
     database = folder / "mlflow.db"
     if not database.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        database.write_bytes(_tables())
+        if not TABLES.exists():
+            _make_tables()
+        shutil.copyfile(TABLES, database)
     return Registry(f"sqlite:///{database}")

@@ -2,11 +2,13 @@
 
 import contextlib
 import io
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from ensemble.core import manifest
 from ensemble.core.manifest import Target
@@ -36,26 +38,31 @@ def place_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def enter(once: Path, folder: Path, patched: pytest.MonkeyPatch) -> Path:
-    """A copy of a folder as the working directory; the registry in it, or an empty one, is that of the process."""
+def enter(once: Path, folder: Path, patched: pytest.MonkeyPatch, registry: Path | None = None) -> Path:
+    """A copy of a folder as the working directory; the process has the registry in it, or the one given."""
     shutil.copytree(once, folder, dirs_exist_ok=True)
     patched.chdir(folder)
-    patched.setenv("MLFLOW_TRACKING_URI", store_in(folder).tracking_uri)
+    patched.setenv("MLFLOW_TRACKING_URI", store_in(registry or folder).tracking_uri)
     return folder
 
 
 @pytest.fixture
-def place(place_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return enter(place_once, tmp_path, monkeypatch)
+def place(place_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory) -> Path:
+    """Tunings of all tests are kept in one registry, which holds no model."""
+    return enter(place_once, tmp_path, monkeypatch, tmp_path_factory.getbasetemp() / "tunings")
 
 
 @pytest.fixture(scope="session")
 def tuned_once(place_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder after its recipe was tuned; "said" is what the command printed."""
-    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(io.StringIO()) as said:
-        folder = enter(place_once, tmp_path_factory.mktemp("tuned"), patched)
-        tuned()
-    (folder / "said").write_text(said.getvalue())
+    """The folder after its recipe was tuned, by whichever worker comes first; "said" is what the command printed."""
+    of_worker = tmp_path_factory.getbasetemp()
+    folder = (of_worker.parent if "PYTEST_XDIST_WORKER" in os.environ else of_worker) / "tuned"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "said").exists():
+            with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(io.StringIO()) as said:
+                enter(place_once, folder, patched)
+                tuned()
+            (folder / "said").write_text(said.getvalue())
     return folder
 
 

@@ -25,11 +25,12 @@ def _routes(path: str) -> dict:
     [
         # what a class says against the defaults must stay said
         "defaults: {source: a, weight: 2, resampling: nearest}\n"
-        "classes: {er: {source: a, weight: 1, resampling: linear}}\n",
-        "defaults: {source: a}\nclasses: {er: {source: a, weight: 2, when: [{crop: '5', source: a, weight: 1}]}}\n",
+        "classes: {er: {source: a, weight: 1, resampling: linear}}\ntune: {nuc: fixed}\n",
+        "defaults: {source: a}\nclasses: {er: {source: a, weight: 2, when: [{crop: '5', source: a, weight: 1}]}}\n"
+        "tune: {mito: fixed, nuc: fixed}\n",
         "defaults: {source: a}\n"
-        "classes: {mito: {source: a, threshold: 0.3, postprocess: [{hysteresis: {high: 0.9}}]}}\n",
-        "defaults: {source: a}\nclasses: {er: {source: {mean: [a, a, b]}}}\ntune: {er: fixed}\n",
+        "classes: {mito: {source: a, threshold: 0.3, postprocess: [{hysteresis: {high: 0.9}}]}}\ntune: {nuc: fixed}\n",
+        "defaults: {source: a}\nclasses: {er: {source: {mean: [a, a, b]}}}\ntune: {er: fixed, mito: fixed}\n",
         "defaults: {source: a}\nclasses: {nuc: {source: {union: [mito, er]}}}\n",
         "defaults: {source: a}\nempty: [nuc]\n",
     ],

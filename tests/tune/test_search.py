@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from ensemble.tune.search import Effort
-from tests.support.small_tuning import GRID, tuned
+from tests.support.small_tuning import GRID, RECIPE, tuned
 from tests.support.volumes import write_array
 
 
 def test_too_little_truth_changes_nothing_and_says_so(place):
+    Path("mine.yaml").write_text(RECIPE + "tune: {nuc: fixed, er: fixed}\n")
     labels = np.zeros(GRID.shape, np.uint16)
     labels[8:16, 8:16, 8:16] = 1
     write_array(place / "truth.zarr" / "crop5" / "mito", labels, GRID, chunk=64)

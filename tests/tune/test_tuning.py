@@ -68,7 +68,8 @@ def test_building_the_tuned_recipe_gives_exactly_what_was_promised(tuned_place):
 
 def test_labels_are_a_source_like_any_other(place):
     sources = RECIPE.partition("defaults")[0] + '  lab: {labels: "{root}/../truth.zarr/{crop}/{class}"}\n'
-    Path("mine.yaml").write_text(sources + "defaults: {source: a}\nclasses: {er: {source: lab}}\n")
+    fixed = "tune: {mito: fixed, nuc: fixed}\n"
+    Path("mine.yaml").write_text(sources + "defaults: {source: a}\nclasses: {er: {source: lab}}\n" + fixed)
     assert tuned("--trials", "2")["classes"]["er"]["official_after"] == 1.0
 
 
@@ -92,7 +93,7 @@ def test_what_cannot_work_is_told_before_anything_is_predicted(place, capsys, op
 def test_classes_decided_together_are_tuned_together(place):
     """The er of a is too sure of itself; decided together with nuc it takes what is nuc's until its route is mended."""
     Path("mine.yaml").write_text(RECIPE.replace("consistency: none", "consistency: joint"))
-    found = tuned()
+    found = tuned("--trials", "2")
     assert found["overall"]["after"] > found["overall"]["before"] + 0.1
     assert recipe_file.load_recipe("tuned.yaml").consistency in ("joint", "none")
 
