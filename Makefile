@@ -43,12 +43,14 @@ submission: $(READY) $(BEFORE)
 real-em: $(READY)
 	$(BIN)/python -m benchmarks.real_em $(DATA) --out build/real-em
 
+# Two workers on two cores, each with one thread per library: more would wait for each other.
+test coverage: export OMP_NUM_THREADS = 1
 test: $(READY)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2
 
 # Which lines no test runs: a table, and build/coverage/index.html.
 coverage: $(READY)
-	COVERAGE_FILE=build/coverage/data $(BIN)/pytest --numprocesses 2 --dist loadfile --cov=ensemble --cov=registry \
+	COVERAGE_FILE=build/coverage/data $(BIN)/pytest --numprocesses 2 --cov=ensemble --cov=registry \
 		--cov-report=term:skip-covered --cov-report=html:build/coverage
 
 lint: $(READY)

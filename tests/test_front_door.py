@@ -11,6 +11,7 @@ import ensemble
 from ensemble.core import Box
 from ensemble.support import SubmissionError
 from tests.support import small_submission
+from tests.support.modules import forget, imported_anew
 from tests.support.processes import ROOT
 
 
@@ -41,8 +42,7 @@ WAYS = (
 )
 """What may have been imported before: the verb, by name, the folder, a name of it, a module of it."""
 FOLDER = """
-for name in [name for name in sys.modules if name.partition(".")[0] in ("ensemble", "registry")]:
-    del sys.modules[name]
+forget("ensemble", "registry")
 {way}
 from ensemble.{folder} import {name}
 import ensemble, ensemble.{folder}.{module} as inside
@@ -55,7 +55,7 @@ for function in (verb, ensemble.{folder}):
 """
 
 
-def test_a_name_that_is_verb_and_folder_is_both_in_any_order() -> None:
+def test_a_name_that_is_verb_and_folder_is_both_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
     inside = {"plan": ("budget", "Budget"), "build": ("workspace", "Built"), "tune": ("space", "TuningTask")}
     code = "".join(
         FOLDER.replace("{way}", way).format(folder=folder, module=module, name=name)
@@ -63,7 +63,9 @@ def test_a_name_that_is_verb_and_folder_is_both_in_any_order() -> None:
         for folder, (module, name) in inside.items()
     )
     lacking = "missing 1 required positional argument"
-    assert run(f"import sys\n{code}").splitlines() == [
+    with imported_anew("ensemble", "registry"):
+        exec(code, {"forget": forget})
+    assert capsys.readouterr().out.splitlines() == [
         *("Budget ensemble.plan.budget", *[f"plan() {lacking}: 'request'"] * 2),
         *("Built ensemble.build.workspace", *[f"build() {lacking}: 'request'"] * 2),
         *("TuningTask ensemble.tune.space", *[f"tune() {lacking}: 'task'"] * 2),

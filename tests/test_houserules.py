@@ -1,14 +1,12 @@
 """The house rules of the tests: every module has a test file of its own, which imports it."""
 
 import ast
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from tests.support.processes import ROOT
-
-LAYOUT_OF_FOLDERS = (ROOT / "ensemble" / "core").is_dir()
-needs_folders = pytest.mark.skipif(not LAYOUT_OF_FOLDERS, reason="ensemble/ is still one folder of modules")
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -32,14 +30,12 @@ def imported(test_file: Path) -> set[str]:
     return names
 
 
-@needs_folders
 def test_every_module_has_a_test_file_of_its_own():
     lacking = [f"{name}: write {own.relative_to(ROOT)}" for name, own in modules() if not own.exists()]
     assert len(modules()) > 100
     assert lacking == []
 
 
-@needs_folders
 def test_a_modules_own_test_file_imports_it():
     strangers = [
         f"{own.relative_to(ROOT)} imports nothing of {name}"
@@ -47,3 +43,11 @@ def test_a_modules_own_test_file_imports_it():
         if own.exists() and name not in imported(own)
     ]
     assert strangers == []
+
+
+def test_pytest_leaves_no_folder_of_tests_out(pytestconfig: pytest.Config):
+    """By its own settings it leaves out folders called build."""
+    patterns = pytestconfig.getini("norecursedirs")
+    names = {part for file in ROOT.glob("tests/**/test_*.py") for part in file.parent.relative_to(ROOT).parts}
+    assert len(names) > 15
+    assert [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)] == []

@@ -33,6 +33,7 @@ PORES = 26
 # Objects tried per µm³, in the order in which they are placed.
 CROWD = {"mito pair": 20, "ld": 26, "mito": 12, "er": 36, "ves": 100}
 LEAST_RADIUS_NM = {"mito pair": 60, "mito": 60, "ld": 55, "er": 31, "ves": 35}
+Node = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -159,15 +160,23 @@ class _FreePlaces:
             return np.zeros((0, 3))
         return self._places[:, *window.slices][:, self._free_nm[window.slices] > free_nm].T.astype(float)
 
-    def cell(self, place: np.ndarray) -> int:
-        return int(self._cells[tuple(self._index(place))])
+    def nodes(self, starts: np.ndarray) -> list[Node]:
+        """Where in the lattice places lie that are some of its own."""
+        return [(z, y, x) for z, y, x in self._index(starts).tolist()]
+
+    def cell_at(self, node: Node) -> int:
+        return int(self._cells[node])
+
+    def free_at(self, node: Node) -> float:
+        return float(self._free_nm[node])
 
     def free_nm(self, places: np.ndarray) -> np.ndarray:
         """Distance of places (..., 3) from everything, less than ``spacing_nm`` off; -inf off the lattice."""
         index = self._index(places)
-        size = np.array(self._free_nm.shape)
-        inside = ((index >= 0) & (index < size)).all(axis=-1)
-        z, y, x = np.clip(index, 0, size - 1).T
+        last = np.array(self._free_nm.shape) - 1
+        near = np.minimum(np.maximum(index, 0), last)
+        inside = (index == near).all(axis=-1)
+        z, y, x = near.T
         return np.where(inside, self._free_nm[z, y, x].T, -np.inf)
 
     def take(self, organelle: Organelle) -> None:
@@ -199,10 +208,10 @@ class _Crowd:
         for kind, density in CROWD.items():
             count = int(np.ceil(self._density * density * volume_um3))
             needed_nm = LEAST_RADIUS_NM[kind] + CLEARANCE_NM
-            starts = self._room.starts(low, high, needed_nm)
-            for place in self._rng.permutation(starts)[: TRIES * count]:
-                if count and self._room.free_nm(place) > needed_nm:
-                    count -= self._settle_one(draw[kind](self._room.cell(place), place))
+            tried = self._rng.permutation(self._room.starts(low, high, needed_nm))[: TRIES * count]
+            for place, node in zip(tried, self._room.nodes(tried), strict=True):
+                if count and self._room.free_at(node) > needed_nm:
+                    count -= self._settle_one(draw[kind](self._room.cell_at(node), place))
 
     def _settle_one(self, group: list[Organelle]) -> bool:
         """Add the group if all of it fits, and say whether it does."""

@@ -19,7 +19,7 @@ from ensemble.support import yaml_files as yamlfile
 from ensemble.support.errors import RecipeError
 from registry.store import Registry
 from tests.support.built import OUT, begun_anew
-from tests.support.processes import NEVER_S, go_on
+from tests.support.processes import go_on
 from tests.support.small_build import ALL, BUILD, EMPTY, RECIPE, edit, predictions, run, runs, start
 
 
@@ -120,16 +120,16 @@ def test_ctrl_c_is_one_line_and_leaves_no_zip(place) -> None:
     assert not (OUT / "submission.zip").exists()
 
 
+def _small_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
 def test_a_full_disk_is_one_line_and_an_older_zip_stays(place) -> None:
     Path("build/small").mkdir(parents=True)
     Path("build/small/submission.zip").write_bytes(b"older")
-
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    process = start(preexec_fn=small_files)
-    _, errors = process.communicate(timeout=NEVER_S)
+    process = start(before=_small_files)
+    _, errors = process.ended()
     assert process.returncode == 2
     assert "the disk is full" in errors
     assert "Traceback" not in errors

@@ -7,13 +7,13 @@ import pytest
 from registry.store import Registry
 from tests.support import mlflow_server
 from tests.support.built import OUT, begun_anew
-from tests.support.processes import NEVER_S, go_on
+from tests.support.processes import Forked, go_on
 from tests.support.small_build import card, checkpoint, predictions, run, start
 
 
-def one_line(process: subprocess.Popen) -> str:
+def one_line(process: Forked) -> str:
     """What a build that had to end said."""
-    _, errors = process.communicate(timeout=NEVER_S)
+    _, errors = process.ended()
     assert process.returncode == 2
     assert "Traceback" not in errors
     (line,) = [line for line in errors.splitlines() if line.startswith("ensemble: ")]

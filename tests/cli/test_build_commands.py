@@ -19,7 +19,7 @@ def test_the_plan_says_what_the_build_does_and_reads_no_voxel(place, capsys) -> 
     assert jobs["fine", "1"]["em"] == "EM upsampled"
     assert jobs["fine", "1"]["forward_passes"] == jobs["fine", "1"]["patches"] > 1
     assert plan["crops"]["1"]["classes"]["mito"]["postprocess"][1] == {"drop_small": {"min_size_voxels": 20}}
-    assert plan["cost"]["arrays"] == 96
+    assert plan["cost"]["arrays"] == 16
     assert main(["plan", "small.yaml", "--manifest", "manifest.csv"]) == 0
     assert "mean(3·fine, 1·coarse)" in capsys.readouterr().out
 

@@ -1,9 +1,8 @@
 """CONTRIBUTING.md: its examples do what they say."""
 
+import importlib
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -17,6 +16,7 @@ from ensemble.plan import load_recipe
 from ensemble.scoring.evaluation import instance_scores
 from ensemble.scoring.rules import RULES
 from tests.docs.code_blocks import code_blocks, run_block
+from tests.support.modules import imported_anew
 from tests.support.processes import ROOT
 
 PAGE = ROOT / "CONTRIBUTING.md"
@@ -78,22 +78,19 @@ def test_the_rules_have_a_name_and_forgive_what_they_say() -> None:
     assert isinstance(old, float) and old < 1
 
 
-def test_a_network_of_monai_is_one_word(tmp_path: Path) -> None:
+def test_a_network_of_monai_is_one_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ((old, new),) = re.findall(r"^-(\w.*)\n\+(\w.*)$", PAGE.read_text(), re.MULTILINE)
     shutil.copytree(ROOT / "registry", tmp_path / "registry")
     module = tmp_path / "registry" / "card.py"
     text = module.read_text()
     assert text.count(f"{old}\n") == 1
     module.write_text(text.replace(old, new))
-    code = f"""
-import sys
-sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
-from registry import Card, new_network
-card = Card(
-    name="own", architecture="AttentionUnet", arguments={{"channels": [4, 8], "strides": [2]}}, classes=("mito",),
-    voxel_size_nm=8, patch_voxels=16, activation="sigmoid",
-)
-print(type(new_network(card)).__name__)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert done.stdout.strip() == "AttentionUnet"
+    monkeypatch.syspath_prepend(tmp_path)
+    with imported_anew("registry"):
+        edited = importlib.import_module("registry")
+        assert Path(edited.__file__).is_relative_to(tmp_path)
+        card = edited.Card(
+            name="own", architecture="AttentionUnet", arguments={"channels": [4, 8], "strides": [2]}, classes=("mito",),
+            voxel_size_nm=8, patch_voxels=16, activation="sigmoid",
+        )  # fmt: skip
+        assert type(edited.new_network(card)).__name__ == "AttentionUnet"

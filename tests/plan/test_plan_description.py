@@ -30,7 +30,7 @@ def test_it_says_of_every_class_how_it_is_made(request_and_plan) -> None:
     assert crop.classes["nuc"].weight == "hard"
     assert crop.classes["mito_mem"].fallback
     assert not crop.classes["mito"].fallback
-    assert not crop.classes["golgi_mem"].claimed
+    assert not crop.classes["lyso"].claimed
 
 
 def test_its_cost_is_the_sum_of_its_passes_and_arrays(request_and_plan) -> None:
@@ -40,8 +40,8 @@ def test_its_cost_is_the_sum_of_its_passes_and_arrays(request_and_plan) -> None:
     assert described.cost.patches == sum(job.patches for job in jobs) == sum(job.patches for job in plan.jobs) > 0
     assert described.cost.forward_passes == sum(job.forward_passes for job in jobs)
     assert described.cost.stored_bytes == sum(job.stored_bytes for job in jobs)
-    assert described.cost.arrays == sum(len(crop.classes) for crop in described.crops.values()) == 96
-    assert described.cost.voxels == 48 * (70 * 18 * 20 + 8 * 6 * 7)
+    assert described.cost.arrays == sum(len(crop.classes) for crop in described.crops.values()) == 16
+    assert described.cost.voxels == 8 * (70 * 18 * 20 + 8 * 6 * 7)
     most = max(crop.assembling_memory_bytes for crop in described.crops.values())
     assert described.cost.peak_memory_bytes >= max(most, max(job.peak_memory_bytes for job in jobs))
 

@@ -1,7 +1,6 @@
 """The registry on a real sqlite file and behind a real MLflow server: what is registered is found, whole."""
 
-import multiprocessing
-import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from ensemble.support.errors import CardError, CheckpointError, RegistryError
 from registry import networks, weights
 from registry.card import dump_card, load_card
 from registry.store import Registry
-from tests.support.processes import NEVER_S
+from tests.support.processes import Forked
 from tests.support.small_models import ARGUMENTS, card, checkpoint, refusal
 
 
@@ -145,22 +144,12 @@ def test_a_failure_at_any_step_leaves_no_version_and_no_run(store, tmp_path, mon
     assert _left_behind(store) == ([], [])
 
 
-def _register(address: str | None, folder: str, number: int, start, answers) -> None:
-    """Register in ``folder``; what this process says while it does goes to a file there."""
-    os.chdir(folder)
-    with open(f"said-{number}", "wb") as said:
-        for stream in (1, 2):
-            os.dup2(said.fileno(), stream)
-    start.wait()
-    try:
-        answers.put(Registry(address).register(Path(f"{number}.pt"), card("shared")).version)
-    except BaseException as error:
-        answers.put(repr(error))
-        raise
-
-
-PRELOADED = ["registry.store", "registry.packing", "monai.networks.nets", "torch._dynamo", "mlflow"]
-PRELOADED += ["mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"]
+def _register(address: str | None, number: int, ready: str) -> None:
+    """Register as soon as all are ready; stdout and stderr hold what this process says while it does."""
+    Path(f"ready-{number}").touch()
+    while not Path(ready).exists():
+        time.sleep(0.001)
+    Registry(address).register(Path(f"{number}.pt"), card("shared"))
 
 
 @pytest.mark.parametrize("kind", ["embedded", "server"])
@@ -168,24 +157,20 @@ def test_registrations_from_several_processes_lose_no_version_and_chatter_not(ki
     """The embedded store lies in the working directory; whoever comes first makes its tables."""
     address = None if kind == "embedded" else request.getfixturevalue("server")
     monkeypatch.chdir(tmp_path)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    start, answers = context.Barrier(3), context.Queue()
     processes = []
     for number in range(3):
         checkpoint(tmp_path / f"{number}.pt", seed=number)
-        processes.append(context.Process(target=_register, args=(address, str(tmp_path), number, start, answers)))
-    for process in processes:
-        process.start()
-    got = [answers.get(timeout=NEVER_S) for _ in processes]
-    for process in processes:
-        process.join()
-    assert sorted(got, key=str) == [1, 2, 3]
+        processes.append(Forked(_register, address, number, "all-ready"))
+    while len(list(tmp_path.glob("ready-*"))) < len(processes):
+        assert all(process.returncode is None for process in processes)
+        time.sleep(0.001)
+    Path("all-ready").touch()
+    assert [process.ended() for process in processes] == [("", "")] * 3
+    assert [process.returncode for process in processes] == [0] * 3
     store = Registry(address)
     found = store.versions("shared")
     assert [version.version for version in found] == [1, 2, 3]
     assert len({version.sha256 for version in found}) == 3
-    assert [path.read_text() for path in tmp_path.glob("said-*")] == [""] * 3
     if address is None:
         assert store.tracking_uri == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
         assert all(store.weights(version).is_relative_to(tmp_path / "mlruns" / "artifacts") for version in found)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.browser import ALONE, CHROMIUM
+from tests.support.processes import NEVER_S
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def chromium() -> Iterator:
 def browser(chromium):
     """A page of it; what it says on its console is kept."""
     view = chromium.new_page(viewport={"width": 1280, "height": 900})
-    view.set_default_timeout(0)  # a busy machine is no fault
+    view.set_default_timeout(NEVER_S * 1000)
     view.said = []
     view.on("console", lambda message: view.said.append(message.text))
     view.on("pageerror", lambda error: view.said.append(str(error)))

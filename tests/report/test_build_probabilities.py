@@ -31,7 +31,7 @@ def test_those_of_a_build_are_what_its_sources_predicted(built, store):
     assert np.allclose(mito.unfilled(box), 0.75 * fine + 0.25 * coarse, atol=1e-5)
     assert np.allclose(mito.spread(box), np.abs(fine - coarse), atol=1e-6)
     assert probabilities.of("1", "nuc").spread(box) is None
-    assert probabilities.of("1", "perox") is None  # zeros on purpose
+    assert probabilities.of("1", "pm") is None  # zeros on purpose
     assert probabilities.of("9", "mito") is None
     assert BuildProbabilities().of("1", "mito") is None
 

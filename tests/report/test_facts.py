@@ -14,7 +14,7 @@ def test_facts_are_what_the_check_counted(built):
     mito = check["arrays"]["crop1"]["mito"]
     assert said["cells"]["crop1"]["mito"]["nonzero_voxels"] == mito["nonzero_voxels"]
     assert said["cells"]["crop1"]["mito"]["share"] == mito["nonzero_voxels"] / (70 * 18 * 20)
-    assert said["cells"]["crop1"]["perox"]["status"] == "unclaimed"
+    assert said["cells"]["crop1"]["pm"]["status"] == "unclaimed"
     assert said["classes"]["mito"]["objects"] == sum(row["mito"]["objects"] for row in check["arrays"].values())
     (route,) = said["classes"]["nuc"]["routes"]
     assert route["crops"] == ("crop1", "crop2")
@@ -39,7 +39,7 @@ def test_a_cell_is_what_the_check_says_of_its_array(built):
     check = replace(build.check, arrays=arrays, faults=("crop2/mito: is missing",))
     facts = gather_facts(replace(build, check=check), likely={"crop1/ecs": 0.9}, tracking_uri="")
     cells = facts.cells["crop1"]
-    assert [cells[name].status for name in ("mito", "ecs", "perox")] == [WRITTEN, LIKELY, UNCLAIMED]
+    assert [cells[name].status for name in ("mito", "ecs", "pm")] == [WRITTEN, LIKELY, UNCLAIMED]
     assert cells["ecs"].highest_probability == 0.9
     assert (facts.cells["crop2"]["mito"].status, facts.cells["crop2"]["mito"].why) == (FAULT, "crop2/mito: is missing")
     assert "NOT ready: 1 fault to mend" in facts.verdict

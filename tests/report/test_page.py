@@ -132,7 +132,7 @@ def test_a_choice_brings_the_pictures_into_sight_and_stays_in_it(built, browser)
 @needs_chromium
 def test_a_cell_without_pictures_says_so_without_empty_frames(built, browser):
     browser.goto((OUT / "report.html").resolve().as_uri())
-    browser.click('[data-place="crop1/perox"]')
+    browser.click('[data-place="crop1/pm"]')
     assert "there are no pictures of it" in browser.inner_text("#cellsaid")
     assert not any(figure.is_visible() for figure in browser.query_selector_all("#cell figure"))
     assert browser.said == []

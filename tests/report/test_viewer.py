@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import urllib.request
 
 import pytest
@@ -10,7 +11,8 @@ from ensemble.report.viewer import open_viewer
 from ensemble.support.errors import EnsembleError
 from registry.store import Registry
 from tests.support.built import OUT
-from tests.support.processes import NEVER_S, ensemble
+from tests.support.command import ensemble
+from tests.support.processes import NEVER_S
 
 
 def test_the_viewer_serves_every_class_where_it_lies(built):
@@ -20,8 +22,8 @@ def test_the_viewer_serves_every_class_where_it_lies(built):
         link = re.search(r"http://\S+", process.stdout.readline())[0]
         assert b"neuroglancer" in urllib.request.urlopen(link, timeout=NEVER_S).read().lower()
     finally:
-        process.kill()
-        process.communicate()
+        process.send(signal.SIGKILL)
+        process.ended()
     state = json.loads((OUT / "neuroglancer.json").read_text())
     assert [layer["name"] for layer in state["layers"]] == [
         *("EM", "mito", "mito probability", "ecs", "ecs probability"),

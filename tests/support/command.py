@@ -1,19 +1,38 @@
-"""The command line in a process of its own, which may stop itself at a moment that a test names.
-
-``python -m tests.support.command PATTERN NUMBER ARGUMENT ...``: when the process is about to put the NUMBERth file that
-matches PATTERN in its place, or to open it for writing, it stops as if by SIGSTOP; with an empty PATTERN it never does.
-"""
+"""The command line in a process of its own, which may stop itself at a moment that a test names."""
 
 import fnmatch
 import os
 import signal
 import sys
+from collections.abc import Callable
 
-from ensemble.cli import main
-from registry import connection
-from tests.support.processes import NEVER_S
+from tests.support.processes import NEVER_S, Forked
 
 _WRITING = os.O_WRONLY | os.O_RDWR
+
+
+def ensemble(*arguments: str, stop_at: str = "", number: int = 1, before: Callable | None = None) -> Forked:
+    """The command line as a process, after ``before`` in it; with ``stop_at`` it is returned once it has stopped.
+
+    It stops as if by SIGSTOP when it is about to put the ``number``-th file that matches ``stop_at`` in its place, or
+    to open it for writing.
+    """
+    process = Forked(_main, stop_at, number, before, list(arguments))
+    if stop_at:
+        process.wait_until_stopped()
+    return process
+
+
+def _main(stop_at: str, number: int, before: Callable | None, arguments: list[str]) -> int:
+    from ensemble.cli import main
+    from registry import connection
+
+    connection.ANSWER_WITHIN_S = NEVER_S  # a busy server is there
+    if stop_at:
+        _stop_at(stop_at, number)
+    if before:
+        before()
+    return main(arguments)
 
 
 def _stop_at(pattern: str, number: int) -> None:
@@ -30,11 +49,3 @@ def _stop_at(pattern: str, number: int) -> None:
                 os.kill(os.getpid(), signal.SIGSTOP)
 
     sys.addaudithook(watch)
-
-
-if __name__ == "__main__":
-    pattern, number, *arguments = sys.argv[1:]
-    connection.ANSWER_WITHIN_S = NEVER_S  # a busy server is there
-    if pattern:
-        _stop_at(pattern, int(number))
-    sys.exit(main(arguments))

@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -12,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.empty_registry import store_in
-
-_LEAN = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+from tests.support.processes import Forked
 
 
 class Server:
@@ -28,25 +25,32 @@ class Server:
         self.address = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}", "--workers", "1"]
-        command += ["--artifacts-destination", str(self._folder / "artifacts"), "--serve-artifacts"]
-        with (self._folder / "log").open("w") as log:
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, **_LEAN}, start_new_session=True
-            )
-        while self._process.poll() is None:
+        self._process = Forked(_serve, self._folder, self._port)
+        while self._process.returncode is None:
             try:
                 urllib.request.urlopen(f"{self.address}/health", timeout=10).close()
             except OSError:
-                time.sleep(0.1)
+                time.sleep(0.02)
             else:
                 return
-        raise RuntimeError(f"the server did not start: {(self._folder / 'log').read_text()[-2000:]}")
+        raise RuntimeError(f"the server did not start: {self._process.ended()[1][-2000:]}")
 
     def stop(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.send(signal.SIGKILL)
+        self._process.ended()
+
+
+def _serve(folder: Path, port: int) -> None:
+    """What ``mlflow server`` does in the process it starts for one worker; it says nothing."""
+    import uvicorn
+    from mlflow import server
+
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ[server.BACKEND_STORE_URI_ENV_VAR] = f"sqlite:///{folder / 'mlflow.db'}"
+    os.environ[server.ARTIFACTS_DESTINATION_ENV_VAR] = str(folder / "artifacts")
+    os.environ[server.ARTIFACT_ROOT_ENV_VAR] = "mlflow-artifacts:/"
+    os.environ[server.SERVE_ARTIFACTS_ENV_VAR] = "true"
+    uvicorn.run("mlflow.server.fastapi_app:app", host="127.0.0.1", port=port, log_level="critical")
 
 
 @contextmanager

@@ -10,8 +10,6 @@ from ensemble.support.errors import CheckpointError
 from registry import checkpoint, networks, weights
 from registry.card import Card
 
-torch.set_num_threads(2)
-
 UNET = {"channels": [4, 8], "strides": [2], "out_channels": 2}
 DYNUNET = {
     "kernel_size": [3, 3, 3, 3],

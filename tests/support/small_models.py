@@ -9,9 +9,6 @@ from ensemble.support.errors import RegistryError
 from registry import networks
 from registry.card import Card
 
-torch.set_num_threads(2)
-
-
 ARGUMENTS = {"channels": [4, 8], "strides": [2]}
 
 

@@ -11,6 +11,7 @@ from scipy import ndimage
 from ensemble.support.errors import CardError, EnsembleError, TrainingError
 from ensemble.train import spec as training_spec
 from ensemble.train.training import train
+from registry import connection
 from tests.support.annotated import noise, write_em, write_truth
 from tests.support.empty_registry import store_in
 from tests.support.small_training import run, spec_of, weights
@@ -132,9 +133,10 @@ def test_two_trainings_do_not_share_a_folder(tmp_path, data):
         train(spec_of(tmp_path), data_root=data, registry=store_in(tmp_path), work=tmp_path / "work")
 
 
-def test_a_disk_that_is_full_is_told_in_one_line_and_nothing_is_registered(tmp_path, data):
+def test_a_disk_that_is_full_is_told_in_one_line_and_nothing_is_registered(tmp_path, data, monkeypatch):
     import resource
 
+    monkeypatch.setattr(connection, "ATTEMPTS", 2)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 

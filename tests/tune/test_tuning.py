@@ -92,7 +92,7 @@ def test_what_cannot_work_is_told_before_anything_is_predicted(place, capsys, op
 
 def test_classes_decided_together_are_tuned_together(place):
     """The er of a is too sure of itself; decided together with nuc it takes what is nuc's until its route is mended."""
-    Path("mine.yaml").write_text(RECIPE.replace("consistency: none", "consistency: joint"))
+    Path("mine.yaml").write_text(RECIPE.replace("consistency: none", "consistency: joint\ntune: {mito: fixed}"))
     found = tuned("--trials", "2")
     assert found["overall"]["after"] > found["overall"]["before"] + 0.1
     assert recipe_file.load_recipe("tuned.yaml").consistency in ("joint", "none")
