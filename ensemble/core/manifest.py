@@ -1,8 +1,9 @@
 """What must be predicted: the crops, their grids, and the classes scored in each."""
 
 import csv
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -11,10 +12,13 @@ import yaml
 
 from ensemble.core.box import zyx
 from ensemble.core.classes import all_classes
-from ensemble.core.grid import Grid, NmZYX, nm_zyx
+from ensemble.core.grid import Grid, nm_zyx
+from ensemble.core.manifest_cells import crop_name, dataset_name, grid
 from ensemble.support import ManifestError, suggestion
 
 COLUMNS = ("crop_name", "dataset", "class_label", "voxel_size", "translation", "shape")
+SEPARATORS = ",;\t"
+MAX_CELL = 300
 
 
 @dataclass(frozen=True)
@@ -50,74 +54,80 @@ def official_manifest() -> tuple[Target, ...]:
 def load_manifest(path: str | Path | None) -> tuple[Target, ...]:
     """The targets of a manifest file, or the official ones for None.
 
-    Raises ManifestError naming the line for a wrong column, number or class, a repeated row, or a crop
+    Raises ManifestError naming the line for a wrong column, name, number or class, a repeated row, or a crop
     whose classes do not share one grid.
     """
     if path is None:
         return official_manifest()
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-        raise ManifestError(f"{path}: cannot read the manifest: {reason}") from error
-    reader = csv.reader(text.splitlines())
-    header = [column.strip() for column in next(reader, [])]
-    missing = [column for column in COLUMNS if column not in header]
-    if missing:
-        extra = [column for column in header if column not in COLUMNS]
-        hint = suggestion(missing[0], extra) if extra else ""
-        raise ManifestError(f"{path}:1: the manifest lacks the column {missing[0]!r}{hint}")
     crops: dict[str, Target] = {}
-    for number, cells in enumerate(reader, start=2):
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) != len(header):
-            raise ManifestError(f"{path}:{number}: {len(cells)} cells where the header has {len(header)}")
-        _add(crops, dict(zip(header, (cell.strip() for cell in cells), strict=True)), f"{path}:{number}")
+    for line, row in _rows(path):
+        try:
+            _add(crops, row)
+        except ValueError as error:
+            raise ManifestError(f"{path}:{line}: {error}") from error
     if not crops:
         raise ManifestError(f"{path}: the manifest lists no crop")
     order = {name: row.id for name, row in all_classes().items()}
-    return tuple(
-        Target(t.crop, t.dataset, t.grid, tuple(sorted(t.classes, key=order.__getitem__))) for t in crops.values()
-    )
+    return tuple(replace(t, classes=tuple(sorted(t.classes, key=order.__getitem__))) for t in crops.values())
 
 
-def _add(crops: dict[str, Target], row: dict[str, str], place: str) -> None:
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Cells by column, and the line each row ends on; between cells commas, semicolons or tabs, as in the header."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file in UTF-8"
+        raise ManifestError(f"{path}: cannot read the manifest: {reason}") from error
+    separator = max(SEPARATORS, key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        header = [column.strip() for column in next(reader, [])]
+        _check_header(header, path)
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, _row(header, cells, f"{path}:{reader.line_num}", separator)
+    except csv.Error as error:
+        raise ManifestError(f"{path}:{reader.line_num}: this is not a table of cells: {error}") from error
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
+    for column in COLUMNS:
+        if column not in header:
+            extra = [known for known in header if known not in COLUMNS]
+            hint = suggestion(column, extra) if extra else ""
+            raise ManifestError(f"{path}:1: the manifest lacks the column {column!r}{hint}")
+        if header.count(column) > 1:
+            raise ManifestError(f"{path}:1: the manifest has the column {column!r} twice")
+
+
+def _row(header: Sequence[str], cells: Sequence[str], place: str, separator: str) -> dict[str, str]:
+    if len(cells) != len(header):
+        quotes = "; where cells are parted by ';', write \"[8;8;8]\" in quotes" if separator == ";" else ""
+        raise ManifestError(f"{place}: {len(cells)} cells where the header has {len(header)}{quotes}")
+    longest = max(cells, key=len)
+    if len(longest) > MAX_CELL:
+        raise ManifestError(
+            f"{place}: a cell of {len(longest):,} characters, {longest[:40]!r}..., is none of a manifest"
+        )
+    return dict(zip(header, (cell.strip() for cell in cells), strict=True))
+
+
+def _add(crops: dict[str, Target], row: dict[str, str]) -> None:
+    """Add a row's class to its crop, kept by its name in lower case. Raises ValueError."""
     name = row["class_label"]
     if name not in all_classes():
-        raise ManifestError(f"{place}: unknown class {name!r}{suggestion(name, all_classes())}")
-    crop = row["crop_name"].removeprefix("crop")
-    if not crop or not all(c.isalnum() or c in "-_." for c in crop) or crop.startswith("."):
-        raise ManifestError(f"{place}: crop_name {row['crop_name']!r} is not a name of letters and digits")
-    voxel_size, translation, shape = (
-        _numbers(row[column], f"{place}: {column}") for column in ("voxel_size", "translation", "shape")
-    )
-    if any(n != int(n) for n in shape):
-        raise ManifestError(f"{place}: shape must be whole numbers of voxels, not {row['shape']}")
-    try:
-        grid = Grid(zyx(map(int, shape)), voxel_size, translation)
-    except ValueError as error:
-        raise ManifestError(f"{place}: {error}") from error
-    known = crops.get(crop)
-    if known is None:
-        crops[crop] = Target(crop, row["dataset"], grid, (name,))
-        return
-    if (known.grid, known.dataset) != (grid, row["dataset"]):
-        raise ManifestError(
-            f"{place}: crop {crop} has another grid or dataset on an earlier line; give all its classes one grid"
-        )
+        raise ValueError(f"unknown class {name!r}{suggestion(name, all_classes())}")
+    crop, dataset = crop_name(row["crop_name"]), dataset_name(row["dataset"])
+    placed = grid(row["voxel_size"], row["translation"], row["shape"])
+    known = crops.get(crop.lower(), Target(crop, dataset, placed, ()))
+    if known.crop != crop:
+        raise ValueError(f"crops {known.crop} and {crop} are one folder on many machines; rename one")
+    if (known.grid, known.dataset) != (placed, dataset):
+        raise ValueError(f"crop {crop} has another grid or dataset on an earlier line; give all its classes one grid")
     if name in known.classes:
-        raise ManifestError(f"{place}: crop {crop} lists {name} twice")
-    crops[crop] = Target(crop, known.dataset, grid, (*known.classes, name))
-
-
-def _numbers(cell: str, place: str) -> NmZYX:
-    try:
-        z, y, x = (float(part) for part in cell.strip("[]").split(";"))
-    except ValueError as error:
-        raise ManifestError(f"{place}: expected three numbers like [8.0;8.0;8.0] (z;y;x), not {cell!r}") from error
-    return z, y, x
+        raise ValueError(f"crop {crop} lists {name} twice")
+    crops[crop.lower()] = replace(known, classes=(*known.classes, name))
 
 
 def write_manifest(path: Path, targets: Iterable[Target]) -> None:

@@ -1,5 +1,6 @@
 """Targets: the official table, and manifests people write."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def test_written_and_read_back_is_the_same(tmp_path: Path) -> None:
         ("[1.74;2.0;2.0]", "[2.0;2.0;2.0]", 3, "one grid"),
         (",ecs,", ",mito,", 3, "twice"),
         ("7,d,mito", "../7,d,mito", 2, "not a name"),
+        ("7,d,mito", "7.0,d,mito", 2, "write the plain number"),
+        ("7,d,ecs", "Crop7,d,ecs", 3, "would be the folder cropCrop7"),
+        ("7,d,mito", "7,../d,mito", 2, "not the name of a folder"),
+        ("[60;70;80]", "[60;70;80", 2, "three numbers"),
+        ("shape", "shape,shape", 1, "twice"),
+        (",mito,", f",{'m' * 1000},", 2, "no cell has 1,000 characters"),
+        ("7,d,ecs,", '"7,d,ecs,', 3, "not a table"),
+        ("7,d,mito", "a,d,ld,[1;1;1],[0;0;0],[9;9;9]\nA,d,mito", 3, "one folder on many machines"),
         ("7,d,ecs,", "7,d,ecs,x,", 3, "7 cells"),
     ],
 )
@@ -68,3 +77,26 @@ def test_choosing_crops_and_classes_that_are_not_there_is_told() -> None:
         manifest.select_targets(manifest.official_manifest(), None, ["mitos"])
     chosen = manifest.select_targets(manifest.official_manifest(), ["crop988", "557", "984"], ["ld", "nuc"])
     assert {t.crop: t.classes for t in chosen} == {"557": ("nuc", "ld"), "988": ("nuc", "ld"), "984": ("nuc",)}
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_table_that_was_saved_with_other_separators_is_the_same(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(GOOD)
+    rows = list(csv.reader(GOOD.splitlines()))
+    other = tmp_path / "other.csv"
+    with other.open("w", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows(rows)
+    assert manifest.load_manifest(other) == manifest.load_manifest(path)
+    if separator == ";":  # as nobody's program writes it, but some people's hands do
+        other.write_text(GOOD.replace(",", ";"))
+        with pytest.raises(ManifestError, match=r"other.csv:2: 12 cells where the header has 6; .* in quotes"):
+            manifest.load_manifest(other)
+
+
+@pytest.mark.parametrize("numbers", ["[1e18;1e18;1e18]", "[2000000;2000000;2000000]", "[1e400;1;1]", "[nan;1;1]"])
+def test_a_crop_that_nothing_can_hold_is_refused_before_anything_is_counted(tmp_path: Path, numbers: str) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(GOOD.replace("[60;70;80]", numbers))
+    with pytest.raises(ManifestError, match=r"m.csv:2: shape"):
+        manifest.load_manifest(path)
