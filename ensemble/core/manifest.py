@@ -107,9 +107,7 @@ def _row(header: Sequence[str], cells: Sequence[str], place: str, separator: str
         raise ManifestError(f"{place}: {len(cells)} cells where the header has {len(header)}{quotes}")
     longest = max(cells, key=len)
     if len(longest) > MAX_CELL:
-        raise ManifestError(
-            f"{place}: a cell of {len(longest):,} characters, {longest[:40]!r}..., is none of a manifest"
-        )
+        raise ManifestError(f"{place}: no cell has {len(longest):,} characters, like {longest[:40]!r}...")
     return dict(zip(header, (cell.strip() for cell in cells), strict=True))
 
 

@@ -19,8 +19,9 @@ def test_the_viewer_serves_every_class_where_it_lies(built):
     pytest.importorskip("neuroglancer", reason="neuroglancer is not installed")
     process = ensemble("view", str(OUT), "--crop", "1", "--classes", "mito,ecs")
     try:
-        link = re.search(r"http://\S+", process.stdout.readline())[0]
-        assert b"neuroglancer" in urllib.request.urlopen(link, timeout=NEVER_S).read().lower()
+        link = re.search(r"http://\S+", process.stdout.readline())
+        assert link, process.ended()[1]
+        assert b"neuroglancer" in urllib.request.urlopen(link[0], timeout=NEVER_S).read().lower()
     finally:
         process.send(signal.SIGKILL)
         process.ended()
