@@ -90,6 +90,7 @@ def report(found: "CheckReport") -> None:
     if found.relations:
         _OUT.print(_contradictions(found))
     verdict = f"{len(found.faults)} faults" if found.faults else "no fault"
+    line(f"made for {found.made_for}")
     line(f"{arrays} arrays checked: {verdict}, {len(found.warnings)} warnings, {len(found.empty)} empty arrays")
 
 

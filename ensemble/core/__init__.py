@@ -16,7 +16,15 @@ from ensemble.core.contradictions import (
     violating_voxels,
 )
 from ensemble.core.grid import FIT_TOLERANCE, Grid, LevelFit, NmZYX, fitting_level, nm_zyx
-from ensemble.core.manifest import Target, load_manifest, official_manifest, select_targets, write_manifest
+from ensemble.core.manifest import (
+    Departure,
+    Target,
+    load_manifest,
+    official_departure,
+    official_manifest,
+    select_targets,
+    write_manifest,
+)
 from ensemble.core.resampling import Interpolation, resample, resample_labels, support
 from ensemble.core.tiling import CHUNK, blocks, chunk_shape, patch_starts, reflect, slabs
 
@@ -30,6 +38,7 @@ __all__ = [
     "ClassChange",
     "Codebook",
     "DecodingChanges",
+    "Departure",
     "Grid",
     "Interpolation",
     "LevelFit",
@@ -52,6 +61,7 @@ __all__ = [
     "is_relation",
     "load_manifest",
     "nm_zyx",
+    "official_departure",
     "official_manifest",
     "pack_bits",
     "patch_starts",

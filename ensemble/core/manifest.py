@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -35,11 +36,38 @@ class Target:
         """Name of the crop's group in a submission."""
         return f"crop{self.crop}"
 
+    @property
+    def places(self) -> frozenset[str]:
+        """Its arrays in a submission: "crop557/mito"."""
+        return frozenset(f"{self.group}/{name}" for name in self.classes)
+
+
+@cache
+def _official_table() -> dict[str, Any]:
+    table: dict[str, Any] = yaml.safe_load(files("ensemble.core").joinpath("official_manifest.yaml").read_text())
+    return table
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Arrays that older manifests asked for ("crop981/mt_in"), and the day since which they are not asked for."""
+
+    day: str
+    places: frozenset[str]
+
+
+@cache
+def official_departure() -> Departure:
+    """What has left the challenge's own manifest."""
+    left = _official_table()["left"]
+    places = (f"crop{crop}/{name}" for crop, names in left["crops"].items() for name in names)
+    return Departure(left["day"], frozenset(places))
+
 
 @cache
 def official_manifest() -> tuple[Target, ...]:
     """The challenge's own test crops: 16 crops, 413 arrays."""
-    table = yaml.safe_load(files("ensemble.core").joinpath("official_manifest.yaml").read_text())
+    table = _official_table()
     return tuple(
         Target(
             crop=str(crop),

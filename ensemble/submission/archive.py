@@ -5,7 +5,7 @@ import re
 import stat
 import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -37,8 +37,25 @@ class Archive(Protocol):
     def close(self) -> None: ...
 
 
+_COMPRESSIONS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
+_READ_EVERYWHERE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_ENCRYPTED = 0x1
+
+
+def _check_packing(place: Path, infos: Sequence[zipfile.ZipInfo]) -> None:
+    """Raise SubmissionError where members cannot be read by anyone without the tool that packed them."""
+    if any(info.flag_bits & _ENCRYPTED for info in infos):
+        raise SubmissionError(f"{place}: is encrypted; pack it without a password")
+    strange = {info.compress_type for info in infos} - set(_READ_EVERYWHERE)
+    if strange:
+        names = " and ".join(_COMPRESSIONS.get(one, f"compression method {one}") for one in sorted(strange))
+        what = f"is compressed with {names}, which the server cannot read"
+        raise SubmissionError(f"{place}: {what}; pack it with Deflate, or store the files as they are")
+
+
 class _Zipped:
     def __init__(self, place: Path, file: zipfile.ZipFile) -> None:
+        _check_packing(place, file.infolist())
         self.place, self._file, self._lock = place, file, threading.Lock()
         # by info, not by name: of two members with one name only the first is ever read
         self._infos: dict[str, zipfile.ZipInfo] = {}

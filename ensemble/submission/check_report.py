@@ -73,7 +73,8 @@ class ArrayContents:
 class CheckReport:
     """What a check found; crops by group name ("crop557").
 
-    ``faults`` make the submission, or part of it, worthless; ``warnings`` are worth a look. ``empty`` lists
+    ``faults`` make the submission, or part of it, worthless; ``warnings`` are worth a look. ``made_for`` says
+    which manifest asks for the arrays that are there. ``empty`` lists
     arrays without a nonzero voxel. ``arrays``: crop -> class -> what is in it.
     ``violations``: crop -> voxels whose set of claimed classes contradicts itself; ``violations_before``: the
     same of each class alone, p > t, where joint decoding says so. ``relations``: what is broken ("mito_mem outside
@@ -82,6 +83,7 @@ class CheckReport:
 
     faults: tuple[str, ...]
     warnings: tuple[str, ...]
+    made_for: str
     empty: tuple[str, ...]
     arrays: Mapping[str, Mapping[str, ArrayContents]]
     violations: Mapping[str, int]

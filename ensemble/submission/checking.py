@@ -32,7 +32,8 @@ from ensemble.submission.contents import (
     LoneArray,
     objects_of,
 )
-from ensemble.submission.layout import FaultNotes, find_store, open_extras, open_target
+from ensemble.submission.layout import FaultNotes, find_store, note_extras, open_target
+from ensemble.submission.made_for import made_for
 from ensemble.submission.stored_array import StoredArray
 from ensemble.submission.writer import OnProgress
 from ensemble.support import in_threads
@@ -73,20 +74,20 @@ def check(path: Path, targets: Sequence[Target], progress: OnProgress = lambda d
         submission = find_store(members, notes)
         claims = read_claims(submission, notes)
         crops = {t: _counts_of(t, open_target(submission, t, notes), claims) for t in targets}
-        extras = [_Count(LoneArray(array.place, array)) for array in open_extras(submission, targets, notes)]
-        _count([*(count for counts in crops.values() for count in counts), *extras], progress)
+        note_extras(submission, targets, notes)
+        _count([count for counts in crops.values() for count in counts], progress)
         arrays = {t.group: _note_arrays(t, counts, claims, notes) for t, counts in crops.items()}
         written = {t.group: _note_contradictions(t, counts, claims, notes) for t, counts in crops.items()}
-        for extra in extras:
-            _note_damage(extra, notes)
         decoding = _note_decoding({t.group: claims.decoding.get(t.group, {}) for t in targets}, notes)
     finally:
         members.close()
     rows = ((f"{crop}/{name}", row) for crop, table in arrays.items() for name, row in table.items())
     before = {crop: violations for crop, violations in claims.before.items() if crop in written}
+    faults, warnings = notes.folded()
     return CheckReport(
-        faults=tuple(notes.faults),
-        warnings=tuple(notes.warnings),
+        faults=faults,
+        warnings=warnings,
+        made_for=made_for(submission, targets),
         empty=tuple(place for place, row in rows if not row.nonzero_voxels),
         arrays=arrays,
         violations={crop: violations.voxels for crop, violations in written.items()},

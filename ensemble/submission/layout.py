@@ -1,16 +1,20 @@
 """Whether a submission's files, metadata and attributes are as the challenge asks; no voxel is read."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ensemble.core import Target, is_instance
+from ensemble.core import Target, is_instance, official_departure
 from ensemble.submission.archive import Archive
 from ensemble.submission.reader import Submission
 from ensemble.submission.stored_array import StoredArray, read_metadata
-from ensemble.support import SubmissionError
+from ensemble.support import SubmissionError, nearest
 
 MAX_STORE_BYTES = 50 * 2**30
+MANY_PLACES = 4
+_CROP = re.compile(r"(?P<folder>(?:[^/]+/)*?)crop[^/]+/[^/]+/(\.zarray|\.zgroup|zarr\.json)")
+_TOO_DEEP = "is a store inside a folder; zip what is in the folder: one store, its .zgroup and crops at the root"
 
 
 @dataclass
@@ -21,28 +25,68 @@ class FaultNotes:
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def folded(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Faults and warnings; what is the same in many places is told once."""
+        return _folded(self.faults), _folded(self.warnings)
+
     def error(self, error: SubmissionError) -> None:
         """Note what was raised as a fault."""
         self.faults.append(str(error).removeprefix(f"{self.path}: "))
 
 
+def _folded(lines: Iterable[str]) -> tuple[str, ...]:
+    """Lines "place: what", those that say the same of many places as one."""
+    places: dict[str, list[str]] = {}
+    for line in lines:
+        place, colon, what = line.partition(": ")
+        places.setdefault(f": {what}" if colon else line, []).append(place if colon else "")
+    return tuple(f"{place}{what}" for what, where in places.items() for place in _listed(where))
+
+
+def _listed(places: list[str]) -> list[str]:
+    if len(places) <= MANY_PLACES:
+        return places
+    shown, more = places[: MANY_PLACES - 1], len(places) - MANY_PLACES + 1
+    return [f"{', '.join(shown)} and {more:,} more"]
+
+
 def find_store(members: Archive, notes: FaultNotes) -> Submission:
-    """The store at the root or, as a fault, the only one inside a folder."""
+    """The store at the root or, as a fault, the only one inside a folder.
+
+    Raises SubmissionError for a zip that holds nothing but another one.
+    """
     notes.faults += members.refused
     size = sum(members.sizes.values())
     if size > MAX_STORE_BYTES:
         what = f"its files have {size:,} bytes where {MAX_STORE_BYTES:,} (50 GiB) are allowed"
         notes.faults.append(f"{what}; compress the chunks")
     submission = Submission(members)
-    stores = [crop for crop in submission.crops if crop.endswith(".zarr")]
-    what = "is a store inside a folder; leave one store, its .zgroup and crops at the root"
-    notes.faults += [f"{store}: {what}" for store in stores]
-    if not submission.is_store and len(stores) == 1:
-        submission = Submission(members, root=f"{stores[0]}/")
-    _note_group(submission, "", notes)
+    inner = [] if submission.is_store else _folders_of_crops(members)
+    if inner == [""] or len(inner) > 1 or submission.is_store:
+        _note_group(submission, "", notes)
+    elif inner:
+        submission = Submission(members, root=inner[0])
+        notes.faults.append(f"{inner[0][:-1]}: {_TOO_DEEP}")
+    else:
+        _refuse_zip_in_zip(members)
+        _note_group(submission, "", notes)
+    others = [crop for crop in submission.crops if crop.endswith(".zarr")]
+    notes.faults += [f"{other}: {_TOO_DEEP}" for other in others]
     stray = sorted(set(submission.files()) - {".zgroup", ".zattrs", "zarr.json"})
     notes.warnings += [f"{name}: is no part of the store" for name in stray]
     return submission
+
+
+def _folders_of_crops(members: Archive) -> list[str]:
+    """Folders that hold crops of arrays or of groups, each as "" or "name/"."""
+    matches = map(_CROP.fullmatch, members.sizes)
+    return sorted({match["folder"] for match in matches if match})
+
+
+def _refuse_zip_in_zip(members: Archive) -> None:
+    zips = [name for name in members.sizes if name.lower().endswith(".zip")]
+    if zips:
+        raise SubmissionError(f"{members.place}: holds another zip, {zips[0]}; check and upload that one")
 
 
 def _note_group(submission: Submission, crop: str, notes: FaultNotes) -> None:
@@ -67,7 +111,8 @@ def _note_group(submission: Submission, crop: str, notes: FaultNotes) -> None:
 def open_target(submission: Submission, target: Target, notes: FaultNotes) -> dict[str, StoredArray]:
     """The target's arrays that can be decoded, whatever else is wrong with them."""
     if target.group not in submission.crops:
-        notes.faults.append(f"{target.group}: is missing, with all of its {len(target.classes)} arrays")
+        bare = f"; call the folder {target.crop} {target.group}" if target.crop in submission.crops else ""
+        notes.faults.append(f"{target.group}: is missing, with all of its {len(target.classes)} arrays{bare}")
         return {}
     _note_group(submission, target.group, notes)
     arrays = {}
@@ -117,27 +162,28 @@ def _note_stray(array: StoredArray, notes: FaultNotes) -> None:
         notes.warnings.append(f"{array.place}: {count:,} files are no chunk of the array, such as {first}")
 
 
-def open_extras(submission: Submission, targets: Sequence[Target], notes: FaultNotes) -> list[StoredArray]:
-    """Arrays that the manifest does not ask for: one that cannot be read still fails the whole submission."""
+def note_extras(submission: Submission, targets: Sequence[Target], notes: FaultNotes) -> None:
+    """What the manifest does not ask for: an array is a fault, whatever is in it, any other file a warning."""
     asked = {target.group: set(target.classes) for target in targets}
-    extras = []
     for crop in submission.crops:
-        if crop.endswith(".zarr"):
+        if crop.endswith(".zarr") or f"crop{crop}" in asked:  # told already
             continue
-        if crop not in asked:
-            notes.warnings.append(f"{crop}: the manifest has no such crop")
+        known = {".zgroup", ".zattrs", ".zarray", "zarr.json"}
         notes.warnings += [
-            f"{crop}/{file}: is no part of the store"
-            for file in sorted(set(submission.files(crop)) - {".zgroup", ".zattrs", ".zarray", "zarr.json"})
+            f"{crop}/{file}: is no part of the store" for file in sorted(set(submission.files(crop)) - known)
         ]
-        for name in submission.names(crop):
-            if name in asked.get(crop, ()):
-                continue
-            if crop in asked:
-                notes.warnings.append(f"{crop}/{name}: the manifest has no such array")
-            if ".zarray" in submission.files(crop, name):
-                try:
-                    extras.append(submission.array(crop, name))
-                except SubmissionError as error:
-                    notes.error(error)
-    return extras
+        for name in sorted(set(submission.names(crop)) - asked.get(crop, set())):
+            if submission.is_dataset(crop, name):
+                notes.faults.append(f"{crop}/{name}: {_why_not_asked(crop, name, asked)}")
+            else:
+                notes.warnings.append(f"{crop}/{name}: is no part of the store")
+
+
+def _why_not_asked(crop: str, name: str, asked: Mapping[str, set[str]]) -> str:
+    """An array that the truth may hold and the manifest lacks ends the whole evaluation."""
+    departed = official_departure()
+    if f"{crop}/{name}" in departed.places:
+        return f"left the manifest on {departed.day}, and as much as one can end the whole evaluation; leave it out"
+    hint = nearest(name, asked[crop] - {name}) if crop in asked else ""
+    what = "has no such array" if crop in asked else "has no such crop"
+    return f"the manifest {what}, and as much as one can end the whole evaluation; leave it out{hint}"

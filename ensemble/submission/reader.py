@@ -66,6 +66,10 @@ class Submission:
         """Files of the root, of a crop's group or of an array: name beneath it -> member."""
         return self._tree.get(crop, {}).get(name, {})
 
+    def is_dataset(self, crop: str, name: str) -> bool:
+        """Whether it is an array or a group, of whatever version."""
+        return any(file.endswith((".zarray", ".zgroup", "zarr.json")) for file in self.files(crop, name))
+
     def array(self, crop: str, name: str) -> StoredArray:
         """One array. Raises SubmissionError when it is missing or not one that can be decoded."""
         place, files = f"{crop}/{name}", self.files(crop, name)
@@ -77,11 +81,19 @@ class Submission:
             what = "is missing; write it, be it all zeros"
         elif any(file.endswith("zarr.json") for file in files):
             what = "is Zarr v3; write Zarr v2"
-        elif any(file.endswith((".zgroup", ".zarray")) for file in files):
-            what = "is a group; write a plain array of that name"
+        elif self.is_dataset(crop, name):
+            what = f"is {self._kind_of_group(files)}; the server takes it for missing: write a plain array of that name"
         else:
             what = "has no .zarray"
         raise SubmissionError(f"{self.members.place}: {place}: {what}")
+
+    def _kind_of_group(self, files: Mapping[str, str]) -> str:
+        """ "an OME-NGFF group" where its attributes say so, else "a group"."""
+        try:
+            attributes = read_metadata(self.members, files[".zattrs"]) if ".zattrs" in files else {}
+        except SubmissionError:
+            return "a group"
+        return "an OME-NGFF group" if "multiscales" in attributes else "a group"
 
     def read(self, crop: str, name: str, box: Box) -> NDArray[Any]:
         """A box of one array, dtype kept, perhaps read only. Raises SubmissionError."""

@@ -79,3 +79,27 @@ def test_a_zip_and_its_folder_hold_the_same_files(store, packed):
         with pytest.raises(ValueError, match="bytes where at most 9 make sense"):
             members.read(name, 9)
         members.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({8: 9}, "is compressed with Deflate64, which the server cannot read; pack it with Deflate"),
+        ({8: 93}, "is compressed with Zstandard"),
+        ({8: 77}, "is compressed with compression method 77"),
+        ({6: 1}, "is encrypted; pack it without a password"),
+    ],
+)
+def test_a_zip_that_only_its_own_tool_can_read_is_named_as_what_it_is(packed, changes, reason):
+    """Bytes of each member's header are changed: where it lies, and two bytes further in the directory."""
+    content = bytearray(packed.read_bytes())
+    for mark, further in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+        place = content.find(mark)
+        while place >= 0:
+            for offset, value in changes.items():
+                content[place + offset + further] = value
+            place = content.find(mark, place + 4)
+    packed.write_bytes(content)
+    with pytest.raises(SubmissionError, match=reason) as error:
+        open_archive(packed)
+    assert one_line(error).startswith(f"{packed}: ")

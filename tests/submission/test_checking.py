@@ -2,12 +2,11 @@
 
 import zipfile
 
-import numpy as np
 import pytest
 
 from ensemble.submission.check_report import ArrayContents
 from ensemble.submission.checking import check
-from ensemble.submission.writer import create_array, pack
+from ensemble.submission.writer import pack
 from ensemble.support.errors import SubmissionError
 from tests.support.faulty import as_dtype
 from tests.support.small_submission import (
@@ -73,17 +72,6 @@ def test_every_fault_is_named_in_one_run(tmp_path):
     assert len(report.faults) == len(expected)
     for fault, start in zip(report.faults, expected, strict=True):
         assert fault.startswith(start)
-
-
-def test_an_unreadable_array_is_a_fault_even_where_nobody_asked_for_it(tmp_path):
-    root = write(tmp_path / "s")
-    create_array(root, TARGET, "ld", np.uint8)[TARGET.grid.box] = 1
-    (root / "crop557/ld/0.0.0").write_bytes(b"?")
-    create_array(root, TARGET, "ves", np.uint8)
-    edit(root / "crop557/ves/.zarray", compressor={"id": "x"})
-    faults = checked(root).faults
-    assert faults[0].startswith("crop557/ves: unknown codec")
-    assert faults[1].startswith("crop557/ld: chunk 0.0.0 cannot be decoded") and len(faults) == 2
 
 
 @pytest.mark.parametrize(

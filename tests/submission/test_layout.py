@@ -11,6 +11,7 @@ from ensemble.submission.checking import check
 from ensemble.submission.layout import metadata_faults
 from ensemble.submission.reader import Submission
 from ensemble.submission.writer import create_array
+from ensemble.support.errors import SubmissionError
 from tests.support.faulty import as_dtype, metadata, the_only_fault_is, write_text
 from tests.support.small_submission import (
     SHAPE,
@@ -31,6 +32,31 @@ def as_group(root: Path) -> None:
     (root / "crop557/ecs").mkdir()
     (root / "s0").rename(root / "crop557/ecs/s0")
     (root / "crop557/ecs/.zgroup").write_text('{"zarr_format": 2}')
+
+
+def as_ome_group(root: Path) -> None:
+    as_group(root)
+    (root / "crop557/ecs/.zattrs").write_text('{"multiscales": []}')
+
+
+def no_prefix(root: Path) -> None:
+    (root / "crop984").rename(root / "984")
+
+
+def not_asked_for(root: Path) -> None:
+    create_array(root, TARGET, "ld", np.uint8)
+
+
+def misspelt(root: Path) -> None:
+    create_array(root, TARGET, "nucc", np.uint8)
+
+
+def crop_not_asked_for(root: Path) -> None:
+    create_array(root, Target("9", "x", SMALL.grid, ()), "nuc", np.uint8)
+
+
+def no_longer_asked_for(root: Path) -> None:
+    create_array(root, SMALL, "mito", np.uint8)
 
 
 def as_v3(root: Path) -> None:
@@ -54,7 +80,13 @@ def wrong_rank(root: Path) -> None:
 FAULTS = {
     "array missing": (lambda root: remove(root, "crop557/ecs"), "crop557/ecs: is missing"),
     "crop missing": (lambda root: remove(root, "crop984"), "crop984: is missing, with all of its 1 arrays"),
-    "group": (as_group, "crop557/ecs: is a group"),
+    "group": (as_group, "crop557/ecs: is a group; the server takes it for missing"),
+    "OME-NGFF group": (as_ome_group, "crop557/ecs: is an OME-NGFF group; the server takes it for missing"),
+    "no prefix": (no_prefix, "crop984: is missing, with all of its 1 arrays; call the folder 984 crop984"),
+    "not asked for": (not_asked_for, "crop557/ld: the manifest has no such array, and as much as one can end the"),
+    "misspelt": (misspelt, "crop557/nucc: the manifest has no such array"),
+    "crop not asked for": (crop_not_asked_for, "crop9/nuc: the manifest has no such crop, and as much as one can end"),
+    "no longer asked for": (no_longer_asked_for, "crop984/mito: left the manifest on 2026-06-29, and as much as one"),
     "array v3": (as_v3, "crop557/ecs: is Zarr v3"),
     "root v3": (write_text("zarr.json", '{"zarr_format": 3}'), "the root: is Zarr v3"),
     "root no group": (lambda root: remove(root, ".zgroup"), "the root: has no .zgroup"),
@@ -105,29 +137,52 @@ def test_a_fault_is_found_named_and_told_in_one_line(tmp_path, case):
     the_only_fault_is(root, expected)
 
 
-def test_arrays_and_files_nobody_asked_for_are_warnings(tmp_path):
+def test_files_nobody_asked_for_are_warnings(tmp_path):
     root = write(tmp_path / "s")
-    create_array(root, TARGET, "ld", np.uint8)
-    create_array(root, Target("9", "x", SMALL.grid, ()), "nuc", np.uint8)
     for name in ("notes.txt", "crop557/notes.txt", "crop557/ecs/9.9.9"):
         (root / name).write_text("?")
+    (root / "__MACOSX").mkdir()
+    (root / "__MACOSX/._crop557").write_text("?")
     report = checked(root)
     assert report.faults == ()
     assert sorted(report.warnings) == [
+        "__MACOSX/._crop557: is no part of the store",
         "crop557/ecs: 1 files are no chunk of the array, such as 9.9.9",
-        "crop557/ld: the manifest has no such array",
         "crop557/notes.txt: is no part of the store",
-        "crop9: the manifest has no such crop",
         "notes.txt: is no part of the store",
     ]
 
 
-def test_a_store_inside_a_folder_is_told_and_still_looked_into(tmp_path):
-    root = write(tmp_path / "s" / "submission.zarr")
+@pytest.mark.parametrize("folder", ["submission.zarr", "my submission", "a/b"])
+def test_a_store_inside_a_folder_is_told_once_and_still_looked_into(tmp_path, folder):
+    root = write(tmp_path / "s" / folder)
     cut_chunk(root)
     faults = checked(tmp_path / "s").faults
-    assert faults[0].startswith("submission.zarr: is a store inside a folder")
+    assert faults[0].startswith(f"{folder}: is a store inside a folder; zip what is in the folder")
     assert faults[1].startswith("crop557/mito: chunk 1.0.0 cannot be decoded") and len(faults) == 2
+
+
+def test_a_store_inside_a_folder_without_a_group_is_told_once(tmp_path):
+    remove(write(tmp_path / "s" / "mine"), ".zgroup")
+    (fault,) = checked(tmp_path / "s").faults
+    assert fault.startswith("mine: is a store inside a folder")
+
+
+def test_a_zip_in_a_zip_is_named_as_what_it_is(tmp_path):
+    inner = zipped(write(tmp_path / "s"))
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as file:
+        file.write(inner, "upload/submission.zip")
+    with pytest.raises(SubmissionError, match=r"outer.zip: holds another zip, upload/submission.zip; check"):
+        check(tmp_path / "outer.zip", TARGETS)
+
+
+def test_what_is_wrong_with_many_arrays_is_told_once(tmp_path):
+    root = write(tmp_path / "s")
+    for name in TARGET.classes:
+        remove(root, f"crop557/{name}")
+        (root / f"crop557/{name}/.zgroup").write_text('{"zarr_format": 2}')
+    (fault,) = checked(root).faults
+    assert fault.startswith("crop557/ecs, crop557/mito_mem, crop557/mito_lum and 2 more: is a group; ")
 
 
 def test_more_than_50_gib_is_a_fault(tmp_path):
