@@ -103,7 +103,7 @@ def plan(request: Request, registry: Registry | None = None) -> PlanDescription:
     class is made. Raises an EnsembleError for whatever a person must mend.
     """
     prepared = prepare(request, registry or Registry())
-    return PlanDescription.of(prepared.plan, request.budget)
+    return prepared.described(request.budget)
 
 
 def build(request: Request, registry: Registry | None = None, progress: Progress | None = None) -> "Built":

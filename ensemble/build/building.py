@@ -16,7 +16,7 @@ from ensemble.build.cache_keys import group_key
 from ensemble.build.workspace import Workspace
 from ensemble.core import DecodingChanges, Target
 from ensemble.decode import CropAssembly, GroupOutcome, LayoutChanged, Probability, assemble_group, groups_of
-from ensemble.plan import CropPlan, PlanDescription, Prepared, Request, lock_contents, prepare, sources_of, write_lock
+from ensemble.plan import CropPlan, Prepared, Request, lock_contents, prepare, sources_of, write_lock
 from ensemble.predict import Predictor
 from ensemble.submission import CheckReport, check, pack, write_group_files
 from ensemble.support import (
@@ -70,7 +70,7 @@ class _Build:
 
     def run(self) -> Built:
         request = self.request
-        for line in self.prepared.moved:
+        for line in (*self.prepared.moved, *self.prepared.warnings):
             self.progress.say(line)
         locked = lock_contents(
             self.plan, self.prepared.models, request.manifest, request.data_root, self.prepared.threads
@@ -92,7 +92,7 @@ class _Build:
             self.progress.say(f"{request.zip}: everything is done already")
             return Built(checked, None)
         report = self._check()
-        write_json(request.out / "plan.json", PlanDescription.of(self.plan, request.budget).as_plain())
+        write_json(request.out / "plan.json", self.prepared.described(request.budget).as_plain())
         self._note_costs()
         run_id = self._record(report)
         # with faults the next build packs anew, from crops assembled anew

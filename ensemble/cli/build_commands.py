@@ -47,16 +47,17 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from ensemble.plan import PlanDescription, load_recipe, prepare
+    from ensemble.plan import load_recipe, prepare
     from registry import Registry
 
     request = request_of(arguments, Path("build") / load_recipe(arguments.recipe).name)
-    plan = prepare(request, Registry()).plan
+    prepared = prepare(request, Registry())
     if arguments.json:
-        print(json.dumps(PlanDescription.of(plan, request.budget).as_plain(), indent=1))
+        print(json.dumps(prepared.described(request.budget).as_plain(), indent=1))
     else:
-        console.plan(plan, request.budget)
-    request.budget.check(plan)
+        console.plan(prepared.plan, request.budget)
+        console.warnings(prepared.warnings)
+    request.budget.check(prepared.plan)
     return 0
 
 

@@ -76,8 +76,7 @@ def report(found: "CheckReport") -> None:
     """What a check found: faults and warnings by name, then what the arrays hold, in words."""
     for text in found.faults:
         _OUT.print(f"fault: {text}", style="red", markup=False)
-    for text in found.warnings:
-        _OUT.print(f"warning: {text}", style="yellow", markup=False)
+    warnings(found.warnings)
     arrays = sum(len(classes) for classes in found.arrays.values())
     if found.empty:
         line(f"empty: {_by_crop(found.empty)}")
@@ -92,6 +91,11 @@ def report(found: "CheckReport") -> None:
     verdict = f"{len(found.faults)} faults" if found.faults else "no fault"
     line(f"made for {found.made_for}")
     line(f"{arrays} arrays checked: {verdict}, {len(found.warnings)} warnings, {len(found.empty)} empty arrays")
+
+
+def warnings(lines: Iterable[str]) -> None:
+    for text in lines:
+        _OUT.print(f"warning: {text}", style="yellow", markup=False)
 
 
 def _contradictions(found: "CheckReport") -> Table:

@@ -71,11 +71,11 @@ def make_plan(recipe: Recipe, targets: Sequence[Target], models: Mapping[str, Mo
 
 def sources_of(recipe: Recipe, target: Target) -> set[str]:
     """Names of the sources a crop's routes use."""
-    return {source for _, source in _leaves(_routes(recipe, target))}
+    return {source for _, source in _leaves(routes_of(recipe, target))}
 
 
 def _crop(recipe: Recipe, target: Target, models: Mapping[str, Model], geometry: Geometry) -> CropPlan:
-    routes = _routes(recipe, target)
+    routes = routes_of(recipe, target)
     wanted: dict[str, set[str]] = {}
     for name, source in _leaves(routes):
         if isinstance(recipe.sources[source], ModelSource):
@@ -101,7 +101,7 @@ def _check_predicts(routes: Mapping[str, Route], source: str, names: set[str], m
         )
 
 
-def _routes(recipe: Recipe, target: Target) -> dict[str, Route]:
+def routes_of(recipe: Recipe, target: Target) -> dict[str, Route]:
     """Routes of the scored classes and of the classes they are made of, or take seeds from."""
     routes: dict[str, Route] = {}
 

@@ -1,7 +1,7 @@
 """A plan as typed values: what ``plan.json`` says, and what a terminal shows."""
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ensemble.core import Grid
@@ -173,16 +173,17 @@ class PlanCost:
 
 @dataclass(frozen=True)
 class PlanDescription:
-    """The whole plan, with its cost in sum."""
+    """The whole plan, with its cost in sum, and what a person should know of it."""
 
     recipe: str
     consistency: str
     sources: dict[str, ModelOfSource]
     crops: dict[str, CropDescription]
     cost: PlanCost
+    warnings: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, plan: Plan, budget: Budget) -> "PlanDescription":
+    def of(cls, plan: Plan, budget: Budget, warnings: Sequence[str] = ()) -> "PlanDescription":
         recipe = plan.recipe
         return cls(
             recipe=recipe.name,
@@ -194,6 +195,7 @@ class PlanDescription:
             },
             crops={crop.target.crop: CropDescription.of(crop, budget, recipe.rules) for crop in plan.crops},
             cost=PlanCost.of(plan, budget),
+            warnings=list(warnings),
         )
 
     def as_plain(self) -> dict[str, Any]:

@@ -95,17 +95,21 @@ class Route:
 
 @dataclass(frozen=True)
 class Condition:
-    """The crops that a ``when`` entry is for."""
+    """The crops that a ``when`` entry is for; ``place`` is where the recipe says so."""
 
     voxel_size: tuple[str, float] | None = None
     dataset: str = "*"
     crop: str = "*"
+    place: str = ""
+
+    def fits_dataset(self, dataset: str) -> bool:
+        return fnmatchcase(dataset, self.dataset)
 
     def holds(self, target: Target) -> bool:
         compare, limit_nm = self.voxel_size or (">", 0.0)
         return (
             _COMPARE[compare](max(target.grid.voxel_size_nm), limit_nm)
-            and fnmatchcase(target.dataset, self.dataset)
+            and self.fits_dataset(target.dataset)
             and fnmatchcase(target.crop, self.crop.removeprefix("crop"))
         )
 

@@ -155,12 +155,17 @@ class _Reader:
     def _condition(self, at: YamlKey, entry: WhenEntry) -> Condition:
         if not entry.model_fields_set & {"voxel_size_nm", "dataset", "crop"}:
             raise self.wrong(at, "says no condition; give voxel_size_nm, dataset or crop")
+        if not re.fullmatch(r"[\w*?!\[\]-]+", entry.crop):
+            raise self.wrong(
+                (*at, "crop"), f"{entry.crop!r} is no crop's name; give each an entry, or a pattern: 55[78]"
+            )
+        place = yaml_place(self.path, self.lines, at)
         if entry.voxel_size_nm is None:
-            return Condition(None, entry.dataset, entry.crop)
+            return Condition(None, entry.dataset, entry.crop, place)
         match = re.fullmatch(r"\s*(>=|<=|==|>|<)\s*(\d+(?:\.\d+)?)\s*", entry.voxel_size_nm)
         if match is None:
             raise self.wrong((*at, "voxel_size_nm"), f'{entry.voxel_size_nm!r} is not a comparison such as ">=16"')
-        return Condition((match[1], float(match[2])), entry.dataset, entry.crop)
+        return Condition((match[1], float(match[2])), entry.dataset, entry.crop, place)
 
     def _route(self, name: str, layers: Sequence[tuple[YamlKey, RouteEntry]]) -> Route | None:
         """The route that the layers, most specific first, add up to; None without a source."""

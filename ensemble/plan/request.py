@@ -11,6 +11,8 @@ from ensemble.plan import plan as planning
 from ensemble.plan.budget import Budget
 from ensemble.plan.job import Precision
 from ensemble.plan.plan import Plan
+from ensemble.plan.plan_description import PlanDescription
+from ensemble.plan.plan_warnings import check_datasets, plan_warnings
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
 from ensemble.storage import EM
 from ensemble.support import EnsembleError, cores, default_memory_bytes, read_sealed, write_sealed
@@ -90,22 +92,29 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan and what it was made from."""
+    """A plan, what it was made from, and what a person should know of it, a line each."""
 
     plan: Plan
     models: Mapping[str, ModelVersion]
     em: EM
     moved: tuple[str, ...]
     threads: int
+    warnings: tuple[str, ...]
+
+    def described(self, budget: Budget) -> PlanDescription:
+        return PlanDescription.of(self.plan, budget, self.warnings)
 
 
 def prepare(request: Request, store: Registry) -> Prepared:
     """The plan of a build: reads the recipe, cards and metadata, touches no voxel."""
     recipe = load_recipe(request.recipe)
-    targets = select_targets(load_manifest(request.manifest), request.crops, request.classes)
+    manifest = load_manifest(request.manifest)
+    check_datasets(recipe, manifest)
+    targets = select_targets(manifest, request.crops, request.classes)
     used = set().union(*(planning.sources_of(recipe, target) for target in targets))
     in_order = [name for name in recipe.sources if name in used]
     resolved = lock.resolve_models(recipe, in_order, store, request.lock, update=request.update_lock)
     em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
     plan = planning.make_plan(recipe, targets, resolved.models, em)
-    return Prepared(plan, resolved.models, em, resolved.moved, resolved.threads or cores())
+    warnings = plan_warnings(plan, manifest, em)
+    return Prepared(plan, resolved.models, em, resolved.moved, resolved.threads or cores(), warnings)

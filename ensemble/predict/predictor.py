@@ -40,7 +40,6 @@ class Predictor:
     ) -> None:
         self._request, self._prepared, self._registry, self._progress = request, prepared, registry, progress
         self._plan = prepared.plan
-        self._grids = {crop.target.crop: crop.target.grid for crop in prepared.plan.crops}
         self.keys, self.given = keys, given
         self.kept, self.passes = len(prepared.plan.jobs), 0
 
@@ -86,8 +85,6 @@ class Predictor:
             for job, stored in open_jobs:
                 if job.source != source:
                     continue
-                for line in tissue_of(self._prepared.em, job).warnings(self._grids[job.crop]):
-                    self._progress.say(f"crop {job.crop}: {line}")
                 runner = self._runner(job) if runner is None else runner.for_job(job)
                 self._predict(job, stored, runner, done)
                 done += job.forward_passes

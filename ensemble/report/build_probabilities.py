@@ -69,7 +69,7 @@ class BuildProbabilities:
         """
         request = Request.again(build.out)
         prepared = prepare(request, store)
-        _refuse_other(build, PlanDescription.of(prepared.plan, request.budget))
+        _refuse_other(build, prepared.described(request.budget))
         predictor = Predictor.of(request, prepared, store, progress)
         plans = {plan.target.crop: plan for plan in prepared.plan.crops if crop in (None, plan.target.crop)}
         return cls(plans, {name: predictor.fields(plan) for name, plan in plans.items()})

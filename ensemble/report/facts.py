@@ -142,7 +142,7 @@ def gather_facts(
         consistency=build.plan.consistency,
         verdict=_verdict(build, cells),
         faults=build.check.faults,
-        warnings=build.check.warnings,
+        warnings=(*build.plan.warnings, *build.check.warnings),
         crops={t.group: CropFacts(t.dataset, t.grid.shape, t.grid.voxel_size_nm) for t in build.targets},
         classes={name: facts_of_class(build, name, contents, tracking_uri) for name in names},
         cells=cells,
@@ -182,7 +182,7 @@ def _verdict(build: FinishedBuild, cells: Mapping[str, Mapping[str, CellFacts]])
     """One line in words."""
     arrays = [cell for row in cells.values() for cell in row.values()]
     counted = {status: sum(cell.status == status for cell in arrays) for status in STATUSES}
-    faults, warnings = len(build.check.faults), len(build.check.warnings)
+    faults, warnings = len(build.check.faults), len(build.plan.warnings) + len(build.check.warnings)
     legal = "complete and legal: ready to upload"
     if counted[LIKELY]:
         legal = f"complete and legal, but {counted[LIKELY]} look wrongly empty"

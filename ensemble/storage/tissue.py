@@ -12,6 +12,9 @@ from ensemble.core import Box, Grid, VoxelsZYX, reflect, zyx
 from ensemble.storage.volume import Volume
 from ensemble.support import VolumeError
 
+MOST = 0.5
+"""Share of a crop that EM should cover."""
+
 
 @dataclass(frozen=True)
 class Tissue:
@@ -35,6 +38,9 @@ class Tissue:
         """What a person should know of the EM under a target, a line each."""
         lines = []
         over = self.volume.grid.box_over(target)
+        share = over.intersect(self.box).size / over.size
+        if share < MOST:
+            lines.append(f"only {share:.1%} of the crop lies in the EM that is there; is its translation right?")
         for axis, letter in enumerate("zyx"):
             short = max(self.box.start[axis] - over.start[axis], over.stop[axis] - self.box.stop[axis])
             if short > 0:

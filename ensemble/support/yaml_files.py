@@ -5,6 +5,7 @@ tag that would make an object is refused, never followed.
 """
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ YamlKey = tuple[str | int, ...]
 YamlLines = Mapping[YamlKey, int]
 
 MAX_NODES = 100_000
+LARGEST_INTEGER = 10**100
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = {_TAG + name for name in ("null", "bool", "int", "float", "str", "seq", "map")}
@@ -113,14 +115,25 @@ class _Reader:
             raise self._wrong(node, at, f"the tag {tag} is not allowed; write plain values")
         above = (*above, node)
         if isinstance(node, yaml.MappingNode):
-            return {key: self.value(child, (*at, key), above) for key, child in self._items(node, at)}
+            merged = self._merged(node, at, above)
+            return merged | {key: self.value(child, (*at, key), above) for key, child in self._items(node, at)}
         if isinstance(node, yaml.SequenceNode):
             return [self.value(child, (*at, i), above) for i, child in enumerate(node.value)]
         return self._scalar(node, at)
 
+    def _merged(self, node: yaml.MappingNode, at: YamlKey, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
+        """What ``<<: *one`` or ``<<: [*one, *another]`` brings along; of several the first wins."""
+        values: dict[str, Any] = {}
+        for _, child in filter(_is_merge, node.value):
+            for base in child.value if isinstance(child, yaml.SequenceNode) else [child]:
+                if not isinstance(base, yaml.MappingNode):
+                    raise self._wrong(base, at, "<< takes keys and values: <<: *anchor")
+                values = self.value(base, at, above) | values
+        return values
+
     def _items(self, node: yaml.MappingNode, at: YamlKey) -> Iterator[tuple[str, yaml.Node]]:
         first: dict[str, int] = {}
-        for key_node, child in node.value:
+        for key_node, child in itertools.filterfalse(_is_merge, node.value):
             if key_node.tag != _TAG + "str":
                 text = f" {key_node.value!r}" if isinstance(key_node, yaml.ScalarNode) else ""
                 raise self._wrong(key_node, at, f"the key{text} is not text; write it in quotes")
@@ -137,12 +150,20 @@ class _Reader:
         except (ValueError, KeyError, IndexError) as reason:
             kind = node.tag.removeprefix(_TAG)
             raise self._wrong(node, at, f"{_short(node.value)} cannot be read as {kind}") from reason
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+            raise self._wrong(node, at, f"no number here has {len(node.value):,} digits")
         if isinstance(value, float) and not math.isfinite(value):
             raise self._wrong(node, at, f"must be a finite number, not {node.value}")
         return value
 
     def _wrong(self, node: yaml.Node, at: YamlKey, what: str) -> EnsembleError:
         return self.error(_line(self.path, node.start_mark.line + 1, at, what))
+
+
+def _is_merge(item: tuple[yaml.Node, yaml.Node]) -> bool:
+    """Whether a key is ``<<``, not in quotes."""
+    key = item[0]
+    return isinstance(key, yaml.ScalarNode) and key.value == "<<" and key.style is None
 
 
 def _not_yaml(path: Path, reason: yaml.YAMLError) -> str:

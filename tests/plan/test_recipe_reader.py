@@ -30,6 +30,7 @@ from tests.support.final_recipe import FINAL, target
         ("  er_mem_all:", "  mito:", 16, "there twice"),
         ("  er_mem_all:", "  er_mem_al:", 16, "did you mean 'er_mem_all'?"),
         ("empty: [golgi]", "empty: [mito]", 18, "listed elsewhere"),
+        ('{voxel_size_nm: ">=16", source', "{crop: '557,558', source", 14, "give each an entry"),
         ("empty: [golgi]", "empty: [golgy]", 18, "did you mean 'golgi'?"),
         ("tta: mirror", "tta: flips", 3, "'flips' is not known"),
         ("{class}", "{clas}", 5, "did you mean 'class'?"),

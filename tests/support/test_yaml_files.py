@@ -74,8 +74,33 @@ def test_anchors_repeat_values_and_keep_their_own_place(write):
 
 
 @pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a: &x {p: 1, q: 2}\nb: {<<: *x, q: 3}\n", {"p": 1, "q": 3}),
+        ("a: &x {p: 1, q: 2}\nb: {q: 3, <<: *x}\n", {"p": 1, "q": 3}),
+        ("a: [&x {p: 1}, &y {p: 2, q: 2}]\nb: {<<: [*x, *y]}\n", {"p": 1, "q": 2}),
+        ("a: &x {p: {r: 1}}\nb: {<<: *x, p: {s: 2}}\n", {"p": {"s": 2}}),
+        ("b: {'<<': 1}\n", {"<<": 1}),
+    ],
+)
+def test_a_merge_brings_keys_along_that_are_not_there(write, text, value):
+    data, lines = yamlfile.load_yaml(write(text), RecipeError)
+    assert data["b"] == value
+    assert all(("b", key) in lines for key in value)
+
+
+def test_a_merge_over_lines_keeps_the_line_of_each_key(write):
+    _, lines = yamlfile.load_yaml(write("a: &x\n  p: 1\n  q: 2\nb:\n  <<: *x\n  q: 3\n"), RecipeError)
+    assert (lines[("b",)], lines[("b", "p")], lines[("b", "q")]) == (4, 2, 6)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("a: {<<: 3}\n", ":1: a: << takes keys and values: <<: *anchor"),
+        ("a: &x {<<: *x}\n", ":1: a: its aliases (*) repeat too much; write the values out"),
+        ("a: 0x" + "f" * 5000 + "\n", ":1: a: no number here has 5,002 digits"),
+        ("a: -1" + "0" * 200 + "\n", ":1: a: no number here has 202 digits"),
         ("a: 1\nb:\n  c: 1\n  c: 2\n", ":4: b.c: the key is there twice, first on line 3; keep one"),
         ("a: 1\n8: 2\n", ":2: the key '8' is not text; write it in quotes"),
         ("a: 1\n? [x]\n: 2\n", ":2: the key is not text; write it in quotes"),
