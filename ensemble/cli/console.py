@@ -10,7 +10,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, Time
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from ensemble.support import QuietProgress
+from ensemble.support import QuietProgress, plain_line
 
 if TYPE_CHECKING:
     from ensemble.plan import Budget, CropPlan, Job, Plan
@@ -94,7 +94,7 @@ def report(found: "CheckReport") -> None:
 
 
 def warnings(lines: Iterable[str]) -> None:
-    for text in lines:
+    for text in map(plain_line, lines):
         _OUT.print(f"warning: {text}", style="yellow", markup=False)
 
 

@@ -231,8 +231,8 @@ class _Reader:
         if not isinstance(members, list) or not members:
             raise self.wrong(key, "expected a list of classes")
         for index, member in enumerate(members):
-            if member not in all_classes():
-                raise self.wrong((*key, index), f"unknown class {member!r}{suggestion(member, all_classes())}")
+            if not isinstance(member, str) or member not in all_classes():
+                raise self.wrong((*key, index), f"unknown class {member!r}{suggestion(str(member), all_classes())}")
             if member == name:
                 raise self.wrong((*key, index), f"{name} cannot be made of itself")
             yield member

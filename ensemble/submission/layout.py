@@ -9,7 +9,7 @@ from ensemble.core import Target, is_instance, official_departure
 from ensemble.submission.archive import Archive
 from ensemble.submission.reader import Submission
 from ensemble.submission.stored_array import StoredArray, read_metadata
-from ensemble.support import SubmissionError, nearest
+from ensemble.support import SubmissionError, nearest, plain_line
 
 MAX_STORE_BYTES = 50 * 2**30
 MANY_PLACES = 4
@@ -37,7 +37,7 @@ class FaultNotes:
 def _folded(lines: Iterable[str]) -> tuple[str, ...]:
     """Lines "place: what", those that say the same of many places as one."""
     places: dict[str, list[str]] = {}
-    for line in lines:
+    for line in map(plain_line, lines):
         place, colon, what = line.partition(": ")
         places.setdefault(f": {what}" if colon else line, []).append(place if colon else "")
     return tuple(f"{place}{what}" for what, where in places.items() for place in _listed(where))

@@ -16,6 +16,7 @@ from ensemble.support.errors import (
     TrainingError,
     VolumeError,
     nearest,
+    plain_line,
     suggestion,
 )
 from ensemble.support.files import (
@@ -84,6 +85,7 @@ __all__ = [
     "nearest",
     "one_line",
     "parse_yaml",
+    "plain_line",
     "read_json",
     "read_sealed",
     "replacing",

@@ -14,6 +14,7 @@ The command line prints the message and exits with ``EXIT_WRONG_INPUT``; nothing
 """
 
 import difflib
+import re
 import struct
 import zipfile
 from collections.abc import Iterable
@@ -26,8 +27,22 @@ NOT_A_ZIP = (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, 
 """What zipfile raises for bytes that are no zip, or a damaged one."""
 
 
+MAX_LINE = 1000
+"""Characters of a message; a longer one is cut in its middle."""
+_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
+
+
+def plain_line(text: str) -> str:
+    """The text on one line, safe to show: control characters escaped, at most MAX_LINE characters."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in _BREAKS.sub(" ", text))
+    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE * 3 // 4]} … {line[-MAX_LINE // 5 :]}"
+
+
 class EnsembleError(Exception):
-    """A message for the person who can mend it."""
+    """A message for the person who can mend it, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(plain_line(message))
 
 
 class RecipeError(EnsembleError):
