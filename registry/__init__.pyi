@@ -16,6 +16,7 @@ from .compare import Comparison, compare_models
 from .draft import Draft, draft_card
 from .export import export_model, import_model
 from .networks import new_network
+from .paces import Paces
 from .references import MODEL_URI, alias_fault, check_alias
 from .runs import BUILDS, TRAININGS, TUNINGS, MetricPoint, Runs, RunStatus
 from .soup import (
@@ -49,6 +50,7 @@ __all__ = [
     "ModelVersion",
     "Normalisation",
     "Number",
+    "Paces",
     "Positive",
     "Registry",
     "RunStatus",

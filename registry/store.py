@@ -18,6 +18,7 @@ from registry import version_folder
 from registry.card import Card, load_card
 from registry.connection import Connection, pages, persistently, unless_there
 from registry.listing import Entry, read_listing
+from registry.paces import Paces
 from registry.references import check_alias, is_model_name, parse_model_uri
 from registry.runs import MODELS, MetricPoint, Runs
 from registry.version_folder import CARD, FOLDER, GOLDEN, WEIGHTS
@@ -63,7 +64,8 @@ class Registry:
     """The registry at ``tracking_uri``, else MLFLOW_TRACKING_URI, else ``mlruns/`` in the working directory.
 
     Nothing is read or created before a method asks for it, and only writing creates. Every method raises
-    RegistryError if the store does not answer. ``runs`` are the MLflow runs kept beside the models.
+    RegistryError if the store does not answer. ``runs`` are the MLflow runs kept beside the models,
+    ``paces`` what machines took for them.
     """
 
     def __init__(self, tracking_uri: str | None = None) -> None:
@@ -71,6 +73,7 @@ class Registry:
         self.tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded
         self._mlflow = Connection(self.tracking_uri)
         self.runs = Runs(self._mlflow)
+        self.paces = Paces(version_folder.beside(self._mlflow, "paces.json"))
         self.broken: list[str] = []
 
     def register(

@@ -35,6 +35,11 @@ def local_file(connection: Connection, source: str, run_id: str, name: str) -> P
     return path
 
 
+def beside(connection: Connection, name: str) -> Path:
+    """Where a file of our own lies beside an embedded registry, or on this machine for that of a server."""
+    return _cache().parent / name if connection.database is None else connection.database.with_name(name)
+
+
 def is_fetched(path: Path) -> bool:
     """Whether a file is a copy from a server, which can be fetched again."""
     return path.is_relative_to(_cache())

@@ -16,7 +16,17 @@ from ensemble.build.cache_keys import group_key
 from ensemble.build.workspace import Workspace
 from ensemble.core import DecodingChanges, Target
 from ensemble.decode import CropAssembly, GroupOutcome, LayoutChanged, Probability, assemble_group, groups_of
-from ensemble.plan import CropPlan, Prepared, Request, lock_contents, prepare, sources_of, write_lock
+from ensemble.plan import (
+    CropPlan,
+    Prepared,
+    Request,
+    assembling_pace,
+    lock_contents,
+    prepare,
+    sources_of,
+    units,
+    write_lock,
+)
 from ensemble.predict import Predictor
 from ensemble.submission import CheckReport, check, pack, write_group_files
 from ensemble.support import (
@@ -24,6 +34,7 @@ from ensemble.support import (
     Progress,
     QuietProgress,
     RegistryError,
+    StageCost,
     VolumeError,
     digest,
     read_sealed,
@@ -33,6 +44,7 @@ from ensemble.support import (
 )
 from registry import BUILDS, Registry
 
+_AFTER_PREDICTING = ("assemble", "pack", "check")
 _RESULTS = ("plan.json", "check.json", "costs.json")
 
 
@@ -222,8 +234,10 @@ class _Build:
 
     def _note_costs(self) -> None:
         """What this run took, and what of it was kept from before."""
+        stages = self.progress.stages()
+        self._note_pace(stages)
         costs: dict[str, Any] = {
-            "stages": [asdict(stage) for stage in self.progress.stages()],
+            "stages": [asdict(stage) for stage in stages],
             "predictions": len(self.plan.jobs),
             "predictions_kept": self.predictor.kept,
             "forward_passes": self.predictor.passes,
@@ -231,6 +245,13 @@ class _Build:
             "groups_kept": len(self._groups) - self._assembled,
         }
         write_json(self.request.out / "costs.json", costs)
+
+    def _note_pace(self, stages: Sequence[StageCost]) -> None:
+        """Keep what all arrays took after predicting, where none of them was there before."""
+        amount = units(self.plan)
+        if self._assembled == len(self._groups) and amount:
+            seconds = sum(stage.seconds for stage in stages if stage.stage in _AFTER_PREDICTING)
+            self.registry.paces.note(assembling_pace(self.plan, self.request.budget.workers), seconds / amount)
 
     def _record(self, report: CheckReport) -> str:
         models = {f"model.{name}": f"{m.name} version {m.version}" for name, m in self.prepared.models.items()}

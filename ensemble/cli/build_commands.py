@@ -3,10 +3,15 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ensemble.cli import console
 from ensemble.cli.options import Commands, add_request, add_resources, budget_of, command, request_of
 from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError
+
+if TYPE_CHECKING:
+    from ensemble.plan import Prepared, Request
+    from registry import Registry
 
 
 def add_build_commands(commands: Commands) -> None:
@@ -51,14 +56,28 @@ def _plan(arguments: argparse.Namespace) -> int:
     from registry import Registry
 
     request = request_of(arguments, Path("build") / load_recipe(arguments.recipe).name)
-    prepared = prepare(request, Registry())
+    registry = Registry()
+    prepared = prepare(request, registry)
+    if prepared.hours.untimed:
+        prepared = _timed(request, prepared, registry)
     if arguments.json:
         print(json.dumps(prepared.described(request.budget).as_plain(), indent=1))
     else:
         console.plan(prepared.plan, request.budget)
+        console.line(prepared.hours.in_words)
         console.warnings(prepared.warnings)
     request.budget.check(prepared.plan)
     return 0
+
+
+def _timed(request: "Request", prepared: "Prepared", registry: "Registry") -> "Prepared":
+    """The same once its networks were timed on this machine, which is needed once."""
+    from ensemble.plan import prepare
+    from ensemble.predict import time_networks
+
+    with console.progress() as progress:
+        time_networks(request, prepared, registry, progress)
+    return prepare(request, registry)
 
 
 def _add_tune(commands: Commands) -> None:

@@ -9,6 +9,7 @@ from ensemble.plan.describe import (
     step_as_recipe,
     voxel_size_in_words,
 )
+from ensemble.plan.hours import Hours, assembling_pace, device_in_words, hours_of, network_pace, units
 from ensemble.plan.job import FORWARD_PASSES, ROWS_READ, STORED_PLANES, Job, Precision, patches_per_pass
 from ensemble.plan.lock import lock_contents, write_lock
 from ensemble.plan.plan import CropPlan, Plan, classes_in, made_from, sources_in, sources_of
@@ -41,6 +42,7 @@ __all__ = [
     "CropPlan",
     "EmptySource",
     "Expression",
+    "Hours",
     "Job",
     "LabelSource",
     "MixedSource",
@@ -58,13 +60,17 @@ __all__ = [
     "Request",
     "Route",
     "Source",
+    "assembling_pace",
     "classes_in",
     "describe_route",
+    "device_in_words",
     "expression_as_recipe",
     "find_recipe",
+    "hours_of",
     "load_recipe",
     "lock_contents",
     "made_from",
+    "network_pace",
     "patches_per_pass",
     "prepare",
     "route_in_words",
@@ -72,6 +78,7 @@ __all__ = [
     "sources_in",
     "sources_of",
     "step_as_recipe",
+    "units",
     "voxel_size_in_words",
     "write_lock",
 ]

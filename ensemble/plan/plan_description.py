@@ -7,6 +7,7 @@ from typing import Any
 from ensemble.core import Grid
 from ensemble.plan.budget import Budget
 from ensemble.plan.describe import describe_route, route_in_words, voxel_size_in_words
+from ensemble.plan.hours import Hours
 from ensemble.plan.job import Job
 from ensemble.plan.plan import CropPlan, Plan
 from ensemble.plan.recipe import ModelSource
@@ -181,9 +182,12 @@ class PlanDescription:
     crops: dict[str, CropDescription]
     cost: PlanCost
     warnings: list[str] = field(default_factory=list)
+    hours: Hours | None = None
 
     @classmethod
-    def of(cls, plan: Plan, budget: Budget, warnings: Sequence[str] = ()) -> "PlanDescription":
+    def of(
+        cls, plan: Plan, budget: Budget, warnings: Sequence[str] = (), hours: Hours | None = None
+    ) -> "PlanDescription":
         recipe = plan.recipe
         return cls(
             recipe=recipe.name,
@@ -196,6 +200,7 @@ class PlanDescription:
             crops={crop.target.crop: CropDescription.of(crop, budget, recipe.rules) for crop in plan.crops},
             cost=PlanCost.of(plan, budget),
             warnings=list(warnings),
+            hours=hours,
         )
 
     def as_plain(self) -> dict[str, Any]:

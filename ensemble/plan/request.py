@@ -9,6 +9,7 @@ from ensemble.core import load_manifest, select_targets
 from ensemble.plan import lock
 from ensemble.plan import plan as planning
 from ensemble.plan.budget import Budget
+from ensemble.plan.hours import Hours, hours_of
 from ensemble.plan.job import Precision
 from ensemble.plan.plan import Plan
 from ensemble.plan.plan_description import PlanDescription
@@ -92,7 +93,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan, what it was made from, and what a person should know of it, a line each."""
+    """A plan, what it was made from, and what a person should know of it, a line each, and how long it takes."""
 
     plan: Plan
     models: Mapping[str, ModelVersion]
@@ -100,9 +101,10 @@ class Prepared:
     moved: tuple[str, ...]
     threads: int
     warnings: tuple[str, ...]
+    hours: Hours
 
     def described(self, budget: Budget) -> PlanDescription:
-        return PlanDescription.of(self.plan, budget, self.warnings)
+        return PlanDescription.of(self.plan, budget, self.warnings, self.hours)
 
 
 def prepare(request: Request, store: Registry) -> Prepared:
@@ -117,4 +119,13 @@ def prepare(request: Request, store: Registry) -> Prepared:
     em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
     plan = planning.make_plan(recipe, targets, resolved.models, em)
     warnings = plan_warnings(plan, manifest, em)
-    return Prepared(plan, resolved.models, em, resolved.moved, resolved.threads or cores(), warnings)
+    threads = resolved.threads or cores()
+    hours = hours_of(
+        plan,
+        store.paces,
+        request.device,
+        request.precision,
+        threads=threads,
+        workers=request.budget.workers,
+    )
+    return Prepared(plan, resolved.models, em, resolved.moved, threads, warnings, hours)

@@ -1,6 +1,7 @@
 """Probabilities: computed once and kept, or found where another tool left them."""
 
 from ensemble.predict.device import find_device, fix_threads
+from ensemble.predict.pace import time_networks
 from ensemble.predict.prediction_store import open_prediction, shared_key
 from ensemble.predict.predictor import Fields, Predictor, tissue_of
 from ensemble.predict.probabilities import ArrayInMemory, StoredProbabilities, open_probabilities
@@ -22,5 +23,6 @@ __all__ = [
     "open_probabilities",
     "predict_job",
     "shared_key",
+    "time_networks",
     "tissue_of",
 ]

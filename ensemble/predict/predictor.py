@@ -1,8 +1,20 @@
 """Running every network of a plan over the crops it is needed for, once; what is kept from before stays."""
 
+import time
 from collections.abc import Mapping
 
-from ensemble.plan import FORWARD_PASSES, CropPlan, Job, LabelSource, PredictionSource, Prepared, Request, sources_in
+from ensemble.plan import (
+    FORWARD_PASSES,
+    CropPlan,
+    Job,
+    LabelSource,
+    PredictionSource,
+    Prepared,
+    Request,
+    device_in_words,
+    network_pace,
+    sources_in,
+)
 from ensemble.predict.device import find_device, fix_threads
 from ensemble.predict.prediction_store import StoredPrediction, complete_prediction, job_key, open_prediction
 from ensemble.predict.probabilities import StoredLabels, StoredProbabilities, open_labels, open_probabilities
@@ -11,6 +23,8 @@ from ensemble.predict.sliding_window import Network, Output, frame_reader, predi
 from ensemble.storage import EM, Tissue
 from ensemble.support import EnsembleError, Progress
 from registry import Registry, load_network
+
+ENOUGH_PASSES = 8
 
 Fields = dict[tuple[str, str], StoredProbabilities | StoredLabels]
 """What a crop is made of: by class and source."""
@@ -86,9 +100,17 @@ class Predictor:
                 if job.source != source:
                     continue
                 runner = self._runner(job) if runner is None else runner.for_job(job)
+                before, began = self.passes, time.monotonic()
                 self._predict(job, stored, runner, done)
+                self._note_pace(job, self.passes - before, time.monotonic() - began)
                 done += job.forward_passes
         self._progress.at(done)
+
+    def _note_pace(self, job: Job, passes: int, seconds: float) -> None:
+        """Keep what a pass took with all around it; a few alone say little."""
+        if passes >= ENOUGH_PASSES:
+            place = device_in_words(self._request.device, self._prepared.threads)
+            self._registry.paces.note(network_pace(job, place, self._request.precision), seconds / passes)
 
     def _runner(self, job: Job) -> Runner:
         model, device = self._prepared.models[job.source], find_device(self._request.device)

@@ -33,7 +33,7 @@ from ensemble.support.files import (
 )
 from ensemble.support.journal import Journal
 from ensemble.support.machine import cores, default_memory_bytes, has_gpu, in_threads, keep_freed_memory
-from ensemble.support.progress import Costs, Progress, QuietProgress, StageCost
+from ensemble.support.progress import Costs, Progress, QuietProgress, StageClock, StageCost, duration
 from ensemble.support.yaml_files import (
     YamlKey,
     YamlLines,
@@ -62,6 +62,7 @@ __all__ = [
     "QuietProgress",
     "RecipeError",
     "RegistryError",
+    "StageClock",
     "StageCost",
     "SubmissionError",
     "TrainingError",
@@ -75,6 +76,7 @@ __all__ = [
     "digest",
     "dotted_key",
     "dump_yaml",
+    "duration",
     "explain_invalid",
     "has_gpu",
     "in_threads",

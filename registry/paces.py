@@ -1,0 +1,40 @@
+"""How long a unit of work took on this machine, kept beside the registry so that a plan can tell hours."""
+
+import math
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensemble.support import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Paces:
+    """Seconds by machine and what was timed, in a file of JSON. What cannot be read there is not known."""
+
+    path: Path
+
+    def seconds(self, what: str) -> float | None:
+        """How long it took when it was timed last on this machine; None where it never was."""
+        value = self._all().get(_here(what))
+        if isinstance(value, float) and math.isfinite(value) and value > 0:
+            return value
+        return None
+
+    def note(self, what: str, seconds: float) -> None:
+        """Keep it for the next plan; where the file cannot be written it is not kept."""
+        with suppress(OSError):
+            write_json(self.path, {**self._all(), _here(what): seconds})
+
+    def _all(self) -> Mapping[str, float]:
+        try:
+            found = read_json(self.path)
+        except (OSError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def _here(what: str) -> str:
+    return f"{platform.node()}: {what}"
