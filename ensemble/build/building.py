@@ -1,7 +1,8 @@
 """From a recipe to a checked submission: resolve, plan, predict, assemble, pack, check, record.
 
 Everything lies under OUT: ``submission.zip``, ``lock.yaml``, ``plan.json``, ``check.json`` and ``costs.json`` are the
-result, ``work/`` is what a resumed build goes on from and may be removed at any time.
+result, ``work/`` is what a resumed build goes on from and may be removed at any time. What networks predicted lies
+beside OUT, where other builds find it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from ensemble.build.workspace import Workspace
 from ensemble.core import DecodingChanges, Target
 from ensemble.decode import CropAssembly, GroupOutcome, LayoutChanged, Probability, assemble_group, groups_of
 from ensemble.plan import CropPlan, PlanDescription, Prepared, Request, lock_contents, prepare, sources_of, write_lock
-from ensemble.predict import Predictor
+from ensemble.predict import Predictor, SharedPredictions
 from ensemble.submission import CheckReport, check, pack, write_group_files
 from ensemble.support import (
     Costs,
@@ -105,7 +106,8 @@ class _Build:
 
     def _note_needed(self) -> None:
         arrays = (f"{c.target.group}/{name}" for c in self.plan.crops for name in c.target.classes)
-        self.work.need(self.predictor.keys.values(), self._groups.values(), arrays)
+        shared = SharedPredictions(self.request.predictions)
+        self.work.need(shared, self.predictor.keys.values(), self._groups.values(), arrays)
 
     # -- assembling
 
@@ -173,8 +175,9 @@ class _Build:
 
     def _without_damaged(self, crop: CropPlan, error: VolumeError) -> VolumeError:
         """The error, or what to do about it where it is what this build kept itself that is damaged: it is dropped."""
-        for stored in map(self.predictor.stored, crop.jobs):
-            if str(error).startswith(str(stored.place)):
+        for job in crop.jobs:
+            stored = self.predictor.stored(job)
+            if stored is not None and str(error).startswith(str(stored.place)):
                 stored.forget()
                 return VolumeError(f"{error}: it was dropped; run the same command again to predict it anew")
         if str(error).startswith(str(self.work.root)):

@@ -48,14 +48,19 @@ def _add_plan(commands: Commands) -> None:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from ensemble.plan import PlanDescription, load_recipe, prepare
+    from ensemble.predict import count_found, found_in_words
     from registry import Registry
 
     request = request_of(arguments, Path("build") / load_recipe(arguments.recipe).name)
-    plan = prepare(request, Registry()).plan
+    prepared = prepare(request, Registry())
+    plan, found = prepared.plan, count_found(request, prepared)
     if arguments.json:
-        print(json.dumps(PlanDescription.of(plan, request.budget).as_plain(), indent=1))
+        said = PlanDescription.of(plan, request.budget).as_plain()
+        print(json.dumps({**said, "predictions_found": found}, indent=1))
     else:
         console.plan(plan, request.budget)
+        if plan.jobs:
+            console.line(f"{found_in_words(found, len(plan.jobs))} ({request.predictions})")
     request.budget.check(plan)
     return 0
 
@@ -157,9 +162,9 @@ def _postprocess(arguments: argparse.Namespace) -> int:
 
 
 def _add_clean(commands: Commands) -> None:
-    text = "Show and free what a build keeps to go on from and its recipe no longer needs."
+    text = "Show and free what a recipe no longer needs of its build, and stored predictions that no build needs."
     parser = command(commands, "clean", _clean, text)
-    parser.add_argument("out", type=Path, metavar="DIR", help="the --out of a build")
+    parser.add_argument("out", type=Path, metavar="DIR", help="the --out of a build, or the folder that holds builds")
     parser.add_argument("--all", action="store_true", help="also what the next build would go on from")
     parser.add_argument("--dry-run", action="store_true", help="only show")
 

@@ -42,6 +42,12 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=["32", "16", "bf16"], default="32", help="of the network's arithmetic")
     add_resources(parser)
     parser.add_argument("--absent-is-zero", action="store_true", help="EM chunks never written are really black")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="stored predictions, shared by builds (default: predictions beside OUT)",
+    )
     parser.add_argument("--update-lock", action="store_true", help="take what the aliases mean now")
 
 
@@ -82,4 +88,5 @@ def request_of(arguments: argparse.Namespace, out: Path) -> "Request":
         budget=budget_of(arguments, on_cpu=on_cpu),
         absent_is_zero=arguments.absent_is_zero,
         update_lock=arguments.update_lock,
+        cache=arguments.cache,
     )

@@ -28,7 +28,7 @@ from ensemble.plan.recipe import (
     Source,
 )
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
-from ensemble.plan.request import Prepared, Request, prepare
+from ensemble.plan.request import Prepared, Request, predictions_of, prepare
 
 __all__ = [
     "BAND_BYTES",
@@ -66,6 +66,7 @@ __all__ = [
     "lock_contents",
     "made_from",
     "patches_per_pass",
+    "predictions_of",
     "prepare",
     "route_in_words",
     "source_in_words",

@@ -19,7 +19,7 @@ from registry import ModelVersion, Registry
 
 @dataclass(frozen=True)
 class Request:
-    """What a build is asked for."""
+    """What a build is asked for; ``cache`` is where stored predictions lie, None: beside ``out``."""
 
     recipe: str | Path
     out: Path
@@ -32,6 +32,7 @@ class Request:
     budget: Budget = field(default_factory=lambda: Budget(default_memory_bytes(), cores()))
     absent_is_zero: bool = False
     update_lock: bool = False
+    cache: Path | None = None
 
     def as_plain(self) -> dict[str, Any]:
         """What ``again`` reads back: everything but machine and limits."""
@@ -44,6 +45,7 @@ class Request:
             "device": self.device,
             "precision": self.precision,
             "absent_is_zero": self.absent_is_zero,
+            "cache": str(self.cache.resolve()) if self.cache else None,
         }
 
     @classmethod
@@ -52,8 +54,8 @@ class Request:
         kept = read_sealed(out / "work" / "request.json")
         if kept is None:
             raise EnsembleError(f"{out}: holds no build to go by; run ensemble build RECIPE --out {out} first")
-        manifest = Path(kept["manifest"]) if kept["manifest"] else None
-        return cls(**{**kept, "out": out, "manifest": manifest})
+        manifest, cache = (Path(kept[name]) if kept.get(name) else None for name in ("manifest", "cache"))
+        return cls(**{**kept, "out": out, "manifest": manifest, "cache": cache})
 
     def keep(self) -> None:
         """Note what was asked for, beside what the build goes on from."""
@@ -84,8 +86,20 @@ class Request:
 
     @property
     def predictions(self) -> Path:
-        """What networks predicted, by content."""
-        return self.work / "predictions"
+        """What networks predicted, by content; the builds of a folder share it."""
+        return self.cache or predictions_beside(self.out)
+
+
+def predictions_beside(out: Path) -> Path:
+    """Where a build's stored predictions lie unless that is said: build/predictions for build/mine."""
+    return (out if out.name not in ("", "..") else out.resolve()).parent / "predictions"
+
+
+def predictions_of(out: Path) -> Path:
+    """Where the stored predictions lie that the build in ``out`` used."""
+    kept = read_sealed(out / "work" / "request.json")
+    cache = kept.get("cache") if isinstance(kept, dict) else None
+    return Path(cache) if cache else predictions_beside(out)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from ensemble.support.errors import (
 from ensemble.support.files import (
     PARTIAL,
     alone_with,
+    held_if_free,
+    in_turn,
     is_disk_full,
     one_line,
     read_json,
@@ -76,7 +78,9 @@ __all__ = [
     "dump_yaml",
     "explain_invalid",
     "has_gpu",
+    "held_if_free",
     "in_threads",
+    "in_turn",
     "is_disk_full",
     "keep_freed_memory",
     "library_versions",

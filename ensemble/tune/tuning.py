@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from ensemble.build import Workspace, build
 from ensemble.core import Target, is_instance, load_manifest, select_targets
 from ensemble.plan import EmptySource, Prepared, Recipe, Request, describe_route, load_recipe, prepare, route_in_words
-from ensemble.predict import Fields, Predictor
+from ensemble.predict import SURVEYED, Fields, Predictor, SharedPredictions
 from ensemble.scoring import ArrayStatus, Scores, Tally, overall_scores, score
 from ensemble.storage import open_truth
 from ensemble.support import (
@@ -120,6 +120,9 @@ class _Tuning:
         with Workspace(request.work).alone(), threadpool_limits(1, "blas"):
             # the survey first: what it predicts holds all that the recipe itself needs
             predictors = [Predictor.of(request, ready, self.registry, self.progress) for ready in (survey, base)]
+            request.keep()
+            keys = (key for predictor in predictors for key in predictor.keys.values())
+            SharedPredictions(request.predictions).need(self._surveyed, keys)
             for predictor in predictors:
                 predictor.run()
             if self.task.minutes is not None:
@@ -128,7 +131,14 @@ class _Tuning:
             units = self._units(evaluator)
             chosen = self._choose(units, evaluator)
             consistency = self._together(units, chosen, evaluator)
-        return self._finish(units, chosen, consistency, leaks)
+        tuned = self._finish(units, chosen, consistency, leaks)
+        self._surveyed.unlink(missing_ok=True)
+        return tuned
+
+    @property
+    def _surveyed(self) -> Path:
+        """The note of the predictions that tuning needs, beside those of the builds at its end."""
+        return self.task.request.work / SURVEYED
 
     def _check_places(self) -> None:
         """Raise EnsembleError for what would fail only after hours of work."""
