@@ -14,6 +14,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ensemble.build.cache_keys import group_key
+from ensemble.build.earlier import drop_replaced, made_from, refuse_to_replace, set_aside
 from ensemble.build.workspace import Workspace
 from ensemble.core import DecodingChanges, Target
 from ensemble.decode import CropAssembly, GroupOutcome, LayoutChanged, Probability, assemble_group, groups_of
@@ -39,10 +40,14 @@ _RESULTS = ("plan.json", "check.json", "costs.json")
 
 @dataclass(frozen=True)
 class Built:
-    """A finished build; ``run_id`` is None when everything was already done."""
+    """A finished build; ``run_id`` is None when everything was already done.
+
+    ``left_out`` arrays of the manifest were not asked for: with any, it is not for upload.
+    """
 
     report: CheckReport
     run_id: str | None
+    left_out: int = 0
 
 
 def build(request: Request, registry: Registry, progress: Progress | None = None) -> Built:
@@ -73,12 +78,14 @@ class _Build:
         request = self.request
         for line in self.prepared.moved:
             self.progress.say(line)
+        wanted = made_from(request, [crop.target for crop in self.plan.crops])
         locked = lock_contents(
-            self.plan, self.prepared.models, request.manifest, request.data_root, self.prepared.threads
+            self.plan, self.prepared.models, request.manifest, request.data_root, self.prepared.threads, wanted
         )
         key = digest({"groups": list(self._groups.values()), "models": locked["models"], "recipe": self.recipe.name})
         state = read_sealed(self._state) or {}
         if state.get("key") != key or state.get("zip") != _stamp(request.zip) or not request.lock.exists():
+            self._make_room(wanted)
             write_lock(request.lock, locked)
             request.keep()
             self._note_needed()
@@ -86,19 +93,27 @@ class _Build:
             self._pack(self._assemble())
             for page in request.pages:
                 page.unlink(missing_ok=True)  # they were another submission's
+            drop_replaced(request)
             state = {"key": key, "zip": _stamp(request.zip)}
             write_sealed(self._state, state)
         checked = _checked(request.out / "check.json")
         if state.get("run_id") and checked and all((request.out / name).exists() for name in _RESULTS):
             self.progress.say(f"{request.zip}: everything is done already")
-            return Built(checked, None)
+            return Built(checked, None, self.plan.left_out)
         report = self._check()
         write_json(request.out / "plan.json", PlanDescription.of(self.plan, request.budget).as_plain())
         self._note_costs()
         run_id = self._record(report)
         # with faults the next build packs anew, from crops assembled anew
         write_sealed(self._state, {"run_id": run_id} if report.faults else {**state, "run_id": run_id})
-        return Built(report, run_id)
+        return Built(report, run_id, self.plan.left_out)
+
+    def _make_room(self, wanted: dict[str, Any]) -> None:
+        """Set the submission of another recipe or selection aside. Raises EnsembleError unless that was asked for."""
+        if not self.request.overwrite:
+            refuse_to_replace(self.request, wanted)
+        elif place := set_aside(self.request, wanted):
+            self.progress.say(f"{self.request.zip}: set aside in {place}, where its lock and report are kept")
 
     @property
     def _state(self) -> Path:
@@ -237,13 +252,14 @@ class _Build:
 
     def _record(self, report: CheckReport) -> str:
         models = {f"model.{name}": f"{m.name} version {m.version}" for name, m in self.prepared.models.items()}
+        partial = {"partial": f"{self.plan.left_out} arrays of the manifest left out"} if self.plan.left_out else {}
         try:
             return self.registry.runs.record(
                 BUILDS,
                 self.recipe.name,
                 params={"recipe": self.recipe.name, "consistency": self.recipe.consistency, **models},
                 metrics={"faults": len(report.faults), "warnings": len(report.warnings), "empty": len(report.empty)},
-                tags={"out": str(self.request.out.resolve())},
+                tags={"out": str(self.request.out.resolve()), **partial},
                 artifacts=[
                     self.recipe.path,
                     *(self.request.out / name for name in ("lock.yaml", "plan.json", "check.json")),

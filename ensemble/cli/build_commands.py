@@ -2,10 +2,11 @@
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from ensemble.cli import console
-from ensemble.cli.options import Commands, add_request, add_resources, budget_of, command, request_of
+from ensemble.cli.options import Commands, add_request, add_resources, budget_of, command, default_out, request_of
 from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError
 
 
@@ -18,22 +19,28 @@ def add_build_commands(commands: Commands) -> None:
 def _add_build(commands: Commands) -> None:
     parser = command(commands, "build", _build, "Build the submission that a recipe describes, and check it.")
     add_request(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: build/<recipe's name>")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: build/NAME of the recipe, of a part build/NAME--crop902"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace even the submission of another recipe or selection"
+    )
 
 
 def _build(arguments: argparse.Namespace) -> int:
     from ensemble.build import build
-    from ensemble.plan import load_recipe
     from ensemble.report import make_report
     from registry import Registry
 
-    out = arguments.out or Path("build") / load_recipe(arguments.recipe).name
-    request, registry = request_of(arguments, out), Registry()
+    out = arguments.out or default_out(arguments)
+    request, registry = replace(request_of(arguments, out), overwrite=arguments.overwrite), Registry()
     with console.progress() as progress:
         built = build(request, registry, progress)
         if built.run_id is not None or not request.has_report:
             make_report(out, registry, progress=progress)
     console.report(built.report)
+    if built.left_out:
+        console.line(f"partial: not for upload, {built.left_out} arrays of the manifest are left out")
     console.line(f"submission: {request.zip}   report: {out / 'report.html'}   lock: {request.lock}")
     if built.run_id is not None:
         console.line(f"recorded as MLflow run {built.run_id} in {registry.tracking_uri}")
@@ -47,11 +54,11 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from ensemble.plan import PlanDescription, load_recipe, prepare
+    from ensemble.plan import PlanDescription, prepare
     from ensemble.predict import count_found, found_in_words
     from registry import Registry
 
-    request = request_of(arguments, Path("build") / load_recipe(arguments.recipe).name)
+    request = request_of(arguments, default_out(arguments))
     prepared = prepare(request, Registry())
     plan, found = prepared.plan, count_found(request, prepared)
     if arguments.json:
@@ -61,6 +68,8 @@ def _plan(arguments: argparse.Namespace) -> int:
         console.plan(plan, request.budget)
         if plan.jobs:
             console.line(f"{found_in_words(found, len(plan.jobs))} ({request.predictions})")
+        if plan.left_out:
+            console.line(f"partial: not for upload, {plan.left_out} arrays of the manifest are left out")
     request.budget.check(plan)
     return 0
 
@@ -82,11 +91,10 @@ def _add_tune(commands: Commands) -> None:
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    from ensemble.plan import load_recipe
     from ensemble.tune import TuningTask, tune
     from registry import Registry
 
-    work = arguments.work or Path("build") / f"{load_recipe(arguments.recipe).name}-tune"
+    work = arguments.work or default_out(arguments, "-tune")
     if arguments.trials < 1:
         raise EnsembleError(f"--trials {arguments.trials}: at least one is needed")
     task = TuningTask(

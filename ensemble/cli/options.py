@@ -71,6 +71,14 @@ def budget_of(arguments: argparse.Namespace, *, on_cpu: bool = True) -> "Budget"
     return Budget(int(arguments.memory * 2**30), arguments.workers, on_cpu)
 
 
+def default_out(arguments: argparse.Namespace, suffix: str = "") -> Path:
+    """Where what ``add_request`` was told is built unless that is said: a part of the manifest in a folder of its own."""
+    from ensemble.plan import load_recipe, name_of_build
+
+    name = f"{load_recipe(arguments.recipe).name}{suffix}"
+    return Path("build") / name_of_build(name, arguments.crops, arguments.classes)
+
+
 def request_of(arguments: argparse.Namespace, out: Path) -> "Request":
     """What ``add_request`` was told, its work under ``out``."""
     from ensemble.plan import Request

@@ -28,7 +28,7 @@ from ensemble.plan.recipe import (
     Source,
 )
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
-from ensemble.plan.request import Prepared, Request, predictions_of, prepare
+from ensemble.plan.request import Prepared, Request, name_of_build, predictions_of, prepare
 
 __all__ = [
     "BAND_BYTES",
@@ -65,6 +65,7 @@ __all__ = [
     "load_recipe",
     "lock_contents",
     "made_from",
+    "name_of_build",
     "patches_per_pass",
     "predictions_of",
     "prepare",

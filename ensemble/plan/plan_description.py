@@ -173,13 +173,14 @@ class PlanCost:
 
 @dataclass(frozen=True)
 class PlanDescription:
-    """The whole plan, with its cost in sum."""
+    """The whole plan, with its cost in sum; ``left_out`` arrays of the manifest were not asked for."""
 
     recipe: str
     consistency: str
     sources: dict[str, ModelOfSource]
     crops: dict[str, CropDescription]
     cost: PlanCost
+    left_out: int = 0
 
     @classmethod
     def of(cls, plan: Plan, budget: Budget) -> "PlanDescription":
@@ -194,6 +195,7 @@ class PlanDescription:
             },
             crops={crop.target.crop: CropDescription.of(crop, budget, recipe.rules) for crop in plan.crops},
             cost=PlanCost.of(plan, budget),
+            left_out=plan.left_out,
         )
 
     def as_plain(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a build is asked for, and the plan that makes of it; nothing heavy is loaded and no voxel read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,19 @@ from ensemble.plan.job import Precision
 from ensemble.plan.plan import Plan
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
 from ensemble.storage import EM
-from ensemble.support import EnsembleError, cores, default_memory_bytes, read_sealed, write_sealed
+from ensemble.support import EnsembleError, cores, default_memory_bytes, digest, read_sealed, write_sealed
 from registry import ModelVersion, Registry
+
+_LONGEST_NAME = 100
+"""Of a build's folder, where more crops or classes are asked for than a name can list."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a build is asked for; ``cache`` is where stored predictions lie, None: beside ``out``."""
+    """What a build is asked for; ``cache`` is where stored predictions lie, None: beside ``out``.
+
+    ``overwrite``: even the submission of another recipe or selection may be replaced.
+    """
 
     recipe: str | Path
     out: Path
@@ -33,6 +39,7 @@ class Request:
     absent_is_zero: bool = False
     update_lock: bool = False
     cache: Path | None = None
+    overwrite: bool = False
 
     def as_plain(self) -> dict[str, Any]:
         """What ``again`` reads back: everything but machine and limits."""
@@ -90,6 +97,14 @@ class Request:
         return self.cache or predictions_beside(self.out)
 
 
+def name_of_build(recipe: str, crops: Sequence[str] | None, classes: Sequence[str] | None) -> str:
+    """The name of a build's folder: "mine", or of a part of the manifest "mine--crop902-crop903--mito"."""
+    groups = sorted({f"crop{crop.removeprefix('crop')}" for crop in crops or ()})
+    parts = ["-".join(part) for part in (groups, sorted(set(classes or ()))) if part]
+    name = "--".join([recipe, *parts])
+    return name if len(name) <= _LONGEST_NAME else f"{recipe}--part-{digest(parts)[:8]}"
+
+
 def predictions_beside(out: Path) -> Path:
     """Where a build's stored predictions lie unless that is said: build/predictions for build/mine."""
     return (out if out.name not in ("", "..") else out.resolve()).parent / "predictions"
@@ -116,10 +131,12 @@ class Prepared:
 def prepare(request: Request, store: Registry) -> Prepared:
     """The plan of a build: reads the recipe, cards and metadata, touches no voxel."""
     recipe = load_recipe(request.recipe)
-    targets = select_targets(load_manifest(request.manifest), request.crops, request.classes)
+    manifest = load_manifest(request.manifest)
+    targets = select_targets(manifest, request.crops, request.classes)
+    left_out = sum(len(target.classes) for target in manifest) - sum(len(target.classes) for target in targets)
     used = set().union(*(planning.sources_of(recipe, target) for target in targets))
     in_order = [name for name in recipe.sources if name in used]
     resolved = lock.resolve_models(recipe, in_order, store, request.lock, update=request.update_lock)
     em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
     plan = planning.make_plan(recipe, targets, resolved.models, em)
-    return Prepared(plan, resolved.models, em, resolved.moved, resolved.threads or cores())
+    return Prepared(replace(plan, left_out=left_out), resolved.models, em, resolved.moved, resolved.threads or cores())

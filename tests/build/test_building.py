@@ -125,15 +125,15 @@ def _small_files() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 
-def test_a_full_disk_is_one_line_and_an_older_zip_stays(place) -> None:
-    Path("build/small").mkdir(parents=True)
-    Path("build/small/submission.zip").write_bytes(b"older")
+def test_a_full_disk_is_one_line_and_an_older_zip_stays(built) -> None:
+    older = (OUT / "submission.zip").read_bytes()
+    edit("small.yaml", "nuc: {source: coarse,", "nuc: {source: coarse, threshold: 0.45,")
     process = start(before=_small_files)
     _, errors = process.ended()
     assert process.returncode == 2
     assert "the disk is full" in errors
     assert "Traceback" not in errors
-    assert Path("build/small/submission.zip").read_bytes() == b"older"
+    assert (OUT / "submission.zip").read_bytes() == older
 
 
 def test_alone_another_threshold_reruns_its_own_class_only(built) -> None:

@@ -45,7 +45,7 @@ def test_arrays_of_crops_left_out_and_torn_files_go_too(built, capsys) -> None:
     torn.write_bytes(b"half a chunk")
     assert str(torn) in cleaned(capsys)
     assert not torn.exists()
-    assert run("--crops", "2") == 0
+    assert run("--crops", "2", "--out", OUT, "--overwrite") == 0
     said = cleaned(capsys)
     assert "crop1/mito" in said
     assert "crop2" not in said
