@@ -76,15 +76,18 @@ def main() -> None:
     expected = digest(work / "undisturbed")
     again_s = finish(work / "undisturbed")
     print(f"undisturbed: {whole_s:.0f} s; the same again, all done: {again_s:.1f} s (promised 5)", flush=True)
+    shutil.rmtree(work / "predictions")
     for workers in ("1", "3"):
         finish(work / "workers", "--workers", workers)
         same = digest(work / "workers") == expected
         print(f"--workers {workers}: {'the same bytes' if same else 'OTHER BYTES'}", flush=True)
         shutil.rmtree(work / "workers")
+        shutil.rmtree(work / "predictions")
     kills = builds = early = wrong = 0
     while kills < arguments.kills:
         out = work / "disturbed"
         shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(work / "predictions", ignore_errors=True)
         here, while_predicting = kill_until_done(out, whole_s, moments, arguments.kills - kills)
         kills, early, builds = kills + here, early + while_predicting, builds + 1
         wrong += digest(out) != expected

@@ -69,8 +69,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_manifest(out / "manifest.csv", targets)
     for target in targets:
-        write(target, demo / "truth.zarr", out / "predictions")
-    templates = {s: {"predictions": f"{(out / 'predictions').resolve()}/{s}/{{crop}}/{{class}}"} for s in SOURCES}
+        write(target, demo / "truth.zarr", out / "known")
+    templates = {s: {"predictions": f"{(out / 'known').resolve()}/{s}/{{crop}}/{{class}}"} for s in SOURCES}
     recipe = {"name": "known", "sources": templates, "defaults": {"source": "of_mito"}, "consistency": "none"}
     (out / "known.yaml").write_text(dump_yaml(recipe))
     request = Request(out / "known.yaml", out / "work", out / "manifest.csv", str(demo / "data"))

@@ -2,6 +2,7 @@
 
 from ensemble.build.building import Built, build
 from ensemble.build.cleanup import free, leftovers
+from ensemble.build.earlier import made_from, refuse_to_replace
 from ensemble.build.standalone import postprocess
 from ensemble.build.workspace import Workspace
 
@@ -11,5 +12,7 @@ __all__ = [
     "build",
     "free",
     "leftovers",
+    "made_from",
     "postprocess",
+    "refuse_to_replace",
 ]

@@ -1,7 +1,8 @@
 """From a recipe to a checked submission: resolve, plan, predict, assemble, pack, check, record.
 
 Everything lies under OUT: ``submission.zip``, ``lock.yaml``, ``plan.json``, ``check.json`` and ``costs.json`` are the
-result, ``work/`` is what a resumed build goes on from and may be removed at any time.
+result, ``work/`` is what a resumed build goes on from and may be removed at any time. What networks predicted lies
+beside OUT, where other builds find it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ensemble.build.cache_keys import group_key
+from ensemble.build.earlier import drop_replaced, made_from, refuse_to_replace, set_aside
 from ensemble.build.workspace import Workspace
 from ensemble.core import DecodingChanges, Target
 from ensemble.decode import CropAssembly, GroupOutcome, LayoutChanged, Probability, assemble_group, groups_of
@@ -27,7 +29,7 @@ from ensemble.plan import (
     units,
     write_lock,
 )
-from ensemble.predict import Predictor
+from ensemble.predict import Predictor, SharedPredictions
 from ensemble.submission import CheckReport, check, pack, write_group_files
 from ensemble.support import (
     Costs,
@@ -50,10 +52,14 @@ _RESULTS = ("plan.json", "check.json", "costs.json")
 
 @dataclass(frozen=True)
 class Built:
-    """A finished build; ``run_id`` is None when everything was already done."""
+    """A finished build; ``run_id`` is None when everything was already done.
+
+    ``left_out`` arrays of the manifest were not asked for: with any, it is not for upload.
+    """
 
     report: CheckReport
     run_id: str | None
+    left_out: int = 0
 
 
 def build(request: Request, registry: Registry, progress: Progress | None = None) -> Built:
@@ -84,12 +90,14 @@ class _Build:
         request = self.request
         for line in (*self.prepared.moved, *self.prepared.warnings):
             self.progress.say(line)
+        wanted = made_from(request, [crop.target for crop in self.plan.crops])
         locked = lock_contents(
-            self.plan, self.prepared.models, request.manifest, request.data_root, self.prepared.threads
+            self.plan, self.prepared.models, request.manifest, request.data_root, self.prepared.threads, wanted
         )
         key = digest({"groups": list(self._groups.values()), "models": locked["models"], "recipe": self.recipe.name})
         state = read_sealed(self._state) or {}
         if state.get("key") != key or state.get("zip") != _stamp(request.zip) or not request.lock.exists():
+            self._make_room(wanted)
             write_lock(request.lock, locked)
             request.keep()
             self._note_needed()
@@ -97,19 +105,27 @@ class _Build:
             self._pack(self._assemble())
             for page in request.pages:
                 page.unlink(missing_ok=True)  # they were another submission's
+            drop_replaced(request)
             state = {"key": key, "zip": _stamp(request.zip)}
             write_sealed(self._state, state)
         checked = _checked(request.out / "check.json")
         if state.get("run_id") and checked and all((request.out / name).exists() for name in _RESULTS):
             self.progress.say(f"{request.zip}: everything is done already")
-            return Built(checked, None)
+            return Built(checked, None, self.plan.left_out)
         report = self._check()
         write_json(request.out / "plan.json", self.prepared.described(request.budget).as_plain())
         self._note_costs()
         run_id = self._record(report)
         # with faults the next build packs anew, from crops assembled anew
         write_sealed(self._state, {"run_id": run_id} if report.faults else {**state, "run_id": run_id})
-        return Built(report, run_id)
+        return Built(report, run_id, self.plan.left_out)
+
+    def _make_room(self, wanted: dict[str, Any]) -> None:
+        """Set the submission of another recipe or selection aside. Raises EnsembleError unless that was asked for."""
+        if not self.request.overwrite:
+            refuse_to_replace(self.request, wanted)
+        elif place := set_aside(self.request, wanted):
+            self.progress.say(f"{self.request.zip}: set aside in {place}, where its lock and report are kept")
 
     @property
     def _state(self) -> Path:
@@ -117,7 +133,8 @@ class _Build:
 
     def _note_needed(self) -> None:
         arrays = (f"{c.target.group}/{name}" for c in self.plan.crops for name in c.target.classes)
-        self.work.need(self.predictor.keys.values(), self._groups.values(), arrays)
+        shared = SharedPredictions(self.request.predictions)
+        self.work.need(shared, self.predictor.keys.values(), self._groups.values(), arrays)
 
     # -- assembling
 
@@ -185,8 +202,9 @@ class _Build:
 
     def _without_damaged(self, crop: CropPlan, error: VolumeError) -> VolumeError:
         """The error, or what to do about it where it is what this build kept itself that is damaged: it is dropped."""
-        for stored in map(self.predictor.stored, crop.jobs):
-            if str(error).startswith(str(stored.place)):
+        for job in crop.jobs:
+            stored = self.predictor.stored(job)
+            if stored is not None and str(error).startswith(str(stored.place)):
                 stored.forget()
                 return VolumeError(f"{error}: it was dropped; run the same command again to predict it anew")
         if str(error).startswith(str(self.work.root)):
@@ -255,13 +273,14 @@ class _Build:
 
     def _record(self, report: CheckReport) -> str:
         models = {f"model.{name}": f"{m.name} version {m.version}" for name, m in self.prepared.models.items()}
+        partial = {"partial": f"{self.plan.left_out} arrays of the manifest left out"} if self.plan.left_out else {}
         try:
             return self.registry.runs.record(
                 BUILDS,
                 self.recipe.name,
                 params={"recipe": self.recipe.name, "consistency": self.recipe.consistency, **models},
                 metrics={"faults": len(report.faults), "warnings": len(report.warnings), "empty": len(report.empty)},
-                tags={"out": str(self.request.out.resolve())},
+                tags={"out": str(self.request.out.resolve()), **partial},
                 artifacts=[
                     self.recipe.path,
                     *(self.request.out / name for name in ("lock.yaml", "plan.json", "check.json")),

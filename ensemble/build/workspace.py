@@ -1,11 +1,10 @@
 """What a build keeps under OUT/work to go on from: finished groups of classes, begun ones, scratch arrays.
 
-predictions/      what networks predicted, by content (see ``predict.prediction_store``)
 submission.zarr/  the arrays as they will be packed
 assembled/        a file per crop: which of its arrays are finished, and what they were made from
 scratch/          a folder per crop that is begun, with its journal
 state.json        how far the whole is
-needed.json       what the recipe as it was built last goes on from
+needed.json       what the recipe as it was built last goes on from, stored predictions too
 
 Everything here carries a checksum: what is not as it was written is made anew, never used.
 """
@@ -22,6 +21,7 @@ import numpy as np
 
 from ensemble.core import Target
 from ensemble.decode import GroupOutcome
+from ensemble.predict import NEEDED, SharedPredictions
 from ensemble.storage import ChunkedArray, scratch_array
 from ensemble.submission import create_array, reopen_array
 from ensemble.support import PARTIAL, Journal, alone_with, read_sealed, write_sealed
@@ -43,10 +43,6 @@ class Workspace:
     root: Path
 
     @property
-    def predictions(self) -> Path:
-        return self.root / "predictions"
-
-    @property
     def store(self) -> Path:
         return self.root / "submission.zarr"
 
@@ -62,43 +58,27 @@ class Workspace:
 
     # -- what is needed
 
-    def need(self, predictions: Iterable[str], groups: Iterable[str], arrays: Iterable[str]) -> None:
+    def need(
+        self, shared: SharedPredictions, keys: Iterable[str], groups: Iterable[str], arrays: Iterable[str]
+    ) -> None:
         """Note the keys of the predictions and of the groups, and the arrays ("crop557/mito"), that are in use."""
-        write_sealed(
-            self.root / "needed.json",
-            {"predictions": sorted(predictions), "groups": sorted(groups), "arrays": sorted(arrays)},
-        )
+        shared.need(self.root / NEEDED, keys, {"groups": sorted(groups), "arrays": sorted(arrays)})
 
     def unneeded(self) -> list[Path]:
-        """Files and folders that the recipe as it was built last has no use for."""
-        needed = read_sealed(self.root / "needed.json") or {}
-        in_use = {what: frozenset(needed.get(what, ())) for what in ("predictions", "groups", "arrays")}
-        torn = [
-            *self.predictions.glob(f"*{PARTIAL}"),
-            *self.predictions.glob(f"*/*{PARTIAL}"),
-            *self.store.glob(f"crop*/*/*{PARTIAL}"),
-        ]
+        """Files and folders here that the recipe as it was built last has no use for."""
+        needed = read_sealed(self.root / NEEDED) or {}
+        in_use = {what: frozenset(needed.get(what, ())) for what in ("groups", "arrays")}
         unused = [
-            path
-            for path in sorted(self.predictions.glob("*"))
-            if path not in torn and not self._serves(path, in_use["predictions"])
+            array
+            for array in sorted(self.store.glob("crop*/*"))
+            if array.is_dir() and f"{array.parent.name}/{array.name}" not in in_use["arrays"]
         ]
-        for array in sorted(self.store.glob("crop*/*")):
-            if array.is_dir() and f"{array.parent.name}/{array.name}" not in in_use["arrays"]:
-                unused.append(array)
         for folder in sorted((self.root / "scratch").glob("*")):
             noted = Journal.read(folder / "journal").get("key", [None])
             if noted[0] not in in_use["groups"]:
                 unused.append(folder)
-        return [*unused, *sorted(path for path in torn if not any(path.is_relative_to(u) for u in unused))]
-
-    def _serves(self, prediction: Path, needed: frozenset[str]) -> bool:
-        """Whether one of the keys means this array, or has none of its own and can do with this."""
-        key = prediction.name.partition(".")[0]
-        if key in needed:
-            return True
-        others = [k for k in needed if k.partition("-")[0] == key.partition("-")[0]]
-        return any(not (self.predictions / f"{k}.planes").exists() for k in others)
+        torn = sorted(self.store.glob(f"crop*/*/*{PARTIAL}"))
+        return [*unused, *(path for path in torn if not any(path.is_relative_to(u) for u in unused))]
 
     # -- groups of classes
 

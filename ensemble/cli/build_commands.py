@@ -2,11 +2,12 @@
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ensemble.cli import console
-from ensemble.cli.options import Commands, add_request, add_resources, budget_of, command, request_of
+from ensemble.cli.options import Commands, add_request, add_resources, budget_of, command, default_out, request_of
 from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError
 
 if TYPE_CHECKING:
@@ -23,22 +24,28 @@ def add_build_commands(commands: Commands) -> None:
 def _add_build(commands: Commands) -> None:
     parser = command(commands, "build", _build, "Build the submission that a recipe describes, and check it.")
     add_request(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: build/<recipe's name>")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: build/NAME of the recipe, of a part build/NAME--crop902"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace even the submission of another recipe or selection"
+    )
 
 
 def _build(arguments: argparse.Namespace) -> int:
     from ensemble.build import build
-    from ensemble.plan import load_recipe
     from ensemble.report import make_report
     from registry import Registry
 
-    out = arguments.out or Path("build") / load_recipe(arguments.recipe).name
-    request, registry = request_of(arguments, out), Registry()
+    out = arguments.out or default_out(arguments)
+    request, registry = replace(request_of(arguments, out), overwrite=arguments.overwrite), Registry()
     with console.progress() as progress:
         built = build(request, registry, progress)
         if built.run_id is not None or not request.has_report:
             make_report(out, registry, progress=progress)
     console.report(built.report)
+    if built.left_out:
+        console.line(f"partial: not for upload, {built.left_out} arrays of the manifest are left out")
     console.line(f"submission: {request.zip}   report: {out / 'report.html'}   lock: {request.lock}")
     if built.run_id is not None:
         console.line(f"recorded as MLflow run {built.run_id} in {registry.tracking_uri}")
@@ -52,21 +59,27 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from ensemble.plan import load_recipe, prepare
+    from ensemble.plan import prepare
+    from ensemble.predict import count_found, found_in_words
     from registry import Registry
 
-    request = request_of(arguments, Path("build") / load_recipe(arguments.recipe).name)
-    registry = Registry()
+    request, registry = request_of(arguments, default_out(arguments)), Registry()
     prepared = prepare(request, registry)
     if prepared.hours.untimed:
         prepared = _timed(request, prepared, registry)
+    plan, found = prepared.plan, count_found(request, prepared)
     if arguments.json:
-        print(json.dumps(prepared.described(request.budget).as_plain(), indent=1))
+        said = prepared.described(request.budget).as_plain()
+        print(json.dumps({**said, "predictions_found": found}, indent=1))
     else:
-        console.plan(prepared.plan, request.budget)
+        console.plan(plan, request.budget)
         console.line(prepared.hours.in_words)
+        if plan.jobs:
+            console.line(f"{found_in_words(found, len(plan.jobs))} ({request.predictions})")
+        if plan.left_out:
+            console.line(f"partial: not for upload, {plan.left_out} arrays of the manifest are left out")
         console.warnings(prepared.warnings)
-    request.budget.check(prepared.plan)
+    request.budget.check(plan)
     return 0
 
 
@@ -97,11 +110,10 @@ def _add_tune(commands: Commands) -> None:
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    from ensemble.plan import load_recipe
     from ensemble.tune import TuningTask, tune
     from registry import Registry
 
-    work = arguments.work or Path("build") / f"{load_recipe(arguments.recipe).name}-tune"
+    work = arguments.work or default_out(arguments, "-tune")
     if arguments.trials < 1:
         raise EnsembleError(f"--trials {arguments.trials}: at least one is needed")
     task = TuningTask(
@@ -177,9 +189,9 @@ def _postprocess(arguments: argparse.Namespace) -> int:
 
 
 def _add_clean(commands: Commands) -> None:
-    text = "Show and free what a build keeps to go on from and its recipe no longer needs."
+    text = "Show and free what a recipe no longer needs of its build, and stored predictions that no build needs."
     parser = command(commands, "clean", _clean, text)
-    parser.add_argument("out", type=Path, metavar="DIR", help="the --out of a build")
+    parser.add_argument("out", type=Path, metavar="DIR", help="the --out of a build, or the folder that holds builds")
     parser.add_argument("--all", action="store_true", help="also what the next build would go on from")
     parser.add_argument("--dry-run", action="store_true", help="only show")
 

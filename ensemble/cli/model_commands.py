@@ -228,6 +228,13 @@ def _add_soup(commands: Commands) -> None:
     parser.add_argument("--truth", type=Path, metavar="TRUTH.zarr", help="score members and soup; greedy needs it")
     parser.add_argument("--manifest", type=Path, metavar="CSV", help="the crops to score them on")
     parser.add_argument("--data", default="data", metavar="ROOT", help="folder or URL of the EM (default: data)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("build/predictions"),
+        metavar="DIR",
+        help="stored predictions, shared with builds (default: build/predictions)",
+    )
     parser.add_argument("--leaky", action="store_true", help="score even on crops that members were trained on")
 
 
@@ -256,7 +263,9 @@ def _soup(arguments: argparse.Namespace) -> int:
         raise EnsembleError("--truth and --manifest belong together; give both, or neither")
     validation = None
     if arguments.truth is not None:
-        validation = Validation(arguments.truth, arguments.manifest, arguments.data, leaky=arguments.leaky)
+        validation = Validation(
+            arguments.truth, arguments.manifest, arguments.data, leaky=arguments.leaky, cache=arguments.cache
+        )
     options = AveragingOptions(arguments.how, arguments.weights, arguments.decay, arguments.same_origin)
     with console.progress() as progress:
         soup = average_checkpoints(

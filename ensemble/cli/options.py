@@ -42,6 +42,12 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=["32", "16", "bf16"], default="32", help="of the network's arithmetic")
     add_resources(parser)
     parser.add_argument("--absent-is-zero", action="store_true", help="EM chunks never written are really black")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="stored predictions, shared by builds (default: predictions beside OUT)",
+    )
     parser.add_argument("--update-lock", action="store_true", help="take what the aliases mean now")
 
 
@@ -65,6 +71,14 @@ def budget_of(arguments: argparse.Namespace, *, on_cpu: bool = True) -> "Budget"
     return Budget(int(arguments.memory * 2**30), arguments.workers, on_cpu)
 
 
+def default_out(arguments: argparse.Namespace, suffix: str = "") -> Path:
+    """Where what ``add_request`` was told is built unless that is said; a part of the manifest in its own folder."""
+    from ensemble.plan import load_recipe, name_of_build
+
+    name = f"{load_recipe(arguments.recipe).name}{suffix}"
+    return Path("build") / name_of_build(name, arguments.crops, arguments.classes)
+
+
 def request_of(arguments: argparse.Namespace, out: Path) -> "Request":
     """What ``add_request`` was told, its work under ``out``."""
     from ensemble.plan import Request
@@ -82,4 +96,5 @@ def request_of(arguments: argparse.Namespace, out: Path) -> "Request":
         budget=budget_of(arguments, on_cpu=on_cpu),
         absent_is_zero=arguments.absent_is_zero,
         update_lock=arguments.update_lock,
+        cache=arguments.cache,
     )

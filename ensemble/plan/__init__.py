@@ -29,7 +29,7 @@ from ensemble.plan.recipe import (
     Source,
 )
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
-from ensemble.plan.request import Prepared, Request, prepare
+from ensemble.plan.request import Prepared, Request, name_of_build, predictions_of, prepare
 
 __all__ = [
     "BAND_BYTES",
@@ -70,8 +70,10 @@ __all__ = [
     "load_recipe",
     "lock_contents",
     "made_from",
+    "name_of_build",
     "network_pace",
     "patches_per_pass",
+    "predictions_of",
     "prepare",
     "route_in_words",
     "source_in_words",

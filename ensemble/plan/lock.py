@@ -66,10 +66,19 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def lock_contents(
-    plan: Plan, models: Mapping[str, ModelVersion], manifest: Path | None, data_root: str, threads: int
+    plan: Plan,
+    models: Mapping[str, ModelVersion],
+    manifest: Path | None,
+    data_root: str,
+    threads: int,
+    made_from: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What the lock says: everything that decides the submission's bytes, and where it came from."""
+    """What the lock says: everything that decides the submission's bytes, and where it came from.
+
+    ``made_from``: which recipe and selection it is, whatever is edited in them.
+    """
     return {
+        "made_from": dict(made_from),
         "recipe": {"name": plan.recipe.name, "sha256": _digest(plan.recipe.path)},
         "manifest": {"path": str(manifest), "sha256": _digest(manifest)} if manifest else "official",
         "data": str(data_root),

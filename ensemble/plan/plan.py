@@ -50,11 +50,12 @@ class CropPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole build."""
+    """The whole build; ``left_out`` arrays of the manifest were not asked for."""
 
     recipe: Recipe
     models: Mapping[str, Model]
     crops: tuple[CropPlan, ...]
+    left_out: int = 0
 
     @property
     def jobs(self) -> tuple[Job, ...]:

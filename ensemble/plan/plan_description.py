@@ -174,13 +174,17 @@ class PlanCost:
 
 @dataclass(frozen=True)
 class PlanDescription:
-    """The whole plan, with its cost in sum, and what a person should know of it."""
+    """The whole plan, with its cost in sum, and what a person should know of it.
+
+    ``left_out`` arrays of the manifest were not asked for.
+    """
 
     recipe: str
     consistency: str
     sources: dict[str, ModelOfSource]
     crops: dict[str, CropDescription]
     cost: PlanCost
+    left_out: int = 0
     warnings: list[str] = field(default_factory=list)
     hours: Hours | None = None
 
@@ -199,6 +203,7 @@ class PlanDescription:
             },
             crops={crop.target.crop: CropDescription.of(crop, budget, recipe.rules) for crop in plan.crops},
             cost=PlanCost.of(plan, budget),
+            left_out=plan.left_out,
             warnings=list(warnings),
             hours=hours,
         )

@@ -1,7 +1,7 @@
 """What a build is asked for, and the plan that makes of it; nothing heavy is loaded and no voxel read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,19 @@ from ensemble.plan.plan_description import PlanDescription
 from ensemble.plan.plan_warnings import check_datasets, plan_warnings
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
 from ensemble.storage import EM
-from ensemble.support import EnsembleError, cores, default_memory_bytes, read_sealed, write_sealed
+from ensemble.support import EnsembleError, cores, default_memory_bytes, digest, read_sealed, write_sealed
 from registry import ModelVersion, Registry
+
+_LONGEST_NAME = 100
+"""Of a build's folder, where more crops or classes are asked for than a name can list."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a build is asked for."""
+    """What a build is asked for; ``cache`` is where stored predictions lie, None: beside ``out``.
+
+    ``overwrite``: even the submission of another recipe or selection may be replaced.
+    """
 
     recipe: str | Path
     out: Path
@@ -35,6 +41,8 @@ class Request:
     budget: Budget = field(default_factory=lambda: Budget(default_memory_bytes(), cores()))
     absent_is_zero: bool = False
     update_lock: bool = False
+    cache: Path | None = None
+    overwrite: bool = False
 
     def as_plain(self) -> dict[str, Any]:
         """What ``again`` reads back: everything but machine and limits."""
@@ -47,6 +55,7 @@ class Request:
             "device": self.device,
             "precision": self.precision,
             "absent_is_zero": self.absent_is_zero,
+            "cache": str(self.cache.resolve()) if self.cache else None,
         }
 
     @classmethod
@@ -55,8 +64,8 @@ class Request:
         kept = read_sealed(out / "work" / "request.json")
         if kept is None:
             raise EnsembleError(f"{out}: holds no build to go by; run ensemble build RECIPE --out {out} first")
-        manifest = Path(kept["manifest"]) if kept["manifest"] else None
-        return cls(**{**kept, "out": out, "manifest": manifest})
+        manifest, cache = (Path(kept[name]) if kept.get(name) else None for name in ("manifest", "cache"))
+        return cls(**{**kept, "out": out, "manifest": manifest, "cache": cache})
 
     def keep(self) -> None:
         """Note what was asked for, beside what the build goes on from."""
@@ -87,8 +96,28 @@ class Request:
 
     @property
     def predictions(self) -> Path:
-        """What networks predicted, by content."""
-        return self.work / "predictions"
+        """What networks predicted, by content; the builds of a folder share it."""
+        return self.cache or predictions_beside(self.out)
+
+
+def name_of_build(recipe: str, crops: Sequence[str] | None, classes: Sequence[str] | None) -> str:
+    """The name of a build's folder: "mine", or of a part of the manifest "mine--crop902-crop903--mito"."""
+    groups = sorted({f"crop{crop.removeprefix('crop')}" for crop in crops or ()})
+    parts = ["-".join(part) for part in (groups, sorted(set(classes or ()))) if part]
+    name = "--".join([recipe, *parts])
+    return name if len(name) <= _LONGEST_NAME else f"{recipe}--part-{digest(parts)[:8]}"
+
+
+def predictions_beside(out: Path) -> Path:
+    """Where a build's stored predictions lie unless that is said: build/predictions for build/mine."""
+    return (out if out.name not in ("", "..") else out.resolve()).parent / "predictions"
+
+
+def predictions_of(out: Path) -> Path:
+    """Where the stored predictions lie that the build in ``out`` used."""
+    kept = read_sealed(out / "work" / "request.json")
+    cache = kept.get("cache") if isinstance(kept, dict) else None
+    return Path(cache) if cache else predictions_beside(out)
 
 
 @dataclass(frozen=True)
@@ -113,11 +142,13 @@ def prepare(request: Request, store: Registry) -> Prepared:
     manifest = load_manifest(request.manifest)
     check_datasets(recipe, manifest)
     targets = select_targets(manifest, request.crops, request.classes)
+    left_out = sum(len(target.classes) for target in manifest) - sum(len(target.classes) for target in targets)
     used = set().union(*(planning.sources_of(recipe, target) for target in targets))
     in_order = [name for name in recipe.sources if name in used]
     resolved = lock.resolve_models(recipe, in_order, store, request.lock, update=request.update_lock)
     em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
     plan = planning.make_plan(recipe, targets, resolved.models, em)
+    plan = replace(plan, left_out=left_out)
     warnings = plan_warnings(plan, manifest, em)
     threads = resolved.threads or cores()
     hours = hours_of(

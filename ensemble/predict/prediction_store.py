@@ -1,11 +1,16 @@
-"""Probabilities that a network predicted, kept by content: what is there is right, what is not is computed."""
+"""Probabilities that a network predicted, kept by content: what is there is right, what is not is computed.
+
+Builds share a folder of them. Who writes a prediction holds its claim, and no chunk that was there is ever away: what
+is made anew is written over, so that nobody who reads it meanwhile takes a chunk that is not there for zeros.
+"""
 
 import hashlib
 import math
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,7 @@ from ensemble.core import Grid, nm_zyx, zyx
 from ensemble.plan import STORED_PLANES, Job
 from ensemble.predict.probabilities import Channel, StoredProbabilities
 from ensemble.storage import Tissue, Volume, ZarrArray, open_node
-from ensemble.support import VolumeError, code_digest, digest, library_versions, read_sealed, write_sealed
+from ensemble.support import VolumeError, code_digest, digest, held_if_free, library_versions, read_sealed, write_sealed
 
 _COMPRESSOR = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE)
 
@@ -86,8 +91,10 @@ class StoredPrediction:
         return self.done_planes == self.grid.shape[0]
 
     def forget(self) -> None:
-        """Have it computed anew."""
-        self.marker.unlink(missing_ok=True)
+        """Have it computed anew, unless somebody is at that already."""
+        with claim(self.marker.parent, self.marker.stem) as free:
+            if free:
+                self.marker.unlink(missing_ok=True)
 
     def mark(self, planes: int) -> None:
         """Say that planes before ``planes`` are written for good."""
@@ -98,28 +105,36 @@ class StoredPrediction:
         return StoredProbabilities(Channel(volume, self.classes.index(name)))
 
 
+def claim(folder: Path, key: str) -> AbstractContextManager[bool]:
+    """Whether no other process computes or takes away the prediction of that key; then none does while this lasts."""
+    return held_if_free(folder / f"{key}.lock")
+
+
 def complete_prediction(folder: Path, key: str, job: Job) -> StoredPrediction | None:
     """The complete array of a job, or one of more classes, under ``folder``; None where there is none."""
     mine = folder / f"{key}.planes"
-    for marker in (mine, *sorted(m for m in folder.glob(f"{shared_key(key)}-*.planes") if m != mine)):
+    for marker in _first_then(mine, lambda: sorted(folder.glob(f"{shared_key(key)}-*.planes"))):
         stored = _stored(marker)
         if stored is not None and set(job.classes) <= set(stored.classes) and stored.complete:
             return stored
     return None
 
 
+def _first_then(mine: Path, others: Callable[[], list[Path]]) -> Iterator[Path]:
+    """``mine``, and only if that will not do the others."""
+    yield mine
+    yield from (path for path in others() if path != mine)
+
+
 def open_prediction(folder: Path, key: str, job: Job) -> StoredPrediction:
-    """The stored array of a job under ``folder``, or a complete one of more classes; begun if neither is there."""
+    """The array of a job under ``folder``, to be written by who holds its claim: as it was left, or begun."""
     place, marker = folder / f"{key}.zarr", folder / f"{key}.planes"
-    if not marker.exists():
-        wider = complete_prediction(folder, key, job)
-        if wider is not None:
-            return wider
     begun = _stored(marker)
     if begun is not None and begun.array.shape == (len(job.classes), *job.stored.shape):
         writable = zarr.open_array(str(place), mode="r+").with_config(_CONFIG)
         return StoredPrediction(writable, marker, job.classes, job.stored, place)
-    marker.unlink(missing_ok=True)
+    for file in (marker, place / ".zarray", place / ".zattrs"):
+        file.unlink(missing_ok=True)
     new = zarr.create_array(
         str(place),
         shape=(len(job.classes), *job.stored.shape),
@@ -131,7 +146,6 @@ def open_prediction(folder: Path, key: str, job: Job) -> StoredPrediction:
         fill_value=0,
         config=_CONFIG,
         attributes=_attributes(job.classes, job.stored),
-        overwrite=True,
     )
     stored = StoredPrediction(new, marker, job.classes, job.stored, place)
     stored.mark(0)

@@ -1,7 +1,7 @@
 """Running every network of a plan over the crops it is needed for, once; what is kept from before stays."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ensemble.plan import (
     FORWARD_PASSES,
@@ -16,7 +16,7 @@ from ensemble.plan import (
     sources_in,
 )
 from ensemble.predict.device import find_device, fix_threads
-from ensemble.predict.prediction_store import StoredPrediction, complete_prediction, job_key, open_prediction
+from ensemble.predict.prediction_store import StoredPrediction, claim, complete_prediction, job_key, open_prediction
 from ensemble.predict.probabilities import StoredLabels, StoredProbabilities, open_labels, open_probabilities
 from ensemble.predict.runner import Runner
 from ensemble.predict.sliding_window import Network, Output, frame_reader, predict_job
@@ -29,6 +29,9 @@ ENOUGH_PASSES = 8
 Fields = dict[tuple[str, str], StoredProbabilities | StoredLabels]
 """What a crop is made of: by class and source."""
 
+_LOOK_AGAIN_S = 0.5
+"""How long to wait before looking again whether another process has finished."""
+
 
 def tissue_of(em: EM, job: Job) -> Tissue:
     """The EM that a job reads."""
@@ -36,7 +39,7 @@ def tissue_of(em: EM, job: Job) -> Tissue:
 
 
 class Predictor:
-    """A plan's jobs, the probabilities they leave under the request's ``out``, and those that others wrote.
+    """A plan's jobs, the probabilities they leave where builds share them, and those that others wrote.
 
     Made by ``Predictor.of``. ``keys``: source and crop of a job -> what decides its probabilities. ``given``: crop
     -> what other tools wrote. ``kept``: how many jobs were complete before ``run``; ``passes``: how often it ran a
@@ -55,28 +58,24 @@ class Predictor:
         self._request, self._prepared, self._registry, self._progress = request, prepared, registry, progress
         self._plan = prepared.plan
         self.keys, self.given = keys, given
-        self.kept, self.passes = len(prepared.plan.jobs), 0
+        self.kept, self.passes, self._done = len(prepared.plan.jobs), 0, 0
 
     @classmethod
     def of(cls, request: Request, prepared: Prepared, registry: Registry, progress: Progress) -> "Predictor":
         """Opens what other tools wrote, before hours are spent. Raises EnsembleError for what is not there."""
-        device = find_device(request.device).type
-        keys = {
-            job.identity: job_key(job, tissue_of(prepared.em, job), device, request.precision, prepared.threads)
-            for job in prepared.plan.jobs
-        }
+        keys = _keys(request, prepared)
         given = {crop.target.crop: _given(request, prepared, crop) for crop in prepared.plan.crops}
         return cls(request, prepared, registry, progress, keys, given)
 
-    def stored(self, job: Job) -> StoredPrediction:
-        """Where a job's probabilities are, complete or begun."""
-        return open_prediction(self._request.predictions, self.keys[job.identity], job)
+    def stored(self, job: Job) -> StoredPrediction | None:
+        """A job's probabilities; None where they are not there in whole."""
+        return complete_prediction(self._request.predictions, self.keys[job.identity], job)
 
     def fields(self, crop: CropPlan) -> Fields:
         """A crop's probabilities. Raises EnsembleError where they are not there in whole."""
         fields = dict(self.given[crop.target.crop])
         for job in crop.jobs:
-            stored = complete_prediction(self._request.predictions, self.keys[job.identity], job)
+            stored = self.stored(job)
             if stored is None:
                 raise EnsembleError(
                     f"{self._request.out}: what {job.source} predicted of crop {job.crop} is not there any more;"
@@ -86,25 +85,41 @@ class Predictor:
         return fields
 
     def run(self) -> None:
-        """Compute what is not there."""
+        """Compute what is not there; what another process computes is waited for."""
         fix_threads(self._prepared.threads)
-        jobs = [(job, self.stored(job)) for job in self._plan.jobs]
-        open_jobs = [(job, stored) for job, stored in jobs if not stored.complete]
-        self.kept = len(jobs) - len(open_jobs)
-        self._progress.stage("predict", sum(job.forward_passes for job, _ in jobs))
-        open_passes = sum(job.forward_passes for job, _ in open_jobs)
-        done = sum(job.forward_passes for job, _ in jobs) - open_passes
-        for source in dict.fromkeys(job.source for job, _ in open_jobs):
+        jobs = self._plan.jobs
+        waiting = [job for job in jobs if self.stored(job) is None]
+        self.kept = len(jobs) - len(waiting)
+        if jobs:
+            self._progress.say(found_in_words(self.kept, len(jobs)))
+        self._progress.stage("predict", sum(job.forward_passes for job in jobs))
+        self._done = sum(job.forward_passes for job in jobs) - sum(job.forward_passes for job in waiting)
+        left = self._compute(waiting)
+        if left:
+            names = ", ".join(f"{job.source} on crop {job.crop}" for job in left)
+            self._progress.say(f"another process is predicting {names} for the same store; waiting for it")
+        while left:
+            time.sleep(_LOOK_AGAIN_S)
+            left = self._compute(left)
+        self._progress.at(self._done)
+
+    def _compute(self, jobs: Sequence[Job]) -> list[Job]:
+        """Compute these jobs, but for those that another process is at work on, which are returned."""
+        left = []
+        for source in dict.fromkeys(job.source for job in jobs):
             runner = None
-            for job, stored in open_jobs:
-                if job.source != source:
-                    continue
-                runner = self._runner(job) if runner is None else runner.for_job(job)
-                before, began = self.passes, time.monotonic()
-                self._predict(job, stored, runner, done)
-                self._note_pace(job, self.passes - before, time.monotonic() - began)
-                done += job.forward_passes
-        self._progress.at(done)
+            for job in (job for job in jobs if job.source == source):
+                with claim(self._request.predictions, self.keys[job.identity]) as free:
+                    if not free:
+                        left.append(job)
+                        continue
+                    if self.stored(job) is None:
+                        runner = self._runner(job) if runner is None else runner.for_job(job)
+                        before, began = self.passes, time.monotonic()
+                        self._predict(job, runner)
+                        self._note_pace(job, self.passes - before, time.monotonic() - began)
+                self._done += job.forward_passes
+        return left
 
     def _note_pace(self, job: Job, passes: int, seconds: float) -> None:
         """Keep what a pass took with all around it; a few alone say little."""
@@ -117,8 +132,9 @@ class Predictor:
         network = load_network(model.card, self._registry.weights(model)).to(device)
         return Runner.of(network, job, device, self._request.precision)
 
-    def _predict(self, job: Job, stored: StoredPrediction, runner: Runner, done: int) -> None:
-        passes = FORWARD_PASSES[job.tta]
+    def _predict(self, job: Job, runner: Runner) -> None:
+        stored = open_prediction(self._request.predictions, self.keys[job.identity], job)
+        passes, done = FORWARD_PASSES[job.tta], self._done
         patches, written = 0, stored.done_planes
 
         def advance(count: int, planes: int) -> None:
@@ -142,6 +158,26 @@ class Predictor:
             ),
             advance,
         )
+
+
+def _keys(request: Request, prepared: Prepared) -> dict[tuple[str, str], str]:
+    device = find_device(request.device).type
+    return {
+        job.identity: job_key(job, tissue_of(prepared.em, job), device, request.precision, prepared.threads)
+        for job in prepared.plan.jobs
+    }
+
+
+def count_found(request: Request, prepared: Prepared) -> int:
+    """How many of a plan's jobs need not be run: their probabilities are there in whole."""
+    keys = _keys(request, prepared)
+    stored = (complete_prediction(request.predictions, keys[job.identity], job) for job in prepared.plan.jobs)
+    return sum(one is not None for one in stored)
+
+
+def found_in_words(found: int, jobs: int) -> str:
+    """How many of the predictions are there, and how many must be computed."""
+    return f"{found} of {jobs} predictions found" + (f", {jobs - found} to compute" if found < jobs else "")
 
 
 def _given(request: Request, prepared: Prepared, crop: CropPlan) -> Fields:

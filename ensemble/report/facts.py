@@ -184,7 +184,9 @@ def _verdict(build: FinishedBuild, cells: Mapping[str, Mapping[str, CellFacts]])
     counted = {status: sum(cell.status == status for cell in arrays) for status in STATUSES}
     faults, warnings = len(build.check.faults), len(build.plan.warnings) + len(build.check.warnings)
     legal = "complete and legal: ready to upload"
-    if counted[LIKELY]:
+    if build.plan.left_out:
+        legal = f"partial: not for upload, {build.plan.left_out} arrays of the manifest are left out"
+    elif counted[LIKELY]:
         legal = f"complete and legal, but {counted[LIKELY]} look wrongly empty"
     if faults:
         legal = f"NOT ready: {faults} fault{'' if faults == 1 else 's'} to mend"

@@ -22,6 +22,8 @@ from ensemble.support.errors import (
 from ensemble.support.files import (
     PARTIAL,
     alone_with,
+    held_if_free,
+    in_turn,
     is_disk_full,
     one_line,
     read_json,
@@ -79,7 +81,9 @@ __all__ = [
     "duration",
     "explain_invalid",
     "has_gpu",
+    "held_if_free",
     "in_threads",
+    "in_turn",
     "is_disk_full",
     "keep_freed_memory",
     "library_versions",

@@ -91,13 +91,34 @@ def _seal(text: str) -> str:
 @contextmanager
 def alone_with(lock: Path, message: str) -> Iterator[None]:
     """While this lasts no other process holds ``lock``. Raises EnsembleError with ``message`` when one does."""
+    with held_if_free(lock) as mine:
+        if not mine:
+            raise EnsembleError(message)
+        yield
+
+
+@contextmanager
+def in_turn(lock: Path) -> Iterator[None]:
+    """While this lasts no other process or thread holds ``lock``; waits until it is free."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
+
+
+@contextmanager
+def held_if_free(lock: Path) -> Iterator[bool]:
+    """Whether ``lock`` was free; then no other process or thread holds it while this lasts.
+
+    A process that ends, however it does, holds nothing any more.
+    """
     held = FileLock(lock, timeout=0)
     try:
         held.acquire()
-    except Timeout as error:
-        raise EnsembleError(message) from error
+    except Timeout:
+        yield False
+        return
     try:
-        yield
+        yield True
     finally:
         held.release()
 

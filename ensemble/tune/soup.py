@@ -27,12 +27,16 @@ from registry import (
 
 @dataclass(frozen=True)
 class Validation:
-    """Truth that candidates are scored against: crops that no member was trained on, unless ``leaky``."""
+    """Truth that candidates are scored against: crops that no member was trained on, unless ``leaky``.
+
+    ``cache`` is where stored predictions lie that builds share; None: they are kept only while this lasts.
+    """
 
     truth: Path
     manifest: Path
     data_root: str
     leaky: bool = False
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,12 @@ class _Judge:
         if not named:
             raise RegistryError(f"{validation.manifest}: scores none of the classes of {card.name}; take another")
         request = Request(
-            place / "recipe.yaml", place / "out", validation.manifest, validation.data_root, classes=named
+            place / "recipe.yaml",
+            place / "out",
+            validation.manifest,
+            validation.data_root,
+            classes=named,
+            cache=validation.cache,
         )
         build(request, self._registry, self._progress)
         by_class = score(request.zip, validation.truth, select_targets(targets, None, named)).by_class

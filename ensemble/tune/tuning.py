@@ -16,10 +16,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from ensemble.build import Workspace, build
+from ensemble.build import Workspace, build, made_from, refuse_to_replace
 from ensemble.core import Target, is_instance, load_manifest, select_targets
 from ensemble.plan import EmptySource, Prepared, Recipe, Request, describe_route, load_recipe, prepare, route_in_words
-from ensemble.predict import Fields, Predictor
+from ensemble.predict import SURVEYED, Fields, Predictor, SharedPredictions
 from ensemble.scoring import ArrayStatus, Scores, Tally, overall_scores, score
 from ensemble.storage import open_truth
 from ensemble.support import (
@@ -120,6 +120,9 @@ class _Tuning:
         with Workspace(request.work).alone(), threadpool_limits(1, "blas"):
             # the survey first: what it predicts holds all that the recipe itself needs
             predictors = [Predictor.of(request, ready, self.registry, self.progress) for ready in (survey, base)]
+            request.keep()
+            keys = (key for predictor in predictors for key in predictor.keys.values())
+            SharedPredictions(request.predictions).need(self._surveyed, keys)
             for predictor in predictors:
                 predictor.run()
             if self.task.minutes is not None:
@@ -128,7 +131,14 @@ class _Tuning:
             units = self._units(evaluator)
             chosen = self._choose(units, evaluator)
             consistency = self._together(units, chosen, evaluator)
-        return self._finish(units, chosen, consistency, leaks)
+        tuned = self._finish(units, chosen, consistency, leaks)
+        self._surveyed.unlink(missing_ok=True)
+        return tuned
+
+    @property
+    def _surveyed(self) -> Path:
+        """The note of the predictions that tuning needs, beside those of the builds at its end."""
+        return self.task.request.work / SURVEYED
 
     def _check_places(self) -> None:
         """Raise EnsembleError for what would fail only after hours of work."""
@@ -144,6 +154,8 @@ class _Tuning:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise EnsembleError(f"{folder}: cannot be made: {error.strerror}") from error
+        shutil.copyfile(self.recipe.path, self._in_hand.recipe)
+        refuse_to_replace(self._in_hand, made_from(self._in_hand, self.targets))
         if not any(open_truth(self.task.truth, t, name) for t in self.targets for name in t.classes):
             raise EnsembleError(f"{self.task.truth}: holds truth for no array of the manifest; correct --truth")
 
@@ -272,13 +284,13 @@ class _Tuning:
         leaks: Mapping[str, Sequence[str]],
     ) -> Tuned:
         """Whole crops confirm what halves chose, by building and scoring; only then is the recipe written."""
-        before = self._official(self.task.request)
+        before = self._official(self.recipe.path)
         draft = self.out / "work" / "tuned.yaml"
 
         def built() -> Scores:
             results = [self._result(unit, choice, before, None) for unit, choice in chosen.items()]
             self._write(draft, results, consistency)
-            return self._official(replace(self.task.request, recipe=draft))
+            return self._official(draft)
 
         after = built()
         together = consistency == "joint"
@@ -290,16 +302,23 @@ class _Tuning:
             after = built()
         results = [self._result(unit, choice, before, after) for unit, choice in chosen.items()]
         self._write(self.task.to, results, consistency)
-        after = self._official(replace(self.task.request, recipe=self.task.to))
+        after = self._official(self.task.to)
         overall = {"before": overall_of(before), "after": overall_of(after)}
         write_text(self.task.to.with_suffix(".json"), results_as_json(results, overall, leaks))
         pictures = self._draw(units, chosen)
         run_id = self._record(results, before, after, leaks, pictures)
         return Tuned(tuple(results), before, after, self.task.to, leaks, run_id)
 
-    def _official(self, request: Request) -> Scores:
+    def _official(self, recipe: Path) -> Scores:
+        """Of a recipe, built as the one that tuning has in hand."""
+        request = self._in_hand
+        shutil.copyfile(recipe, request.recipe)
         build(request, self.registry, self.progress)
         return score(request.zip, self.task.truth, self.targets, progress=self.progress)
+
+    @property
+    def _in_hand(self) -> Request:
+        return replace(self.task.request, recipe=self.out / "work" / "in_hand.yaml")
 
     def _write(self, to: Path, results: Sequence[TuningResult], consistency: str) -> None:
         write_text(to, recipe_text(self.recipe, self.raw, results, self.candidates.extra, consistency))

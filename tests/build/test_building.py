@@ -77,7 +77,7 @@ def test_labels_of_an_earlier_submission_are_a_source_and_keep_their_ids(built) 
 
 def test_killed_while_it_predicts_a_build_goes_on_to_the_same_zip(built) -> None:
     whole = begun_anew()
-    go_on(start(stop_at="work/predictions/*.zarr/*.*.*.*[0-9]", number=2), signal.SIGKILL)
+    go_on(start(stop_at="predictions/*.zarr/*.*.*.*[0-9]", number=2), signal.SIGKILL)
     assert not (OUT / "submission.zip").exists()
     assert run() == 0
     assert (OUT / "submission.zip").read_bytes() == whole
@@ -112,7 +112,7 @@ def test_a_bit_that_flips_in_what_a_build_goes_on_from_is_told_and_that_made_ane
 
 
 def test_ctrl_c_is_one_line_and_leaves_no_zip(place) -> None:
-    process = start(stop_at="work/predictions/*.zarr/*.*.*.*[0-9]", number=2)
+    process = start(stop_at="predictions/*.zarr/*.*.*.*[0-9]", number=2)
     errors = go_on(process, signal.SIGINT)
     assert process.returncode == 130
     assert "interrupted; run the same command again" in errors
@@ -125,15 +125,15 @@ def _small_files() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 
-def test_a_full_disk_is_one_line_and_an_older_zip_stays(place) -> None:
-    Path("build/small").mkdir(parents=True)
-    Path("build/small/submission.zip").write_bytes(b"older")
+def test_a_full_disk_is_one_line_and_an_older_zip_stays(built) -> None:
+    older = (OUT / "submission.zip").read_bytes()
+    edit("small.yaml", "nuc: {source: coarse,", "nuc: {source: coarse, threshold: 0.45,")
     process = start(before=_small_files)
     _, errors = process.ended()
     assert process.returncode == 2
     assert "the disk is full" in errors
     assert "Traceback" not in errors
-    assert Path("build/small/submission.zip").read_bytes() == b"older"
+    assert (OUT / "submission.zip").read_bytes() == older
 
 
 def test_alone_another_threshold_reruns_its_own_class_only(built) -> None:

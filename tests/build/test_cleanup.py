@@ -1,5 +1,6 @@
 """What a build keeps to go on from: shown and freed once its recipe no longer needs it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from ensemble.build.cleanup import free, leftovers
 from ensemble.cli import main
 from ensemble.support.errors import EnsembleError
-from tests.support.small_build import RECIPE, edit, predictions, run
+from tests.support.small_build import BUILD, RECIPE, edit, predictions, run
 
 OUT = "build/small"
 
@@ -44,7 +45,7 @@ def test_arrays_of_crops_left_out_and_torn_files_go_too(built, capsys) -> None:
     torn.write_bytes(b"half a chunk")
     assert str(torn) in cleaned(capsys)
     assert not torn.exists()
-    assert run("--crops", "2") == 0
+    assert run("--crops", "2", "--out", OUT, "--overwrite") == 0
     said = cleaned(capsys)
     assert "crop1/mito" in said
     assert "crop2" not in said
@@ -66,11 +67,52 @@ def test_where_nothing_was_built_there_is_nothing_to_free(tmp_path) -> None:
 
 
 def test_what_is_left_over_has_its_size_on_disk_and_goes(tmp_path) -> None:
-    place = tmp_path / "work" / "predictions" / "old-1.zarr"
+    place = tmp_path / "work" / "submission.zarr" / "crop1" / "mito"
     place.mkdir(parents=True)
-    (place / "0.0.0.0").write_bytes(bytes(range(256)) * 100)
+    (place / "0.0.0").write_bytes(bytes(range(256)) * 100)
     found = leftovers(tmp_path)
     assert list(found) == [place]
     assert found[place] >= 25_600
     free(tmp_path, found)
     assert leftovers(tmp_path) == {}
+
+
+def test_a_prediction_stays_while_any_build_needs_it_and_goes_with_the_last(built, capsys) -> None:
+    other = Path("other.yaml")
+    other.write_text(RECIPE.replace("name: small", "name: other").replace("threshold: 0.5", "threshold: 0.4"))
+    before = predictions(built)
+    assert main(["build", "other.yaml", *BUILD[2:]]) == 0
+    assert "4 of 4 predictions found\n" in capsys.readouterr().err
+    assert predictions(built) == before
+    assert "predictions" not in cleaned(capsys, "--all")
+    assert predictions(built) == before  # the other needs them
+    shutil.rmtree("build/other")
+    assert main(["clean", "build"]) == 0
+    assert "build/predictions/" in capsys.readouterr().out
+    assert predictions(built) == {}
+    assert run() == 0
+    assert set(predictions(built)) == set(before)
+
+
+def test_a_store_elsewhere_is_known_to_the_builds_folder(built, capsys, tmp_path_factory) -> None:
+    store = tmp_path_factory.mktemp("elsewhere") / "store"
+    assert main([*BUILD, "--cache", str(store), "--out", "deep/down/small"]) == 0
+    assert "0 of 4 predictions found, 4 to compute" in capsys.readouterr().err
+    assert len(list(store.glob("*.zarr"))) == 4
+    for folder in ("deep/down/small", str(store)):
+        assert main(["clean", folder]) == 0
+        assert capsys.readouterr().out == "nothing is left over\n"
+    shutil.rmtree("deep")
+    assert main(["clean", str(store)]) == 0
+    assert not list(store.glob("*.zarr"))
+
+
+def test_what_another_build_begins_to_need_meanwhile_is_not_freed(built) -> None:
+    Path(OUT).rename("build/gone")
+    shutil.rmtree("build/gone/work")
+    found = leftovers(Path("build"))
+    assert len(found) == 8
+    assert run() == 0
+    kept = predictions(built)
+    free(Path("build"), found)
+    assert predictions(built) == kept

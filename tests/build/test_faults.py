@@ -24,8 +24,7 @@ def one_line(process: Forked) -> str:
 def test_a_disk_that_fills_midway(built) -> None:
     """On a file system of 400 kB: predictions fit, the submission does not."""
     whole = begun_anew()
-    OUT.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(OUT)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", "build"], capture_output=True)
     if mounted.returncode:
         pytest.skip("this user may not mount a file system")
     try:
@@ -33,12 +32,12 @@ def test_a_disk_that_fills_midway(built) -> None:
         assert "the disk is full" in line
         kept = predictions(built)
         assert kept
-        subprocess.run(["mount", "-o", "remount,size=64m", str(OUT)], check=True)
+        subprocess.run(["mount", "-o", "remount,size=64m", "build"], check=True)
         assert run() == 0
         assert {path: kept[path] for path in kept if ".zarr" in path}.items() <= predictions(built).items()
         assert (OUT / "submission.zip").read_bytes() == whole
     finally:
-        subprocess.run(["umount", "-l", str(OUT)], check=True)
+        subprocess.run(["umount", "-l", "build"], check=True)
 
 
 def test_a_registry_server_that_goes_away_in_the_middle(place, tmp_path_factory, monkeypatch) -> None:
@@ -51,7 +50,7 @@ def test_a_registry_server_that_goes_away_in_the_middle(place, tmp_path_factory,
             checkpoint(folder / "a.pt", 3, 1), card("fine", ("mito", "mito_mem", "mito_lum"), 4), alias="champion"
         )
         store.register(checkpoint(folder / "b.pt", 2, 2), card("coarse", ("nuc", "mito"), 16), alias="champion")
-        process = start(stop_at="work/predictions/*.zarr/*.*.*.*[0-9]", number=2)
+        process = start(stop_at="predictions/*.zarr/*.*.*.*[0-9]", number=2)
         server.stop()
         errors = go_on(process)
         assert process.returncode == 2

@@ -10,13 +10,14 @@ from ensemble.cli import main
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.decode.assembling import GroupOutcome
+from ensemble.predict.shared_folder import SharedPredictions
 from ensemble.support.errors import EnsembleError, VolumeError
 from tests.support.processes import go_on
 from tests.support.small_build import BUILD, start, wrong
 
 
 def test_while_a_build_is_at_work_nothing_else_is_built_or_freed_there(place, capsys) -> None:
-    process = start(stop_at="work/predictions/*.zarr/*.*.*.*[0-9]")
+    process = start(stop_at="predictions/*.zarr/*.*.*.*[0-9]")
     assert "another build is at work here" in wrong(capsys, *BUILD)
     assert main(["clean", "build/small", "--all"]) == 2
     assert "another build is at work here" in capsys.readouterr().err
@@ -65,15 +66,13 @@ def test_a_group_that_was_begun_goes_on_with_the_same_key_only(tmp_path) -> None
 
 
 def test_what_is_needed_stays_and_the_rest_is_named(tmp_path) -> None:
-    work = Workspace(tmp_path)
+    work, shared = Workspace(tmp_path / "mine" / "work"), SharedPredictions(tmp_path / "predictions")
     finished(work)
-    for key in ("a-1", "b-1"):
-        (work.predictions / f"{key}.zarr").mkdir(parents=True)
-        (work.predictions / f"{key}.planes").write_text("0")
-    work.need(["a-1"], ["key"], ["crop7/mito"])
-    assert work.unneeded() == [work.predictions / "b-1.planes", work.predictions / "b-1.zarr"]
-    work.need(["a-1", "b-1"], ["key"], ["crop7/nuc"])
-    assert work.unneeded() == [work.store / "crop7" / "mito"]
+    work.begin(TARGET, ("nuc",), "begun").close()
+    work.need(shared, [], ["begun"], ["crop7/mito"])
+    assert work.unneeded() == []
+    work.need(shared, [], ["key"], ["crop7/nuc"])
+    assert work.unneeded() == [work.store / "crop7" / "mito", work.scratch(TARGET)]
 
 
 def test_one_process_at_a_time_works_there(tmp_path) -> None:

@@ -21,7 +21,10 @@ def test_the_plan_says_what_the_build_does_and_reads_no_voxel(place, capsys) -> 
     assert plan["crops"]["1"]["classes"]["mito"]["postprocess"][1] == {"drop_small": {"min_size_voxels": 20}}
     assert plan["cost"]["arrays"] == 16
     assert main(["plan", "small.yaml", "--manifest", "manifest.csv"]) == 0
-    assert "mean(3·fine, 1·coarse)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "mean(3·fine, 1·coarse)" in said
+    assert said.endswith("0 of 4 predictions found, 4 to compute (build/predictions)\n")
+    assert not Path("build").exists()
 
 
 GIB = 1 << 30

@@ -21,10 +21,24 @@ def test_a_list_of_names_may_have_blanks_and_ends():
 
 
 def test_what_is_said_is_what_is_asked_for():
-    said = ["r.yaml", "--crops", "1,2", "--device", "cpu", "--memory", "1.5", "--workers", "3", "--update-lock"]
+    said = [
+        "r.yaml",
+        "--crops",
+        "1,2",
+        "--device",
+        "cpu",
+        "--memory",
+        "1.5",
+        "--workers",
+        "3",
+        "--update-lock",
+        "--cache",
+        "c",
+    ]
     request = request_of(parsed(*said), Path("out"))
     assert (request.recipe, request.out, request.crops, request.classes) == ("r.yaml", Path("out"), ["1", "2"], None)
     assert (request.data_root, request.manifest, request.update_lock) == ("data", None, True)
+    assert request.predictions == Path("c")
     assert (request.budget.memory_bytes, request.budget.workers, request.budget.on_cpu) == (3 << 29, 3, True)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.plan.request import Request
+from ensemble.plan.request import Request, predictions_of
 from ensemble.support.errors import EnsembleError
 
 
@@ -30,8 +30,31 @@ def test_what_is_written_down_does_not_depend_on_the_working_directory(place) ->
         "device": "auto",
         "precision": "32",
         "absent_is_zero": True,
+        "cache": None,
     }
     assert replace(request, data_root="s3://bucket/em").as_plain()["data_root"] == "s3://bucket/em"
+
+
+@pytest.mark.parametrize(
+    ("out", "store"),
+    [("build/mine", "build/predictions"), ("mine", "predictions"), ("/a/b", "/a/predictions")],
+)
+def test_builds_beside_each_other_share_predictions(out: str, store: str) -> None:
+    assert Request("r.yaml", Path(out)).predictions == Path(store)
+    assert Request("r.yaml", Path(out), cache=Path("else")).predictions == Path("else")
+
+
+@pytest.mark.parametrize("out", [".", "..", "../here"])
+def test_a_folder_that_is_named_by_where_one_stands_is_a_builds_too(out: str, tmp_path, monkeypatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert Request("r.yaml", Path(out)).predictions.resolve() == Path(out).resolve().parent / "predictions"
+
+
+def test_the_store_that_a_build_used_is_known_from_its_folder(place) -> None:
+    assert predictions_of(place / "out") == place / "predictions"
+    Request("small.yaml", place / "out", Path("manifest.csv"), cache=Path("kept")).keep()
+    assert predictions_of(place / "out") == Request.again(place / "out").predictions == place / "kept"
 
 
 def test_a_folder_without_a_build_is_told(tmp_path) -> None:

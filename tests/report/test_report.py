@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from ensemble.cli import main
 from ensemble.report.report import make_report
 from ensemble.support.files import read_sealed, write_sealed
-from tests.support.built import OUT
+from tests.support.built import OUT, STORE
 from tests.support.small_build import BUILD, edit
 
 
@@ -69,12 +69,12 @@ def test_truth_adds_scores_and_the_page_opens_from_disk_alone(built, store, caps
 
 
 def test_predictions_that_were_cleaned_away_are_not_shown_as_zeros(built, capsys):
-    shutil.rmtree(OUT / "work" / "predictions")
+    shutil.rmtree(STORE)
     assert main(["report", str(OUT)]) == 0
     assert "is not there any more; build again" in capsys.readouterr().err
     assert "Without probabilities" in (OUT / "report.html").read_text()
     assert '"probability"' not in (OUT / "report.html").read_text().partition("data-pictures=")[2]
-    assert not list((OUT / "work").glob("predictions/*"))
+    assert not STORE.exists()
 
 
 def test_em_that_is_not_there_any_more_is_told_on_the_page(built):

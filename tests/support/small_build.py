@@ -113,8 +113,9 @@ def runs(store: Registry) -> int:
 
 
 def predictions(place: Path) -> dict[str, int]:
-    kept = place.joinpath("build", "small", "work", "predictions")
-    return {str(p): p.stat().st_mtime_ns for p in kept.rglob("*") if p.is_file()}
+    """The files of stored predictions, and when each was written."""
+    files = (p for kind in ("*.planes", "*.zarr/*") for p in place.glob(f"build/predictions/{kind}"))
+    return {str(p): p.stat().st_mtime_ns for p in files}
 
 
 def start(**options) -> Forked:

@@ -1,6 +1,7 @@
 """Files are written at once or not at all, and read for what they are."""
 
 import errno
+import threading
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from ensemble.support.errors import EnsembleError
 from ensemble.support.files import (
     alone_with,
+    held_if_free,
+    in_turn,
     is_disk_full,
     one_line,
     read_json,
@@ -99,3 +102,30 @@ def test_two_do_not_hold_one_lock(tmp_path):
 @pytest.mark.parametrize(("number", "full"), [(errno.ENOSPC, True), (errno.EFBIG, True), (errno.ENOENT, False)])
 def test_no_room_is_told_from_other_faults(number, full):
     assert is_disk_full(OSError(number, "")) == full
+
+
+def test_a_lock_is_held_by_one_and_free_again_after_it(tmp_path):
+    with held_if_free(tmp_path / "lock") as mine:
+        assert mine
+        with held_if_free(tmp_path / "lock") as again:
+            assert not again
+    with held_if_free(tmp_path / "lock") as mine:
+        assert mine
+
+
+def test_who_takes_turns_is_never_there_with_another(tmp_path):
+    inside, most = [], []
+
+    def enter() -> None:
+        for _ in range(20):
+            with in_turn(tmp_path / "store" / "lock"):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=enter) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(most), set(most)) == (60, {1})
