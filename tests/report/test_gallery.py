@@ -17,7 +17,7 @@ from tests.support.known_crop import GRID, SHAPE, Given, cloud, route
 def test_the_peak_of_an_empty_array_is_the_highest_probability_and_where_it_is():
     p = cloud(np.random.default_rng(3))
     empty = ("crop1/mito", "crop1/nuc", "crop1/er", "crop2/mito")
-    check = CheckReport((), (), empty, {}, {}, {}, {}, {})
+    check = CheckReport((), (), "", empty, {}, {}, {}, {}, {})
     described = PlanDescription("r", "none", {}, {}, PlanCost(0, 0, 0, 0, 0, 0))
     build = FinishedBuild(Path("out"), described, check, "data", BuildCosts(), None)
     plan = CropPlan(

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 ROOT = Path(__file__).parents[2]
 NEVER_S = 600
@@ -30,9 +31,14 @@ FORKED.set_forkserver_preload(PRELOADED)
 def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """What a fresh interpreter says that runs ``code``."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=NEVER_S)
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": _path()}, timeout=NEVER_S
+    )
+
+
+def _path() -> str:
+    """On which a process finds the very project that these tests are of."""
+    return os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
 
 
 class _Streams:
@@ -66,7 +72,8 @@ class Forked:
         self.stdout, self.stderr = (open(end) for end in reading)
         given = (os.getcwd(), dict(os.environ), _Streams(writing), function, arguments)
         self._process = FORKED.Process(target=_run, args=given)
-        self._process.start()
+        with patch.dict(os.environ, PYTHONPATH=_path()):  # of the process that is forked from, at its start
+            self._process.start()
         for end in writing:
             os.close(end)
 
