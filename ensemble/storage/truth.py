@@ -8,7 +8,9 @@ import zarr
 from numpy.typing import NDArray
 
 from ensemble.core import Grid, Target, nm_zyx, zyx
-from ensemble.storage.volume import Location, Volume, open_node, open_volume, truth_place
+from ensemble.storage.chunk_keys import refuse_misnamed_chunks
+from ensemble.storage.nodes import Location, open_node
+from ensemble.storage.volume import Volume, open_volume, truth_place
 from ensemble.support import VolumeError
 
 
@@ -51,6 +53,7 @@ def _volume(place: str, expected: Grid) -> Volume:
     """A plain array that does not say where it lies is taken to lie where it is expected."""
     node = open_node(place)
     if isinstance(node, zarr.Array) and node.ndim == 3 and "translation" not in node.attrs:
+        refuse_misnamed_chunks(node, place)
         attributes: dict[str, Any] = dict(node.attrs)
         voxel_size_nm = nm_zyx(attributes.get("voxel_size", expected.voxel_size_nm))
         return Volume(node, Grid(zyx(node.shape), voxel_size_nm, expected.origin_nm), place)
