@@ -5,7 +5,7 @@ from ensemble.storage.chunked_array import ChunkedArray, Encoding, scratch_array
 from ensemble.storage.em_pyramids import EM
 from ensemble.storage.nodes import Location, ZarrArray, open_node
 from ensemble.storage.tissue import Tissue, find_tissue
-from ensemble.storage.truth import misplaced, open_truth, whole_truth
+from ensemble.storage.truth import check_ids, misplaced, open_truth, whole_truth
 from ensemble.storage.volume import Volume, em_place, open_em, open_volume, truth_place
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Tissue",
     "Volume",
     "ZarrArray",
+    "check_ids",
     "em_place",
     "find_tissue",
     "foreign_chunk",

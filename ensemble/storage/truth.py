@@ -7,7 +7,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ensemble.core import Grid, Target, nm_zyx, zyx
+from ensemble.core import Grid, Target, is_instance, nm_zyx, zyx
 from ensemble.storage.chunk_keys import refuse_misnamed_chunks
 from ensemble.storage.nodes import Location, open_node
 from ensemble.storage.volume import Volume, open_volume, truth_place
@@ -33,10 +33,21 @@ def whole_truth(root: Location, target: Target, name: str) -> tuple[NDArray[Any]
     if volume is None:
         return None
     values = volume.read(target.grid.box)
+    if is_instance(name):
+        check_ids(values, volume.place)
     if mask is None:
         return values, None
     counts = mask.read(target.grid.box) > 0
     return np.where(counts, values, np.zeros((), values.dtype)), counts
+
+
+def check_ids(values: NDArray[Any], place: str) -> NDArray[Any]:
+    """The values, which name objects. Raises VolumeError for any that are not whole numbers from 0."""
+    if values.dtype.kind not in "bui":
+        raise VolumeError(f"{place}: has dtype {values.dtype}; ids are whole numbers")
+    if values.dtype.kind == "i" and (lowest := values.min(initial=0)) < 0:
+        raise VolumeError(f"{place}: has the id {lowest}; ids are not negative, write 0 where there is no object")
+    return values
 
 
 def _is_there(place: str) -> bool:

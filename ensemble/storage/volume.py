@@ -199,6 +199,8 @@ def open_volume(place: Location, *, channels: int = 0) -> Volume:
 
 
 def _check_axes(array: ZarrArray, channels: int, place: Location) -> None:
+    if array.dtype.kind not in "buif":
+        raise VolumeError(f"{place}: its type {array.dtype} is none of numbers; write whole numbers or floats")
     if channels and (array.ndim != 4 or array.shape[0] != channels):
         raise VolumeError(
             f"{place}: its shape is {list(array.shape)} where {channels} channels and z, y, x are expected; correct"
