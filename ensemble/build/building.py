@@ -149,11 +149,15 @@ class _Build:
         }
 
     def _assemble(self) -> dict[str, list[GroupOutcome]]:
-        """The outcomes of every crop's groups."""
+        """The outcomes of every crop's groups.
+
+        Raises VolumeError also for what shows only when all has been read: a source on another scale.
+        """
         self.progress.stage(
             "assemble", sum(crop.target.grid.size * len(crop.target.classes) for crop in self.plan.crops)
         )
         outcomes: dict[str, list[GroupOutcome]] = {}
+        highest = []
         done = 0
         for crop in self.plan.crops:
             target = crop.target
@@ -164,8 +168,10 @@ class _Build:
                     outcome = self._assemble_group(crop, group, key, done)
                     self._assembled += 1
                 outcomes.setdefault(target.group, []).append(outcome)
+                highest.append((target.crop, outcome.highest))
                 done += target.grid.size * len(group)
                 self.progress.at(done)
+        self.predictor.refuse_other_scales(highest)
         return outcomes
 
     def _assemble_group(self, crop: CropPlan, group: tuple[str, ...], key: str, done: int) -> GroupOutcome:

@@ -5,7 +5,7 @@ Trees are ``{dataset}.zarr/{crop}/{class}`` or ``{dataset}/{crop}/{class}/s0``, 
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 import numcodecs
 import numpy as np
 
-from ensemble.core import Target, all_classes, is_instance
+from ensemble.core import Box, Target, all_classes, is_instance
 from ensemble.decode import CropAssembly, Probability, assemble_group
 from ensemble.methods import METHODS, Stage, Step
 from ensemble.plan import Budget, CropPlan, NamedSource, Route, load_recipe
-from ensemble.predict import StoredProbabilities
+from ensemble.predict import Fractions, StoredProbabilities, is_far_below
 from ensemble.storage import ChunkedArray, Encoding, Volume, open_volume, scratch_array
 from ensemble.support import PARTIAL, Progress, VolumeError, replacing
 
@@ -95,12 +95,48 @@ def _process(entry: Entry, target: Target, route: Route, out: Path, budget: Budg
             def create(name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
                 return ChunkedArray.create(partial, target.grid.shape, dtype, _ENCODING, attributes)
 
-            probability = Probability(plan, {(entry.name, "tree"): StoredProbabilities(entry.volume)})
+            probability = Probability(plan, {(entry.name, "tree"): _probabilities(entry.volume)})
             assembly = CropAssembly(plan, probability, scratch, create, budget, say=say)
-            assemble_group(assembly, (entry.name,), joint=False)
+            _refuse_other_scale(entry.volume, assemble_group(assembly, (entry.name,), joint=False).highest)
         _copy_group_files(entry, out)
     finally:
         shutil.rmtree(scratch_folder, ignore_errors=True)
+
+
+def _probabilities(volume: Volume) -> StoredProbabilities:
+    """Floats from 0 to 1, shares of what an unsigned type can hold, or a mask: one whole number beside 0."""
+    if volume.dtype.kind not in "ui":
+        return StoredProbabilities(Fractions(volume))
+    of_mask = _value_of_mask(volume)
+    if of_mask is not None:
+        return StoredProbabilities(Fractions(volume, of_mask))
+    if volume.dtype.kind == "i":
+        raise VolumeError(f"{volume.place}: its type {volume.dtype} holds masks only; use uint8 or float")
+    return StoredProbabilities(volume, is_assumed=True)
+
+
+def _value_of_mask(volume: Volume) -> int | None:
+    """The only value there is beside 0; None as soon as there are two, or one below 0, and where all is 0."""
+    found = None
+    for chunk in volume.grid.box.to_chunks(volume.chunks).indices():
+        values = volume.read(Box.at(chunk, (1, 1, 1)).of_chunks(volume.chunks).intersect(volume.grid.box))
+        low, high = int(values.min()), int(values.max())
+        if low == high == 0:
+            continue
+        found = high if found is None else found
+        if high != found or low < 0 or not ((values == 0) | (values == found)).all():
+            return None
+    return found
+
+
+def _refuse_other_scale(volume: Volume, highest: Mapping[str, int]) -> None:
+    for value in highest.values():
+        if is_far_below(value, volume.dtype):
+            raise VolumeError(
+                f"{volume.place}: its highest value is {value} where {volume.dtype} goes up to "
+                f"{np.iinfo(volume.dtype).max}, so these are no probabilities, and no mask of one value; write masks, "
+                "or floats from 0 to 1"
+            )
 
 
 def _entries(root: Path) -> Iterator[Entry]:

@@ -70,15 +70,19 @@ class MakeArray(Protocol):
 
 @dataclass(frozen=True)
 class GroupOutcome:
-    """What became of a group: what joint decoding changed, and objects written by instance class."""
+    """What became of a group: what joint decoding changed, and objects written by instance class.
+
+    ``highest``: by "class source" the highest stored value, where it is only assumed what it stands for.
+    """
 
     decoding: DecodingChanges = field(default_factory=DecodingChanges)
     objects: dict[str, int] = field(default_factory=dict)
+    highest: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "GroupOutcome":
         """The outcome that ``asdict`` made plain."""
-        return cls(DecodingChanges.of(plain["decoding"]), plain["objects"])
+        return cls(DecodingChanges.of(plain["decoding"]), plain["objects"], plain["highest"])
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,8 @@ class _Group:
         for block, words in zip(self.volume.blocks_in(band), decided.words, strict=True):
             self.volume.now_hold(block, words)
         self.outcome.decoding.add(decided.changes)
+        for key, value in decided.highest.items():
+            self.outcome.highest[key] = max(value, self.outcome.highest.get(key, 0))
 
     # -- objects
 

@@ -28,6 +28,10 @@ class ProbabilityField(Protocol):
         """What that takes."""
         ...
 
+    def highest(self) -> int | None:
+        """The highest stored value in memory; None where what it stands for is known."""
+        ...
+
     def probability(self, block: Grid, method: Interpolation) -> Values: ...
 
     def bounds(self, block: Grid) -> tuple[float, float]:
@@ -61,6 +65,11 @@ class Probability:
         wide = self._grid.sub(self._widened(box, self._farthest(names)))
         fields = {key: self._fields[key].over(wide) for key in self._leaves(names)}
         return Probability(self._crop, fields, self._filled)
+
+    def highest(self) -> dict[str, int]:
+        """The highest stored value of each "class source" of which it is only assumed what it stands for."""
+        found = {f"{name} {source}": field.highest() for (name, source), field in self._fields.items()}
+        return {key: value for key, value in found.items() if value is not None}
 
     def bytes_over(self, names: Sequence[str], box: Box) -> int:
         """Memory that ``over`` takes."""

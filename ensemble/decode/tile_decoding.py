@@ -35,11 +35,15 @@ TILE_SHAPE = (32, 64, 64)
 
 @dataclass(frozen=True)
 class DecidedBand:
-    """A band that is decided: the words that each of its chunks holds, and what deciding changed."""
+    """A band that is decided: the words that each of its chunks holds, and what deciding changed.
+
+    ``highest``: by "class source" the highest stored value, where it is only assumed what it stands for.
+    """
 
     number: int
     words: list[list[int]]
     changes: DecodingChanges
+    highest: dict[str, int]
 
     def as_plain(self) -> dict[str, Any]:
         """As a journal keeps it."""
@@ -48,7 +52,7 @@ class DecidedBand:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
         """The band that ``as_plain`` made plain."""
-        return cls(plain["number"], plain["words"], DecodingChanges.of(plain["changes"]))
+        return cls(plain["number"], plain["words"], DecodingChanges.of(plain["changes"]), plain["highest"])
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class TileDecoder:
             if codes.any():
                 self.volume.codes[block] = codes
             words.append(words_in(codes))
-        return DecidedBand(number, words, changes)
+        return DecidedBand(number, words, changes, probability.highest())
 
     def _tile(self, probability: Probability, tile: Box, changes: DecodingChanges) -> Codes:
         names = self.volume.book.classes

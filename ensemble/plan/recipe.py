@@ -15,6 +15,7 @@ from ensemble.methods import Stage, Step
 from ensemble.support import RecipeError
 
 TTA = Literal["none", "mirror", "octahedral"]
+Activation = Literal["sigmoid", "softmax"]
 Consistency = Literal["none", "report", "joint"]
 
 
@@ -30,11 +31,14 @@ class ModelSource:
 class PredictionSource:
     """Stored probabilities: a template with {root}, {dataset}, {crop} and {class}.
 
-    ``channels``: the class of each channel of an array of four axes; empty for arrays of one class.
+    ``channels``: the class of each channel of an array of four axes; empty for arrays of one class. ``activation``
+    makes probabilities of raw outputs, softmax over all channels; ``scale`` is the value that stands for 1.
     """
 
     template: str
     channels: tuple[str | None, ...] = ()
+    activation: Activation | None = None
+    scale: float | None = None
 
 
 @dataclass(frozen=True)

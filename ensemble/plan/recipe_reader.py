@@ -31,6 +31,11 @@ from ensemble.support import RecipeError, YamlKey, YamlLines, explain_invalid, l
 from registry import MODEL_URI
 
 EMPTY = "empty"
+_OF_PREDICTIONS = {
+    "channels": "channels to be named",
+    "activation": "raw outputs to be made probabilities",
+    "scale": "a value that stands for 1",
+}
 _FIELDS = {"root", "dataset", "crop", "class"}
 
 
@@ -106,8 +111,10 @@ class _Reader:
         given = [kind for kind in ("model", "predictions", "labels") if getattr(raw, kind) is not None]
         if len(given) != 1:
             raise self.wrong(key, "say what it is: exactly one of model, predictions, labels")
-        if given != ["predictions"] and raw.channels is not None:
-            raise self.wrong((*key, "channels"), "only stored predictions have channels to be named")
+        if given != ["predictions"]:
+            for option, what in _OF_PREDICTIONS.items():
+                if getattr(raw, option) is not None:
+                    raise self.wrong((*key, option), f"only stored predictions have {what}")
         if given != ["model"] and raw.tta is not None:
             raise self.wrong((*key, "tta"), "only a model can be run with test-time augmentation")
         if raw.model is not None:
@@ -116,11 +123,16 @@ class _Reader:
             return ModelSource(raw.model, raw.tta or "none")
         template = getattr(raw, given[0])
         self._check_template((*key, given[0]), template)
-        return (
-            PredictionSource(template, self._channels(key, raw.channels or []))
-            if given == ["predictions"]
-            else LabelSource(template)
-        )
+        return LabelSource(template) if raw.labels is not None else self._predictions(key, raw, template)
+
+    def _predictions(self, key: YamlKey, raw: SourceEntry, template: str) -> PredictionSource:
+        if raw.activation is not None and raw.scale is not None:
+            raise self.wrong((*key, "scale"), "raw outputs have no scale; say activation or scale, not both")
+        if raw.activation == "softmax" and not raw.channels:
+            raise self.wrong(
+                (*key, "activation"), "softmax is taken over all channels of an array; list them under channels"
+            )
+        return PredictionSource(template, self._channels(key, raw.channels or []), raw.activation, raw.scale)
 
     def _channels(self, key: YamlKey, names: Sequence[str | None]) -> tuple[str | None, ...]:
         for index, name in enumerate(names):

@@ -5,10 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ensemble.core import Interpolation
-from ensemble.plan.recipe import (
-    TTA,
-    Consistency,
-)
+from ensemble.plan.recipe import TTA, Activation, Consistency
 
 
 class StrictModel(BaseModel):
@@ -41,6 +38,8 @@ class SourceEntry(StrictModel):
     tta: TTA | None = None
     predictions: str | None = None
     channels: list[str | None] | None = None
+    activation: Activation | None = None
+    scale: Annotated[Number, Field(gt=0)] | None = None
     labels: str | None = None
 
 

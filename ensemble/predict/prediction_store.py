@@ -21,7 +21,8 @@ import zarr
 
 from ensemble.core import Grid, nm_zyx, zyx
 from ensemble.plan import STORED_PLANES, Job
-from ensemble.predict.probabilities import Channel, StoredProbabilities
+from ensemble.predict.probabilities import StoredProbabilities
+from ensemble.predict.stored_values import Channel
 from ensemble.storage import Tissue, Volume, ZarrArray, open_node
 from ensemble.support import VolumeError, code_digest, digest, held_if_free, library_versions, read_sealed, write_sealed
 

@@ -1,7 +1,7 @@
 """Running every network of a plan over the crops it is needed for, once; what is kept from before stays."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ensemble.plan import (
     FORWARD_PASSES,
@@ -17,9 +17,11 @@ from ensemble.plan import (
 )
 from ensemble.predict.device import find_device, fix_threads
 from ensemble.predict.prediction_store import StoredPrediction, claim, complete_prediction, job_key, open_prediction
-from ensemble.predict.probabilities import StoredLabels, StoredProbabilities, open_labels, open_probabilities
+from ensemble.predict.probabilities import StoredLabels, StoredProbabilities
 from ensemble.predict.runner import Runner
+from ensemble.predict.scales import refuse_other_scales
 from ensemble.predict.sliding_window import Network, Output, frame_reader, predict_job
+from ensemble.predict.stored_sources import open_labels, open_predictions
 from ensemble.storage import EM, Tissue
 from ensemble.support import EnsembleError, Progress
 from registry import Registry, load_network
@@ -83,6 +85,21 @@ class Predictor:
                 )
             fields.update({(name, job.source): stored.of(name) for name in job.classes})
         return fields
+
+    def refuse_other_scales(self, highest: Iterable[tuple[str, Mapping[str, int]]]) -> None:
+        """Raises VolumeError for a source whose whole numbers are not shares of their type's highest.
+
+        ``highest``: crops with the highest values found in them, by "class source".
+        """
+        seen: dict[str, list[tuple[StoredProbabilities, int]]] = {}
+        for crop, of_crop in highest:
+            for key, value in of_crop.items():
+                name, source = key.split(" ", 1)
+                field = self.given[crop].get((name, source))
+                if isinstance(field, StoredProbabilities):
+                    seen.setdefault(source, []).append((field, value))
+        for source, values in seen.items():
+            refuse_other_scales(source, values)
 
     def run(self) -> None:
         """Compute what is not there; what another process computes is waited for."""
@@ -183,11 +200,12 @@ def found_in_words(found: int, jobs: int) -> str:
 def _given(request: Request, prepared: Prepared, crop: CropPlan) -> Fields:
     """What other tools wrote of a crop."""
     fields: Fields = {}
-    for name, route in crop.routes.items():
-        for source in sources_in(route.source):
-            spec = prepared.plan.recipe.sources[source]
-            if isinstance(spec, PredictionSource):
-                fields[name, source] = open_probabilities(spec, request.data_root, crop.target, name)
-            elif isinstance(spec, LabelSource):
+    for source, spec in prepared.plan.recipe.sources.items():
+        names = [name for name, route in crop.routes.items() if source in sources_in(route.source)]
+        if isinstance(spec, PredictionSource):
+            opened = open_predictions(spec, request.data_root, crop.target, names)
+            fields.update({(name, source): field for name, field in opened.items()})
+        elif isinstance(spec, LabelSource):
+            for name in names:
                 fields[name, source] = open_labels(spec.template, request.data_root, crop.target, name)
     return fields

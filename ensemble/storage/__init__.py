@@ -1,10 +1,12 @@
 """Arrays on disk or in a bucket, with their grids."""
 
+from ensemble.storage.chunk_keys import foreign_chunk, misnamed
 from ensemble.storage.chunked_array import ChunkedArray, Encoding, scratch_array
 from ensemble.storage.em_pyramids import EM
+from ensemble.storage.nodes import Location, ZarrArray, open_node
 from ensemble.storage.tissue import Tissue, find_tissue
-from ensemble.storage.truth import misplaced, open_truth, whole_truth
-from ensemble.storage.volume import Location, Volume, ZarrArray, em_place, open_em, open_node, open_volume, truth_place
+from ensemble.storage.truth import check_ids, misplaced, open_truth, whole_truth
+from ensemble.storage.volume import Volume, em_place, open_em, open_volume, truth_place
 
 __all__ = [
     "EM",
@@ -14,8 +16,11 @@ __all__ = [
     "Tissue",
     "Volume",
     "ZarrArray",
+    "check_ids",
     "em_place",
     "find_tissue",
+    "foreign_chunk",
+    "misnamed",
     "misplaced",
     "open_em",
     "open_node",

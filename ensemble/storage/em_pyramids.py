@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from ensemble.core import Box, Grid
+from ensemble.storage.nodes import Location
 from ensemble.storage.tissue import Tissue, find_tissue
-from ensemble.storage.volume import Location, Pyramid, open_em
+from ensemble.storage.volume import Pyramid, open_em
 
 
 class EM:

@@ -7,8 +7,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ensemble.core import Grid, Target, nm_zyx, zyx
-from ensemble.storage.volume import Location, Volume, open_node, open_volume, truth_place
+from ensemble.core import Grid, Target, is_instance, nm_zyx, zyx
+from ensemble.storage.chunk_keys import refuse_misnamed_chunks
+from ensemble.storage.nodes import Location, open_node
+from ensemble.storage.volume import Volume, open_volume, truth_place
 from ensemble.support import VolumeError
 
 
@@ -31,10 +33,21 @@ def whole_truth(root: Location, target: Target, name: str) -> tuple[NDArray[Any]
     if volume is None:
         return None
     values = volume.read(target.grid.box)
+    if is_instance(name):
+        check_ids(values, volume.place)
     if mask is None:
         return values, None
     counts = mask.read(target.grid.box) > 0
     return np.where(counts, values, np.zeros((), values.dtype)), counts
+
+
+def check_ids(values: NDArray[Any], place: str) -> NDArray[Any]:
+    """The values, which name objects. Raises VolumeError for any that are not whole numbers from 0."""
+    if values.dtype.kind not in "bui":
+        raise VolumeError(f"{place}: has dtype {values.dtype}; ids are whole numbers")
+    if values.dtype.kind == "i" and (lowest := values.min(initial=0)) < 0:
+        raise VolumeError(f"{place}: has the id {lowest}; ids are not negative, write 0 where there is no object")
+    return values
 
 
 def _is_there(place: str) -> bool:
@@ -51,6 +64,7 @@ def _volume(place: str, expected: Grid) -> Volume:
     """A plain array that does not say where it lies is taken to lie where it is expected."""
     node = open_node(place)
     if isinstance(node, zarr.Array) and node.ndim == 3 and "translation" not in node.attrs:
+        refuse_misnamed_chunks(node, place)
         attributes: dict[str, Any] = dict(node.attrs)
         voxel_size_nm = nm_zyx(attributes.get("voxel_size", expected.voxel_size_nm))
         return Volume(node, Grid(zyx(node.shape), voxel_size_nm, expected.origin_nm), place)

@@ -17,43 +17,11 @@ import zarr
 from numpy.typing import NDArray
 
 from ensemble.core import Box, Grid, VoxelsZYX, nm_zyx, zyx
+from ensemble.storage.chunk_keys import refuse_misnamed_chunks
+from ensemble.storage.nodes import Location, ZarrArray, exist, open_node
 from ensemble.support import VolumeError, one_line
 
-Location = str | Path
-
 _NM_PER_UNIT = {"nanometer": 1.0, "nm": 1.0, "micrometer": 1000.0, "um": 1000.0, "angstrom": 0.1}
-
-
-ZarrArray = zarr.Array[Any]
-
-
-def open_node(place: Location) -> ZarrArray | zarr.Group:
-    """The Zarr array or group at a path or URL, read only. Raises VolumeError."""
-    text = str(place)
-    if "://" not in text and not Path(text).exists():
-        raise VolumeError(f"{text}: there is no such array; check the path and that the data was fetched")
-    try:
-        return zarr.open(text, mode="r", storage_options=_options(text) or None)
-    except FileNotFoundError as error:
-        raise VolumeError(f"{text}: there is no Zarr array or group here") from error
-    except ImportError as error:
-        raise VolumeError(f"{text}: reading a URL needs fsspec and s3fs: pip install s3fs") from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise VolumeError(f"{text}: not readable as Zarr: {one_line(error)}") from error
-
-
-def _options(url: str) -> dict[str, Any]:
-    return {"anon": True} if url.startswith("s3://") else {}
-
-
-def _exist(place: str, names: Sequence[str]) -> list[bool]:
-    """Which files there are under a path or URL."""
-    if "://" not in place:
-        return [(Path(place) / name).is_file() for name in names]
-    import fsspec  # only what is read from a URL needs it
-
-    filesystem, root = fsspec.url_to_fs(place, **_options(place))
-    return [bool(filesystem.exists(f"{root}/{name}")) for name in names]
 
 
 _UNREADABLE = (
@@ -110,7 +78,7 @@ class Volume:
     def present(self, chunks: Box) -> NDArray[np.bool_]:
         """Which chunks of a box of chunk indices were ever written; one that was not reads as the fill value."""
         keys = [self._key(chunk) for chunk in chunks.indices()]
-        return np.array(_exist(self.place, keys), bool).reshape(chunks.shape)
+        return np.array(exist(self.place, keys), bool).reshape(chunks.shape)
 
     def identity(self, box: Box, channel: int | None = None) -> str:
         """A digest that changes when the metadata or a chunk file under the box does."""
@@ -158,6 +126,7 @@ def open_pyramid(place: Location, *, channels: int = 0) -> Pyramid:
         if not isinstance(array, zarr.Array):
             raise VolumeError(f"{level_place}: not an array")
         _check_axes(array, channels, level_place)
+        refuse_misnamed_chunks(array, level_place)
         levels.append(Volume(array, _ngff_grid(array, multiscale, entry, place), level_place))
     if not levels:
         raise VolumeError(f"{place}: its multiscales list no dataset")
@@ -214,6 +183,7 @@ def open_volume(place: Location, *, channels: int = 0) -> Volume:
             return open_volume(f"{place}/s0", channels=channels)
         raise VolumeError(f"{place}: a group without OME-NGFF multiscales; expected an array of predictions")
     _check_axes(node, channels, place)
+    refuse_misnamed_chunks(node, str(place))
     attributes: dict[str, Any] = dict(node.attrs)
     missing = [key for key in ("voxel_size", "translation") if key not in attributes]
     if missing:
@@ -229,6 +199,8 @@ def open_volume(place: Location, *, channels: int = 0) -> Volume:
 
 
 def _check_axes(array: ZarrArray, channels: int, place: Location) -> None:
+    if array.dtype.kind not in "buif":
+        raise VolumeError(f"{place}: its type {array.dtype} is none of numbers; write whole numbers or floats")
     if channels and (array.ndim != 4 or array.shape[0] != channels):
         raise VolumeError(
             f"{place}: its shape is {list(array.shape)} where {channels} channels and z, y, x are expected; correct"

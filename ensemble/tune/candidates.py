@@ -20,7 +20,7 @@ from ensemble.plan import (
     Source,
     sources_in,
 )
-from ensemble.predict import open_probabilities
+from ensemble.predict import open_predictions
 from ensemble.storage import open_truth
 from ensemble.support import RecipeError, VolumeError, dump_yaml, explain_invalid, load_yaml, suggestion, yaml_place
 from ensemble.tune.space import Narrowed, twins
@@ -121,7 +121,7 @@ class Candidates:
         if not isinstance(spec, PredictionSource):
             return False
         try:
-            open_probabilities(spec, data_root, target, name)
+            open_predictions(spec, data_root, target, [name])
         except VolumeError:
             return False
         return True

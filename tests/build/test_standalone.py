@@ -55,6 +55,30 @@ def test_methods_label_the_instance_classes_and_keep_metadata(tmp_path, layout, 
     assert np.array_equal(read(tmp_path / "out" / layout.format("er")), p > 0.5)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("bool", 1), ("uint8", 1), ("uint8", 255), ("uint16", 255), ("int64", 1), ("float32", 1)]
+)
+def test_a_mask_is_one_whatever_its_type_and_value(tmp_path, dtype, value) -> None:
+    ball = touching_balls() > 0.5
+    write_array(tmp_path / "in" / NESTED.format("mito"), ball.astype(dtype) * np.dtype(dtype).type(value), GRID)
+    write_array(tmp_path / "in" / NESTED.format("er"), np.zeros(GRID.shape, dtype), GRID)
+    assert main(["postprocess", str(tmp_path / "in"), str(tmp_path / "out"), "--method", "binary"]) == 0
+    assert np.array_equal(read(tmp_path / "out" / NESTED.format("mito")), ball)
+    assert not read(tmp_path / "out" / NESTED.format("er")).any()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"), [("uint8", (1, 2)), ("uint16", (200, 255)), ("int16", (1, 2)), ("int8", (-1, 0))]
+)
+def test_whole_numbers_that_are_neither_masks_nor_probabilities_are_refused(tmp_path, capsys, dtype, values) -> None:
+    data = np.zeros(GRID.shape, dtype)
+    data[:9], data[9:30] = values
+    write_array(tmp_path / "in" / NESTED.format("mito"), data, GRID)
+    assert main(["postprocess", str(tmp_path / "in"), str(tmp_path / "out"), "--method", "binary"]) == 2
+    assert f"mito: its {'highest value is' if dtype[0] == 'u' else 'type'} " in capsys.readouterr().err
+    assert not (tmp_path / "out" / NESTED.format("mito")).exists()
+
+
 def test_thresholds_and_sizes_come_from_the_recipe(tmp_path) -> None:
     noise = ndimage.gaussian_filter(np.random.default_rng(0).random(GRID.shape), 2)
     p = ((noise - noise.min()) / np.ptp(noise)).astype(np.float32)

@@ -1,0 +1,89 @@
+"""Chunks that are there, but under other names than an array's metadata gives them: they would read as background."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product
+from pathlib import Path
+
+from ensemble.storage.nodes import ZarrArray, exist
+from ensemble.support import VolumeError, one_line
+
+_CHUNK_NAME = re.compile(r"(c[./])?(0|[1-9][0-9]{0,17})([./](0|[1-9][0-9]{0,17}))*")
+
+_SCHEMES = tuple(product((("c",), ()), ("/", ".")))
+"""What Zarr puts before a chunk's numbers, and between them."""
+
+
+def refuse_misnamed_chunks(array: ZarrArray, place: str) -> None:
+    """Raises VolumeError for an array of which there are chunks, though none by the names of its own metadata.
+
+    One without any chunk is all background. Beneath a folder names are looked at until the first chunk is found;
+    beneath a URL the array's first, middle and last chunk are asked for.
+    """
+    counts = [-(-n // c) for n, c in zip(array.shape, array.shards or array.chunks, strict=True)]
+    encode = array.metadata.encode_chunk_key
+
+    def is_own(name: str) -> bool:
+        index = tuple(map(int, re.findall("[0-9]+", name)))
+        within = len(index) == len(counts) and all(i < n for i, n in zip(index, counts, strict=True))
+        return within and encode(index) == name
+
+    try:
+        names = _named_remotely(place, counts) if "://" in place else _files_beneath(Path(place))
+        foreign = foreign_chunk(names, is_own)
+    except OSError as error:
+        raise VolumeError(f"{place}: its chunks cannot be listed: {one_line(error)}") from error
+    if foreign is not None:
+        own = encode((0,) * len(counts)), encode(tuple(n - 1 for n in counts))
+        metadata = ".zarray" if array.metadata.zarr_format == 2 else "zarr.json"
+        raise VolumeError(f"{place}: {misnamed(foreign, own, metadata)}")
+
+
+def foreign_chunk(names: Iterable[str], is_own: Callable[[str], bool]) -> str | None:
+    """Of the files beneath an array one that is a chunk by its name, though none of the array's.
+
+    None where there is none, and as soon as one of ``names`` ``is_own``.
+    """
+    foreign = None
+    for name in names:
+        if is_own(name):
+            return None
+        if foreign is None and _CHUNK_NAME.fullmatch(name):
+            foreign = name
+    return foreign
+
+
+def misnamed(foreign: str, own: tuple[str, str], metadata: str) -> str:
+    """What to tell of chunks named like ``foreign``, where the file ``metadata`` names them ``own``, first and last."""
+    fault = f"none of its chunks is found: there is {foreign}, but by its {metadata} they go from {own[0]} to {own[1]}"
+    separator = "/" if "/" in foreign else "."
+    if separator in own[0] or _shape(foreign) != _shape(own[0]):
+        return f"{fault}; write the array again, or its metadata"
+    where = f"its {metadata}" if metadata == ".zarray" else f"the chunk_key_encoding of its {metadata}"
+    key = "dimension_separator" if metadata == ".zarray" else "separator"
+    return f'{fault}; they seem to be separated by "{separator}": write "{key}": "{separator}" into {where}'
+
+
+def _shape(name: str) -> list[bool]:
+    """Which parts of a chunk's name are numbers."""
+    return [part.isdigit() for part in re.split("[./]", name)]
+
+
+def _named_remotely(url: str, counts: Sequence[int]) -> Iterator[str]:
+    """Which of three chunks there are, by any scheme."""
+    for place in ([0 for _ in counts], [n // 2 for n in counts], [n - 1 for n in counts]):
+        names = [separator.join([*prefix, *map(str, place)]) for prefix, separator in _SCHEMES]
+        yield from (name for name, there in zip(names, exist(url, names), strict=True) if there)
+
+
+def _files_beneath(folder: Path) -> Iterator[str]:
+    """Names of the files in a folder and the folders in it, found as they are asked for."""
+    pending = [folder]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(Path(entry.path))
+                else:
+                    yield Path(entry.path).relative_to(folder).as_posix()

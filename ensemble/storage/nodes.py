@@ -1,0 +1,42 @@
+"""Zarr arrays and groups at a path or URL, opened to be read, and which files lie there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from ensemble.support import VolumeError, one_line
+
+Location = str | Path
+
+ZarrArray = zarr.Array[Any]
+
+
+def open_node(place: Location) -> ZarrArray | zarr.Group:
+    """The Zarr array or group at a path or URL, read only. Raises VolumeError."""
+    text = str(place)
+    if "://" not in text and not Path(text).exists():
+        raise VolumeError(f"{text}: there is no such array; check the path and that the data was fetched")
+    try:
+        return zarr.open(text, mode="r", storage_options=_options(text) or None)
+    except FileNotFoundError as error:
+        raise VolumeError(f"{text}: there is no Zarr array or group here") from error
+    except ImportError as error:
+        raise VolumeError(f"{text}: reading a URL needs fsspec and s3fs: pip install s3fs") from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise VolumeError(f"{text}: not readable as Zarr: {one_line(error)}") from error
+
+
+def _options(url: str) -> dict[str, Any]:
+    return {"anon": True} if url.startswith("s3://") else {}
+
+
+def exist(place: str, names: Sequence[str]) -> list[bool]:
+    """Which files there are under a path or URL."""
+    if "://" not in place:
+        return [(Path(place) / name).is_file() for name in names]
+    import fsspec  # only what is read from a URL needs it
+
+    filesystem, root = fsspec.url_to_fs(place, **_options(place))
+    return [bool(filesystem.exists(f"{root}/{name}")) for name in names]
