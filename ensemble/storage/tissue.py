@@ -33,7 +33,7 @@ class Tissue:
 
     def warnings(self, target: Grid) -> list[str]:
         """What a person should know of the EM under a target, a line each."""
-        lines = []
+        lines = [self.volume.doubt] if self.volume.doubt else []
         over = self.volume.grid.box_over(target)
         for axis, letter in enumerate("zyx"):
             short = max(self.box.start[axis] - over.start[axis], over.stop[axis] - self.box.stop[axis])
