@@ -7,8 +7,10 @@ OME-NGFF 0.4 (Zarr v2) and 0.5 (Zarr v3) groups, and plain Zarr arrays with ``vo
 import hashlib
 import lzma
 import math
+import os
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,16 +123,14 @@ class Volume:
     def identity(self, box: Box, channel: int | None = None) -> str:
         """A digest that changes when the metadata or a chunk file under the box does."""
         digest = hashlib.sha256(f"{self.array.metadata} {self.grid} {self.order}".encode())
-        local = Path(self.place)
-        for chunk in self._chunks_under(box).indices() if local.exists() else ():
-            file = local / self._key(chunk, channel)
-            if file.exists():
-                status = file.stat()
+        for chunk in self._chunks_under(box).indices() if Path(self.place).exists() else ():
+            with suppress(FileNotFoundError):
+                status = os.stat(f"{self.place}/{self._key(chunk, channel)}")
                 digest.update(f"{chunk} {status.st_size} {status.st_mtime_ns}".encode())
         return digest.hexdigest()
 
 
-_MOST_CHUNKS = 1 << 22
+_MOST_CHUNKS = 1 << 21
 
 _MOST_BYTES = 1 << 30
 """Of a chunk, which is decoded whole."""
