@@ -18,7 +18,7 @@ from ensemble.decode import CropAssembly, Probability, assemble_group
 from ensemble.methods import METHODS, Stage, Step
 from ensemble.plan import Budget, CropPlan, NamedSource, Route, load_recipe
 from ensemble.predict import Fractions, StoredProbabilities, is_far_below
-from ensemble.storage import ChunkedArray, Encoding, Volume, open_volume, scratch_array
+from ensemble.storage import NAMES_OF_AXES, ChunkedArray, Encoding, Volume, open_volume, scratch_array
 from ensemble.support import PARTIAL, Progress, VolumeError, replacing
 
 _CODEC = numcodecs.Zstd(level=1)
@@ -82,7 +82,7 @@ def _default(method: str) -> Step:
 
 def _process(entry: Entry, target: Target, route: Route, out: Path, budget: Budget, say: Callable[[str], None]) -> None:
     plan = CropPlan(target, {entry.name: route}, (entry.name,), ())
-    attributes = dict(entry.volume.array.attrs)
+    attributes = _attributes(entry.volume)
     scratch_folder = out / f".{os.getpid()}{PARTIAL}"
     shutil.rmtree(scratch_folder, ignore_errors=True)
 
@@ -103,6 +103,20 @@ def _process(entry: Entry, target: Target, route: Route, out: Path, budget: Budg
         shutil.rmtree(scratch_folder, ignore_errors=True)
 
 
+def _attributes(volume: Volume) -> dict[str, Any]:
+    """Those of the array, which is written with axes z, y, x whatever their order was."""
+    attributes = dict(volume.array.attrs)
+    if not volume.order:
+        return attributes
+    if "voxel_size" not in attributes:
+        raise VolumeError(
+            f"{volume.place}: the group above it says that its axes are not z, y, x; write them in that order"
+        )
+    others = {key: value for key, value in attributes.items() if key not in NAMES_OF_AXES}
+    grid = volume.grid
+    return {**others, "voxel_size": list(grid.voxel_size_nm), "translation": list(grid.origin_nm)}
+
+
 def _probabilities(volume: Volume) -> StoredProbabilities:
     """Floats from 0 to 1, shares of what an unsigned type can hold, or a mask: one whole number beside 0."""
     if volume.dtype.kind not in "ui":
@@ -116,17 +130,17 @@ def _probabilities(volume: Volume) -> StoredProbabilities:
 
 
 def _value_of_mask(volume: Volume) -> int | None:
-    """The only value there is beside 0; None as soon as there are two, or one below 0, and where all is 0."""
-    found = None
+    """The only value there is beside 0, or 1 where all is 0; None as soon as there are two, or one below 0."""
+    found = 0
     for chunk in volume.grid.box.to_chunks(volume.chunks).indices():
         values = volume.read(Box.at(chunk, (1, 1, 1)).of_chunks(volume.chunks).intersect(volume.grid.box))
         low, high = int(values.min()), int(values.max())
         if low == high == 0:
             continue
-        found = high if found is None else found
+        found = found or high
         if high != found or low < 0 or not ((values == 0) | (values == found)).all():
             return None
-    return found
+    return found or 1
 
 
 def _refuse_other_scale(volume: Volume, highest: Mapping[str, int]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ensemble.core import Target
+from ensemble.core import Grid, Target, support
 from ensemble.plan import PredictionSource
 from ensemble.predict.probabilities import StoredLabels, StoredProbabilities
 from ensemble.predict.stored_values import Channel, Fractions, Ids, ReadableArray, Sigmoid, Softmax
@@ -28,23 +28,26 @@ def open_predictions(
     for name in names:
         place = _filled(source.template, root, target, name)
         if place not in opened:
-            opened[place] = _Opened(source, _open(source.template, root, target, name, len(source.channels)))
+            volume = _open(source.template, root, target, name, channels=len(source.channels))
+            opened[place] = _Opened(source, volume, target.grid)
         found[name] = opened[place].of(name)
     return found
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """One array of a source: of one class, or of all its channels."""
+    """One array of a source, of one class or of all its channels, as it is asked for on ``grid``."""
 
     source: PredictionSource
     volume: Volume
+    grid: Grid
 
     @cached_property
     def _identities(self) -> list[str]:
-        """Of each channel, or of the whole."""
+        """Of each channel, or of the whole, as far as the crop reaches."""
+        window = support(self.volume.grid, self.grid)
         channels = range(len(self.source.channels)) if self.source.channels else (None,)
-        return [self.volume.identity(self.volume.grid.box, channel) for channel in channels]
+        return [self.volume.identity(window, channel) for channel in channels]
 
     def of(self, name: str) -> StoredProbabilities:
         told = f"{self.source.activation} {self.source.scale}"
@@ -100,7 +103,7 @@ def open_labels(template: str, root: str, target: Target, name: str) -> StoredLa
     volume = _open(template, root, target, name)
     if volume.dtype.kind not in "uib":
         raise VolumeError(f"{volume.place}: its type {volume.dtype} does not hold labels; use whole numbers")
-    return StoredLabels(Ids(volume), volume.identity(volume.grid.box))
+    return StoredLabels(Ids(volume), volume.identity(support(volume.grid, target.grid)))
 
 
 def _filled(template: str, root: str, target: Target, name: str, crop: str | None = None) -> str:

@@ -30,7 +30,7 @@ def refuse_misnamed_chunks(array: ZarrArray, place: str) -> None:
         return within and encode(index) == name
 
     try:
-        names = _named_remotely(place, counts) if "://" in place else _files_beneath(Path(place))
+        names = _named_remotely(place, counts, encode) if "://" in place else _files_beneath(Path(place))
         foreign = foreign_chunk(names, is_own)
     except OSError as error:
         raise VolumeError(f"{place}: its chunks cannot be listed: {one_line(error)}") from error
@@ -70,11 +70,11 @@ def _shape(name: str) -> list[bool]:
     return [part.isdigit() for part in re.split("[./]", name)]
 
 
-def _named_remotely(url: str, counts: Sequence[int]) -> Iterator[str]:
-    """Which of three chunks there are, by any scheme."""
-    for place in ([0 for _ in counts], [n // 2 for n in counts], [n - 1 for n in counts]):
-        names = [separator.join([*prefix, *map(str, place)]) for prefix, separator in _SCHEMES]
-        yield from (name for name, there in zip(names, exist(url, names), strict=True) if there)
+def _named_remotely(url: str, counts: Sequence[int], own: Callable[[tuple[int, ...]], str]) -> Iterator[str]:
+    """Which of three chunks there are, by their own names and then by any scheme."""
+    chunks = [tuple(map(at, counts)) for at in (lambda n: 0, lambda n: n // 2, lambda n: n - 1)]
+    others = [separator.join([*prefix, *map(str, chunk)]) for chunk in chunks for prefix, separator in _SCHEMES]
+    return (name for name in (*map(own, chunks), *others) if exist(url, [name])[0])
 
 
 def _files_beneath(folder: Path) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Zarr arrays and groups at a path or URL, opened to be read, and which files lie there."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from ensemble.support import VolumeError, one_line
 Location = str | Path
 
 ZarrArray = zarr.Array[Any]
+
+_DAMAGE = (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError, MemoryError)
+"""What zarr raises, beside ValueError, for metadata of other types or a thousand deep."""
 
 
 def open_node(place: Location) -> ZarrArray | zarr.Group:
@@ -24,8 +28,11 @@ def open_node(place: Location) -> ZarrArray | zarr.Group:
         raise VolumeError(f"{text}: there is no Zarr array or group here") from error
     except ImportError as error:
         raise VolumeError(f"{text}: reading a URL needs fsspec and s3fs: pip install s3fs") from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise VolumeError(f"{text}: not readable as Zarr: {one_line(error)}") from error
+    except _DAMAGE as error:
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise VolumeError(f"{text}: its metadata are not those of Zarr ({what}); write it again") from error
 
 
 def _options(url: str) -> dict[str, Any]:
@@ -35,7 +42,7 @@ def _options(url: str) -> dict[str, Any]:
 def exist(place: str, names: Sequence[str]) -> list[bool]:
     """Which files there are under a path or URL."""
     if "://" not in place:
-        return [(Path(place) / name).is_file() for name in names]
+        return [os.path.isfile(f"{place}/{name}") for name in names]
     import fsspec  # only what is read from a URL needs it
 
     filesystem, root = fsspec.url_to_fs(place, **_options(place))

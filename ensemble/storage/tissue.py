@@ -36,7 +36,7 @@ class Tissue:
 
     def warnings(self, target: Grid) -> list[str]:
         """What a person should know of the EM under a target, a line each."""
-        lines = []
+        lines = [self.volume.doubt] if self.volume.doubt else []
         over = self.volume.grid.box_over(target)
         share = over.intersect(self.box).size / over.size
         if share < MOST:

@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from ensemble.core import Grid, Target, is_instance, nm_zyx, zyx
-from ensemble.storage.chunk_keys import refuse_misnamed_chunks
+from ensemble.core import Grid, Target, is_instance
 from ensemble.storage.nodes import Location, open_node
 from ensemble.storage.volume import Volume, open_volume, truth_place
 from ensemble.support import VolumeError
@@ -19,7 +17,8 @@ def open_truth(root: Location, target: Target, name: str) -> Volume | None:
     beside_em = truth_place(root, target.dataset, target.crop)
     for place in (f"{str(root).rstrip('/')}/{target.group}/{name}", f"{beside_em}/{name}"):
         if _is_there(place):
-            volume = _volume(place, target.grid)
+            # one that does not say where it lies is taken to lie where it is expected
+            volume = open_volume(place, expected=target.grid)
             what = misplaced(volume.grid, target.grid)
             if what:
                 raise VolumeError(f"{place}: {what}")
@@ -58,17 +57,6 @@ def _is_there(place: str) -> bool:
     except VolumeError:
         return False
     return True
-
-
-def _volume(place: str, expected: Grid) -> Volume:
-    """A plain array that does not say where it lies is taken to lie where it is expected."""
-    node = open_node(place)
-    if isinstance(node, zarr.Array) and node.ndim == 3 and "translation" not in node.attrs:
-        refuse_misnamed_chunks(node, place)
-        attributes: dict[str, Any] = dict(node.attrs)
-        voxel_size_nm = nm_zyx(attributes.get("voxel_size", expected.voxel_size_nm))
-        return Volume(node, Grid(zyx(node.shape), voxel_size_nm, expected.origin_nm), place)
-    return open_volume(place)
 
 
 def misplaced(found: Grid, expected: Grid) -> str | None:

@@ -1,14 +1,17 @@
 """Arrays on disk with their grids: EM pyramids, truth, and predictions some other tool wrote.
 
 OME-NGFF 0.4 (Zarr v2) and 0.5 (Zarr v3) groups, and plain Zarr arrays with ``voxel_size`` and
-``translation``. Axes z, y, x; translation is the centre of the first voxel.
+``translation``. Read with axes z, y, x, whatever their order on disk; translation is the centre of the first voxel.
 """
 
 import hashlib
 import lzma
+import math
+import os
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +19,13 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from ensemble.core import Box, Grid, VoxelsZYX, nm_zyx, zyx
+from ensemble.core import Box, Grid, VoxelsZYX, zyx
+from ensemble.storage.alignment import aligned
 from ensemble.storage.chunk_keys import refuse_misnamed_chunks
+from ensemble.storage.metadata import attributes_of, multiscale_of
 from ensemble.storage.nodes import Location, ZarrArray, exist, open_node
+from ensemble.storage.placing import Placement, place_level, place_plain
 from ensemble.support import VolumeError, one_line
-
-_NM_PER_UNIT = {"nanometer": 1.0, "nm": 1.0, "micrometer": 1000.0, "um": 1000.0, "angstrom": 0.1}
-
 
 _UNREADABLE = (
     *(RuntimeError, ValueError, TypeError, OSError, KeyError, IndexError),
@@ -33,11 +36,17 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Volume:
-    """An array whose last three axes lie on ``grid``."""
+    """An array that lies on ``grid``, and is read as if its axes were (the channel,) z, y, x.
+
+    ``order``: which of the array's axes these are; empty where they are that already. ``doubt``: what is not certain
+    of its grid.
+    """
 
     array: ZarrArray
     grid: Grid
     place: str
+    order: tuple[int, ...] = ()
+    doubt: str = ""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -45,7 +54,20 @@ class Volume:
 
     @property
     def chunks(self) -> VoxelsZYX:
-        return zyx((self.array.shards or self.array.chunks)[-3:])
+        """Shape of what one file holds."""
+        return self._zyx(self.array.shards or self.array.chunks)
+
+    @property
+    def decoded_chunks(self) -> VoxelsZYX:
+        """Shape of what is decoded at once, perhaps a part of a shard."""
+        return self._zyx(self.array.chunks)
+
+    @property
+    def _order(self) -> tuple[int, ...]:
+        return self.order or tuple(range(self.array.ndim))
+
+    def _zyx(self, of_axes: Sequence[int]) -> VoxelsZYX:
+        return zyx(of_axes[axis] for axis in self._order[-3:])
 
     def read(self, box: Box, channel: int | None = None) -> NDArray[Any]:
         """The box, dtype kept; bounds inside the shape. Raises VolumeError naming a damaged chunk."""
@@ -58,11 +80,15 @@ class Volume:
             ) from error
 
     def _values(self, box: Box, channel: int | None) -> NDArray[Any]:
-        index: tuple[int | slice, ...] = box.slices if channel is None else (channel, *box.slices)
-        return np.asarray(self.array[index])
+        index: list[int | slice] = [channel or 0] * self.array.ndim
+        for axis, part in zip(self._order[-3:], box.slices, strict=True):
+            index[axis] = part
+        found = np.asarray(self.array[tuple(index)])
+        axes = self._order[-3:]
+        return found.transpose([sorted(axes).index(axis) for axis in axes])
 
     def _damaged_chunk(self, box: Box, channel: int | None) -> str:
-        for chunk in box.to_chunks(self.chunks).indices():
+        for chunk in self._chunks_under(box).indices():
             part = Box.at(chunk, (1, 1, 1)).of_chunks(self.chunks).intersect(box)
             try:
                 self._values(part, channel)
@@ -71,25 +97,43 @@ class Volume:
         return "?"
 
     def _key(self, chunk: Sequence[int], channel: int | None = None) -> str:
-        deep = (self.array.shards or self.array.chunks)[0]
-        full = tuple(chunk) if self.array.ndim == 3 else ((channel or 0) // deep, *chunk)
-        return self.array.metadata.encode_chunk_key(full)
+        """The name of a chunk's file."""
+        index = [(channel or 0) // deep for deep in self.array.shards or self.array.chunks]
+        for axis, number in zip(self._order[-3:], chunk, strict=True):
+            index[axis] = number
+        return self.array.metadata.encode_chunk_key(tuple(index))
+
+    def _chunks_under(self, box: Box) -> Box:
+        """Indices of the chunks. Raises VolumeError for more than can be looked at one by one."""
+        return self._countable(box.to_chunks(self.chunks))
+
+    def _countable(self, chunks: Box) -> Box:
+        if chunks.size > _MOST_CHUNKS:
+            raise VolumeError(
+                f"{self.place}: {chunks.size:,} chunks of {list(self.chunks)} voxels are to be looked for; write it "
+                "again in larger ones"
+            )
+        return chunks
 
     def present(self, chunks: Box) -> NDArray[np.bool_]:
         """Which chunks of a box of chunk indices were ever written; one that was not reads as the fill value."""
-        keys = [self._key(chunk) for chunk in chunks.indices()]
+        keys = [self._key(chunk) for chunk in self._countable(chunks).indices()]
         return np.array(exist(self.place, keys), bool).reshape(chunks.shape)
 
     def identity(self, box: Box, channel: int | None = None) -> str:
         """A digest that changes when the metadata or a chunk file under the box does."""
-        digest = hashlib.sha256(f"{self.array.metadata} {self.grid}".encode())
-        local = Path(self.place)
-        for chunk in box.to_chunks(self.chunks).indices() if local.exists() else ():
-            file = local / self._key(chunk, channel)
-            if file.exists():
-                status = file.stat()
+        digest = hashlib.sha256(f"{self.array.metadata} {self.grid} {self.order}".encode())
+        for chunk in self._chunks_under(box).indices() if Path(self.place).exists() else ():
+            with suppress(FileNotFoundError):
+                status = os.stat(f"{self.place}/{self._key(chunk, channel)}")
                 digest.update(f"{chunk} {status.st_size} {status.st_mtime_ns}".encode())
         return digest.hexdigest()
+
+
+_MOST_CHUNKS = 1 << 21
+
+_MOST_BYTES = 1 << 30
+"""Of a chunk, which is decoded whole."""
 
 
 @dataclass(frozen=True)
@@ -116,96 +160,73 @@ def open_em(root: Location, dataset: str) -> Pyramid:
 def open_pyramid(place: Location, *, channels: int = 0) -> Pyramid:
     """A multiscale group as volumes, finest level first; with ``channels``, of so many channels before z, y, x."""
     group = open_node(place)
-    multiscale = _multiscale(group, place)
+    multiscale = None if isinstance(group, zarr.Array) else multiscale_of(attributes_of(group, place), place)
     if multiscale is None:
         raise VolumeError(f"{place}: no OME-NGFF multiscales in its attributes, so its voxel size is unknown")
     levels = []
-    for entry in multiscale.get("datasets", ()):
-        level_place = f"{place}/{entry['path']}"
+    for index, level in enumerate(multiscale.datasets):
+        level_place = f"{place}/{level.path}"
         array = open_node(level_place)
         if not isinstance(array, zarr.Array):
             raise VolumeError(f"{level_place}: not an array")
-        _check_axes(array, channels, level_place)
-        refuse_misnamed_chunks(array, level_place)
-        levels.append(Volume(array, _ngff_grid(array, multiscale, entry, place), level_place))
-    if not levels:
-        raise VolumeError(f"{place}: its multiscales list no dataset")
-    return Pyramid(str(place), tuple(sorted(levels, key=lambda v: v.grid.voxel_volume_nm3)))
+        _check_array(array, channels, level_place)
+        levels.append(_volume(array, place_level(array, multiscale, index, level_place), channels, level_place))
+    levels.sort(key=lambda volume: volume.grid.voxel_volume_nm3)
+    if multiscale.says_only_scales:
+        levels = [_aligned(levels[0], level) for level in levels]
+    return Pyramid(str(place), tuple(levels))
 
 
-def _multiscale(node: ZarrArray | zarr.Group, place: Location) -> dict[str, Any] | None:
-    attributes: dict[str, Any] = dict(node.attrs)
-    listed = attributes.get("ome", attributes).get("multiscales")
-    if not isinstance(node, zarr.Group) or not listed:
-        return None
-    if not isinstance(listed, list) or not isinstance(listed[0], dict):
-        raise VolumeError(f"{place}: its multiscales attribute is not as OME-NGFF 0.4 says")
-    return listed[0]
+def _aligned(finest: Volume, level: Volume) -> Volume:
+    grid, doubt = aligned(finest.grid, level.grid)
+    return replace(level, grid=grid, doubt=f"{level.place}: {doubt}" if doubt else "")
 
 
-def _ngff_grid(array: ZarrArray, multiscale: dict[str, Any], entry: dict[str, Any], place: Location) -> Grid:
-    axes = [axis for axis in multiscale.get("axes", ()) if axis.get("type", "space") == "space"]
-    if [axis.get("name") for axis in axes] != ["z", "y", "x"]:
-        raise VolumeError(f"{place}: its axes are not z, y, x")
-    unit = axes[0].get("unit", "nanometer")
-    if unit not in _NM_PER_UNIT or any(axis.get("unit", unit) != unit for axis in axes):
-        raise VolumeError(f"{place}: its unit {unit!r} is not a length this tool knows; use nanometer")
-    scale, translation = np.ones(3), np.zeros(3)
-    for transform in (
-        *entry.get("coordinateTransformations", ()),
-        *multiscale.get("coordinateTransformations", ()),
-    ):
-        if transform.get("type") == "scale":
-            factor = np.asarray(transform["scale"][-3:], float)
-            scale, translation = scale * factor, translation * factor
-        elif transform.get("type") == "translation":
-            translation = translation + np.asarray(transform["translation"][-3:], float)
-    try:
-        return Grid(zyx(array.shape[-3:]), nm_zyx(scale * _NM_PER_UNIT[unit]), nm_zyx(translation * _NM_PER_UNIT[unit]))
-    except ValueError as error:
-        raise VolumeError(f"{place}/{entry['path']}: {error}") from error
-
-
-def open_volume(place: Location, *, channels: int = 0) -> Volume:
+def open_volume(place: Location, *, channels: int = 0, expected: Grid | None = None) -> Volume:
     """A stored array with its grid: a plain array with attributes, or level 0 of a multiscale group.
 
-    A plain array needs ``voxel_size`` and ``translation`` in nm. With ``channels``, the array has so many before
-    its axes z, y, x. Raises VolumeError for another shape, or when metadata are missing.
+    A plain array needs ``voxel_size`` and ``translation`` in nm, or lies where it is ``expected`` if it has no
+    translation. With ``channels``, the array has so many before its axes z, y, x. Raises VolumeError for another
+    shape, or when metadata are missing or contradict each other.
     """
     local = Path(place)
     if (local / "s0").is_dir() and not any((local / name).exists() for name in (".zgroup", ".zarray", "zarr.json")):
         return open_volume(local / "s0", channels=channels)  # a plain folder that holds the array
     node = open_node(place)
     if isinstance(node, zarr.Group):
-        if _multiscale(node, place) is not None:
+        if multiscale_of(attributes_of(node, place), place) is not None:
             return open_pyramid(place, channels=channels).levels[0]
-        if "s0" in node:
+        if exist(str(place), ("s0/.zarray", "s0/zarr.json")) != [False, False]:
             return open_volume(f"{place}/s0", channels=channels)
         raise VolumeError(f"{place}: a group without OME-NGFF multiscales; expected an array of predictions")
-    _check_axes(node, channels, place)
-    refuse_misnamed_chunks(node, str(place))
-    attributes: dict[str, Any] = dict(node.attrs)
-    missing = [key for key in ("voxel_size", "translation") if key not in attributes]
-    if missing:
-        raise VolumeError(
-            f"{place}: its attributes lack {' and '.join(missing)}, so it cannot be placed; "
-            "write voxel_size and translation (nm; z, y, x; centre of the first voxel)"
-        )
-    try:
-        grid = Grid(zyx(node.shape[-3:]), nm_zyx(attributes["voxel_size"][-3:]), nm_zyx(attributes["translation"][-3:]))
-    except (ValueError, TypeError) as error:
-        raise VolumeError(f"{place}: voxel_size or translation: {error}") from error
-    return Volume(node, grid, str(place))
+    _check_array(node, channels, place)
+    return _volume(node, place_plain(node, place, expected=expected), channels, place)
 
 
-def _check_axes(array: ZarrArray, channels: int, place: Location) -> None:
+def _check_array(array: ZarrArray, channels: int, place: Location) -> None:
     if array.dtype.kind not in "buif":
         raise VolumeError(f"{place}: its type {array.dtype} is none of numbers; write whole numbers or floats")
-    if channels and (array.ndim != 4 or array.shape[0] != channels):
-        raise VolumeError(
-            f"{place}: its shape is {list(array.shape)} where {channels} channels and z, y, x are expected; correct"
-            " the recipe's channels"
-        )
+    if channels and array.ndim != 4:
+        raise VolumeError(_other_channels(array, channels, place))
     if not channels and array.ndim != 3:
         more = "; name the class of each channel under channels" if array.ndim == 4 else ""
         raise VolumeError(f"{place}: {array.ndim} axes where three are expected: z, y, x{more}")
+    if min(array.chunks) < 1 or math.prod(array.chunks) * array.dtype.itemsize > _MOST_BYTES:
+        raise VolumeError(
+            f"{place}: its chunks of {list(array.chunks)} voxels cannot be held; write it in chunks of up to 1 GiB"
+        )
+    refuse_misnamed_chunks(array, str(place))
+
+
+def _volume(array: ZarrArray, placement: Placement, channels: int, place: Location) -> Volume:
+    if channels and array.shape[placement.order[0]] != channels:
+        raise VolumeError(_other_channels(array, channels, place))
+    in_order = placement.order == tuple(range(array.ndim))
+    return Volume(array, placement.grid, str(place), () if in_order else placement.order)
+
+
+def _other_channels(array: ZarrArray, channels: int, place: Location) -> str:
+    return (
+        f"{place}: its shape is {list(array.shape)} where {channels} channels and z, y, x are expected; correct"
+        " the recipe's channels"
+    )

@@ -279,3 +279,10 @@ def _alternatives(schema: dict[str, Any], root: dict[str, Any]) -> list[dict[str
         return _alternatives(root["$defs"][schema["$ref"].rsplit("/", 1)[-1]], root)
     members = [m for word in ("anyOf", "oneOf", "allOf") for m in schema.get(word, [])]
     return [s for member in members for s in _alternatives(member, root)] if members else [schema]
+
+
+def fault_in_words(invalid: ValidationError, at: YamlKey = ()) -> str:
+    """The first fault pydantic found in values of no YAML file, as ``key: what``; they were found under ``at``."""
+    fault = _first(invalid)
+    what = "is missing" if fault["type"].startswith("missing") else _what(fault)
+    return one_line(": ".join(filter(None, (dotted_key((*at, *fault["loc"])), what))))

@@ -47,7 +47,7 @@ def _written(part: Volume) -> Iterator[Box]:
     chunks = part.grid.box.to_chunks(part.chunks)
     for index in np.argwhere(part.present(chunks)):
         chunk = Box.at(index, (1, 1, 1)).of_chunks(part.chunks).intersect(part.grid.box)
-        yield from chunk.tiles(part.array.chunks[-3:])
+        yield from chunk.tiles(part.decoded_chunks)
 
 
 def _on_lattice(crop: AnnotatedCrop, part: Volume, box: Box, local: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -79,6 +79,18 @@ def test_whole_numbers_that_are_neither_masks_nor_probabilities_are_refused(tmp_
     assert not (tmp_path / "out" / NESTED.format("mito")).exists()
 
 
+def test_an_array_of_axes_x_y_z_becomes_one_of_z_y_x(tmp_path) -> None:
+    ball = touching_balls() > 0.5
+    turned = Grid(GRID.shape[::-1], GRID.voxel_size_nm[::-1], GRID.origin_nm[::-1])
+    place = write_array(tmp_path / "in" / NESTED.format("mito"), ball.transpose().astype("u1"), turned)
+    attributes = json.loads((place / ".zattrs").read_text())
+    (place / ".zattrs").write_text(json.dumps({**attributes, "axis_names": ["x", "y", "z"], "by": "me"}))
+    assert main(["postprocess", str(tmp_path / "in"), str(tmp_path / "out"), "--method", "binary"]) == 0
+    out = open_volume(tmp_path / "out" / NESTED.format("mito"))
+    assert (out.grid, out.array.attrs["by"]) == (GRID, "me")
+    assert np.array_equal(out.read(GRID.box), ball)
+
+
 def test_thresholds_and_sizes_come_from_the_recipe(tmp_path) -> None:
     noise = ndimage.gaussian_filter(np.random.default_rng(0).random(GRID.shape), 2)
     p = ((noise - noise.min()) / np.ptp(noise)).astype(np.float32)

@@ -100,6 +100,12 @@ def test_masks_given_as_predictions_are_refused_each_time_and_taken_as_soon_as_i
         assert main(ask) == 2
         assert "mito: the highest value of source p is 1 where uint8 goes up to 255" in capsys.readouterr().err
         assert not Path("build/r/submission.zip").exists()
+    write_manifest(place / "m.csv", [TARGET, Target("901", "tiny", GRID, ("mito",))])
+    write_array(place / "data/p/crop901/mito", BALL.astype("u1") * 200, GRID)
+    assert main(ask) == 0  # a source that is sure elsewhere
+    with Submission.open(Path("build/r/submission.zip")) as submission:
+        assert not submission.read("crop900", "mito", GRID.box).any()
+    write_manifest(place / "m.csv", [TARGET])
     for change in (("predictions:", "labels:"), ("{predictions", "{scale: 1, predictions")):
         (place / "r.yaml").write_text(recipe.replace(*change))
         assert main(ask) == 0

@@ -2,13 +2,18 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.storage.em_pyramids import EM
+from ensemble.storage.volume import em_place
 from ensemble.support.errors import VolumeError
+from tests.storage.test_placing import GRID as NAMED
+from tests.storage.test_placing import VALUES, write
 from tests.support.inference import CLASSES, a_volume, card, job, predicted
 from tests.support.volumes import noise, write_em
 
@@ -46,3 +51,14 @@ def test_levels_are_those_of_the_pyramid_finest_first(tmp_path) -> None:
     assert em.tissue("d", 1, whole).volume.grid == grids[1]
     with pytest.raises(VolumeError, match="there is no such array"):
         em.levels("other")
+
+
+@pytest.mark.parametrize("axes", ["xyz", "yzx"])
+def test_em_of_axes_in_another_order_is_the_same_em(tmp_path, axes) -> None:
+    place = Path(em_place(tmp_path, "d"))
+    place.mkdir(parents=True)
+    write(place, axes, "multiscales")
+    em = EM(tmp_path)
+    assert list(em.levels("d")) == [NAMED]
+    assert em.tissue_box("d", 0, NAMED.box, NAMED.box.grown((3, 3, 3))) == NAMED.box
+    assert np.array_equal(em.tissue("d", 0, NAMED.box).read(NAMED.box), VALUES)

@@ -1,5 +1,6 @@
 """Where EM is not there it ends, or is mirrored, and a person is told."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,11 @@ def test_beyond_its_border_tissue_is_mirrored_as_numpy_mirrors(tmp_path, box) ->
     margin = 100
     mirrored = np.pad(values, margin, mode="reflect")
     assert np.array_equal(found.read(box), mirrored[box.shifted((margin,) * 3).slices])
+
+
+def test_what_is_not_certain_of_where_the_em_lies_is_told(tmp_path) -> None:
+    grid = Grid((16, 16, 16), (8, 8, 8), (4, 4, 4))
+    volume = open_volume(write_array(tmp_path / "a", noise(grid.shape), grid))
+    assert find_tissue(volume, grid.box, grid.box).warnings(grid) == []
+    doubtful = replace(volume, doubt="a: who knows")
+    assert find_tissue(doubtful, grid.box, grid.box).warnings(grid) == ["a: who knows"]

@@ -277,3 +277,16 @@ def test_place_names_the_longest_part_of_a_path_that_is_there(write):
     _, lines = yamlfile.load_yaml(path, RecipeError)
     assert yamlfile.yaml_place(path, lines, ("b", "c")) == f"{path}:3: b.c"
     assert yamlfile.yaml_place(path, lines, ("b", "d")) == f"{path}:2: b.d"
+
+
+def test_a_fault_in_values_of_no_file_is_told_by_key():
+    class Inner(BaseModel):
+        sizes: list[float]
+
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(dict[str, Inner]).validate_python({"a": {"sizes": [1, "b"]}})
+    told = yamlfile.fault_in_words(caught.value, ("top", 0))
+    assert told.startswith("top[0].a.sizes[1]: must be a valid number")
+    with pytest.raises(ValidationError) as caught:
+        Inner.model_validate({})
+    assert yamlfile.fault_in_words(caught.value) == "sizes: is missing"
