@@ -17,6 +17,7 @@ from ensemble.support import CardError, CheckpointError, RegistryError, one_line
 from registry import version_folder
 from registry.card import Card, load_card
 from registry.connection import Connection, pages, persistently, unless_there
+from registry.embedded import address_of
 from registry.listing import Entry, read_listing
 from registry.references import check_alias, is_model_name, parse_model_uri
 from registry.runs import MODELS, MetricPoint, Runs
@@ -67,8 +68,8 @@ class Registry:
     """
 
     def __init__(self, tracking_uri: str | None = None) -> None:
-        embedded = f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}"
-        self.tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded
+        here = address_of(Path.cwd() / "mlruns" / "mlflow.db")
+        self.tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or here
         self._mlflow = Connection(self.tracking_uri)
         self.runs = Runs(self._mlflow)
         self.broken: list[str] = []
@@ -87,7 +88,7 @@ class Registry:
             from registry.packing import pack
 
             packed = pack(Path(folder), Path(checkpoint), card, card_path)
-            with self._mlflow.answering(), self._mlflow.locked():
+            with self._mlflow.writing(), self._mlflow.locked():
                 same = self._same(packed.card)
                 if same is None:
                     number = self._create(Path(folder), packed, alias)
@@ -104,12 +105,12 @@ class Registry:
 
         Raises RegistryError for a ``name`` of which there is no version.
         """
-        versions = []
+        versions, self.broken = [], []
         if self._mlflow.exists() and (name is None or is_model_name(name)):
             with self._mlflow.answering():
                 versions = self._versions(name)
         if name is not None and not versions:
-            raise RegistryError(self._unknown(name))
+            raise RegistryError(self.broken[0] if self.broken else self._unknown(name))
         return versions
 
     def resolve(self, uri: str) -> ModelVersion:
@@ -179,7 +180,7 @@ class Registry:
         check_alias(alias)
         reason = _on_one_line(reason)
         self.resolve(f"models:/{name}/{version}")
-        with self._mlflow.answering(), self._mlflow.locked():
+        with self._mlflow.writing(), self._mlflow.locked():
             self._move(name, alias, version, reason)
 
     def moves(self, name: str) -> list[str]:
@@ -197,7 +198,7 @@ class Registry:
                 f"{version.uri}: still in use as @{', @'.join(version.aliases)}; move the alias first:"
                 f" ensemble models alias {version.name} {version.aliases[0]} VERSION --reason WHY"
             )
-        with self._mlflow.answering(), self._mlflow.locked():
+        with self._mlflow.writing(), self._mlflow.locked():
             tag = reason[:TAG_CHARACTERS]
             self._mlflow.client.set_model_version_tag(version.name, str(version.version), _RETIRED, tag)
 
@@ -205,7 +206,7 @@ class Registry:
 
     def _versions(self, name: str | None) -> list[ModelVersion]:
         listing = read_listing(self._mlflow, name)
-        versions, self.broken = [], []
+        versions = []
         for entry in listing.entries if name is None else listing.of(name).values():
             if not _is_ours(entry):
                 continue

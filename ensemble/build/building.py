@@ -38,7 +38,7 @@ _RESULTS = ("plan.json", "check.json", "costs.json")
 
 @dataclass(frozen=True)
 class Built:
-    """A finished build; ``run_id`` is None when everything was already done."""
+    """A finished build; ``run_id`` is None when everything was already done, or it could not be recorded."""
 
     report: CheckReport
     run_id: str | None
@@ -72,6 +72,9 @@ class _Build:
         request = self.request
         for line in self.prepared.moved:
             self.progress.say(line)
+        write_fault = self.registry.runs.write_fault()
+        if write_fault is not None:
+            self.progress.say(f"{write_fault}; the build goes on and will not be recorded")
         locked = lock_contents(
             self.plan, self.prepared.models, request.manifest, request.data_root, self.prepared.threads
         )
@@ -94,7 +97,7 @@ class _Build:
         report = self._check()
         write_json(request.out / "plan.json", PlanDescription.of(self.plan, request.budget).as_plain())
         self._note_costs()
-        run_id = self._record(report)
+        run_id = None if write_fault else self._record(report)
         # with faults the next build packs anew, from crops assembled anew
         write_sealed(self._state, {"run_id": run_id} if report.faults else {**state, "run_id": run_id})
         return Built(report, run_id)
@@ -232,7 +235,8 @@ class _Build:
         }
         write_json(self.request.out / "costs.json", costs)
 
-    def _record(self, report: CheckReport) -> str:
+    def _record(self, report: CheckReport) -> str | None:
+        """The id of the MLflow run that tells of this build; None, and said, where the registry does not take it."""
         models = {f"model.{name}": f"{m.name} version {m.version}" for name, m in self.prepared.models.items()}
         try:
             return self.registry.runs.record(
@@ -247,10 +251,8 @@ class _Build:
                 ],
             )
         except RegistryError as error:
-            raise RegistryError(
-                f"{self.request.zip} is complete and checked, but could not be recorded: {error}; "
-                "run the same command again to record it"
-            ) from error
+            self.progress.say(f"not recorded: {error}; the same command records it once that is mended")
+            return None
 
 
 def _checked(path: Path) -> CheckReport | None:
