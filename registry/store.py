@@ -75,19 +75,26 @@ class Registry:
         self.broken: list[str] = []
 
     def register(
-        self, checkpoint: Path, card: Card, *, alias: str | None = None, card_path: Path | None = None
+        self,
+        checkpoint: Path,
+        card: Card,
+        *,
+        alias: str | None = None,
+        card_path: Path | None = None,
+        weights_key: str | None = None,
     ) -> ModelVersion:
         """The checkpoint's weights as a version of ``card.name``, in use under ``alias`` if one is given.
 
         Equal weights with an equal card are the version that is there already. ``card_path`` is the file
-        the card was read from, for messages. Raises CheckpointError or CardError for what does not fit;
+        the card was read from, for messages; ``weights_key`` is that of the weights in a checkpoint that holds several.
+        Raises CheckpointError or CardError for what does not fit;
         then, as after any failure, no version is left behind.
         """
         check_alias(alias)
         with tempfile.TemporaryDirectory(prefix="ensemble-register-") as folder:
             from registry.packing import pack
 
-            packed = pack(Path(folder), Path(checkpoint), card, card_path)
+            packed = pack(Path(folder), Path(checkpoint), card, card_path, weights_key)
             with self._mlflow.writing(), self._mlflow.locked():
                 same = self._same(packed.card)
                 if same is None:
