@@ -18,7 +18,7 @@ from registry.weight_choice import unwrapped
 
 KEYS = (
     *("name", "architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "normalisation"),
-    *("activation", "overlap", "trained_on", "validated_on", "datasets"),
+    *("em_dtype", "em_range", "activation", "overlap", "trained_on", "validated_on", "datasets"),
 )
 _UNKNOWN = {
     "architecture": f"which network it is cannot be told from its tensors; one of {', '.join(ARCHITECTURES)}",
@@ -27,6 +27,7 @@ _UNKNOWN = {
     "voxel_size_nm": "the voxel size it was trained at, in nanometres: one number, or z, y, x",
     "patch_voxels": "the patch it was trained with, in voxels: one number, or z, y, x",
     "normalisation": "grey values / 255 is a guess; say what training did to them",
+    "em_dtype": "type of the EM it was trained on, such as uint8; its lowest and highest value under em_range",
     "activation": "sigmoid is a guess; softmax or none if training ended otherwise",
     "trained_on": "the crops it was trained on, so that scores on them are told apart",
 }
@@ -93,6 +94,8 @@ def draft_card(path: Path, weights_key: str | None = None) -> Draft:
                 asks.pop(key, None)
     values.setdefault("normalisation", {"subtract": 0.0, "divide": 255.0})
     values.setdefault("activation", "sigmoid")
+    if not any(isinstance(values["normalisation"].get(key), str) for key in ("subtract", "divide")):
+        asks.setdefault("em_dtype", _UNKNOWN["em_dtype"])
     for key in ("trained_on", "validated_on", "datasets"):
         values.setdefault(key, [])
     in_order = {key: one_line(asks[key], 1000) for key in KEYS if key in asks}

@@ -51,6 +51,7 @@ def build(request: Request, registry: Registry, progress: Progress | None = None
     """
     progress = progress or QuietProgress()
     prepared = prepare(request, registry)
+    prepared.check()
     request.budget.check(prepared.plan)
     request.work.mkdir(parents=True, exist_ok=True)
     with Workspace(request.work).alone(), threadpool_limits(1, "blas"):
@@ -70,7 +71,7 @@ class _Build:
 
     def run(self) -> Built:
         request = self.request
-        for line in self.prepared.moved:
+        for line in (*self.prepared.moved, *(entry.line for entry in self.prepared.unlike)):
             self.progress.say(line)
         write_fault = self.registry.runs.write_fault()
         if write_fault is not None:

@@ -47,15 +47,18 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from ensemble.plan import PlanDescription, load_recipe, prepare
+    from ensemble.plan import WAY_OUT, PlanDescription, load_recipe, prepare
     from registry import Registry
 
     request = request_of(arguments, Path("build") / load_recipe(arguments.recipe).name)
-    plan = prepare(request, Registry()).plan
+    prepared = prepare(request, Registry())
+    plan = prepared.plan
     if arguments.json:
         print(json.dumps(PlanDescription.of(plan, request.budget).as_plain(), indent=1))
     else:
         console.plan(plan, request.budget)
+        for unlike in prepared.unlike:
+            console.line(f"warning: {unlike.line}" + ("" if unlike.is_wanted else f"; {WAY_OUT}"))
     request.budget.check(plan)
     return 0
 

@@ -9,6 +9,7 @@ from ensemble.plan.describe import (
     step_as_recipe,
     voxel_size_in_words,
 )
+from ensemble.plan.em_likeness import WAY_OUT, UnlikeEM
 from ensemble.plan.job import FORWARD_PASSES, ROWS_READ, STORED_PLANES, Job, Precision, patches_per_pass
 from ensemble.plan.lock import lock_contents, write_lock
 from ensemble.plan.plan import CropPlan, Plan, classes_in, made_from, sources_in, sources_of
@@ -36,6 +37,7 @@ __all__ = [
     "ROWS_READ",
     "STORED_PLANES",
     "TTA",
+    "WAY_OUT",
     "Budget",
     "ClassDescription",
     "CropPlan",
@@ -58,6 +60,7 @@ __all__ = [
     "Request",
     "Route",
     "Source",
+    "UnlikeEM",
     "classes_in",
     "describe_route",
     "expression_as_recipe",

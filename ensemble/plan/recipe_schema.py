@@ -8,6 +8,7 @@ from ensemble.core import Interpolation
 from ensemble.plan.recipe import (
     TTA,
     Consistency,
+    EMWanted,
 )
 
 
@@ -39,6 +40,7 @@ class ClassEntry(RouteEntry):
 class SourceEntry(StrictModel):
     model: str | None = None
     tta: TTA | None = None
+    em: EMWanted | None = None
     predictions: str | None = None
     channels: list[str | None] | None = None
     labels: str | None = None

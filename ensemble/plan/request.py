@@ -9,6 +9,7 @@ from ensemble.core import load_manifest, select_targets
 from ensemble.plan import lock
 from ensemble.plan import plan as planning
 from ensemble.plan.budget import Budget
+from ensemble.plan.em_likeness import UnlikeEM, refuse_unlike, unlike_em
 from ensemble.plan.job import Precision
 from ensemble.plan.plan import Plan
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
@@ -97,6 +98,11 @@ class Prepared:
     em: EM
     moved: tuple[str, ...]
     threads: int
+    unlike: tuple[UnlikeEM, ...]
+
+    def check(self) -> None:
+        """Raise RecipeError where a model would run on EM unlike that of its training, unasked."""
+        refuse_unlike(self.unlike)
 
 
 def prepare(request: Request, store: Registry) -> Prepared:
@@ -108,4 +114,4 @@ def prepare(request: Request, store: Registry) -> Prepared:
     resolved = lock.resolve_models(recipe, in_order, store, request.lock, update=request.update_lock)
     em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
     plan = planning.make_plan(recipe, targets, resolved.models, em)
-    return Prepared(plan, resolved.models, em, resolved.moved, resolved.threads or cores())
+    return Prepared(plan, resolved.models, em, resolved.moved, resolved.threads or cores(), unlike_em(plan, em))
