@@ -143,7 +143,9 @@ def _check_zip(path: Path) -> None:
 
 
 def _damaged(path: Path, error: BaseException) -> str:
-    return f"{path}: not a checkpoint, or damaged: {one_line(error, 200)}"
+    said = str(error)
+    what = said if " " in said else f"{type(error).__name__} {said}".strip()
+    return f"{path}: not a checkpoint, or damaged: {one_line(what, 200)}"
 
 
 def listed(keys: Iterable[object]) -> str:

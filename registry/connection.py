@@ -78,15 +78,26 @@ class Connection:
     def client(self) -> "MlflowClient":
         """MLflow's own client, its tables in place; ask for it inside ``answering``."""
         self._check_address()
-        from mlflow import MlflowClient
+        import mlflow  # noqa: F401  (its loggers are there then)
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
         with self.locked():
             if self.database is not None and not self.exists():
                 embedded.make_tables(self.database)
-            client = MlflowClient(tracking_uri=self.tracking_uri)
-            client.search_registered_models(max_results=1)  # MLflow makes or upgrades its tables now
+            try:
+                return self._opened()
+            except _failures():
+                if self.database is None or not embedded.holds_nothing(self.database):
+                    raise
+                embedded.make_tables(self.database)  # another tool was interrupted while it made them
+                return self._opened()
+
+    def _opened(self) -> "MlflowClient":
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=self.tracking_uri)
+        client.search_registered_models(max_results=1)  # MLflow makes or upgrades its tables now
         return client
 
     @cached_property

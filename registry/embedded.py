@@ -54,6 +54,17 @@ def make_tables(database: Path) -> None:
     os.replace(aside, database)
 
 
+def holds_nothing(database: Path) -> bool:
+    """Whether neither run nor model was ever kept there, as where MLflow was interrupted while it made its tables."""
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            kept = [t for t in ("runs", "registered_models") if t in tables]
+            return not any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in kept)
+    except sqlite3.Error:
+        return False
+
+
 def write_fault(database: Path) -> str | None:
     """Why the registry cannot be written; None where it can be, or could be made. Nothing is changed."""
     for path in (database.parent, artifacts_of(database)):

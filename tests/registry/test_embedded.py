@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,18 @@ def test_a_version_whose_files_are_gone_is_told_as_that(store, tmp_path):
     assert "the registry lists this file, but it is not there" in message
 
 
-def _killed_at(statement: int, database: str) -> None:
+def _ours(database: Path) -> None:
+    Registry(embedded.address_of(database)).runs.record("ensemble builds", "b", params={}, metrics={}, tags={})
+
+
+def _of_mlflow(database: Path) -> None:
+    from mlflow import MlflowClient
+
+    database.parent.mkdir(parents=True)
+    MlflowClient(embedded.address_of(database)).search_experiments()
+
+
+def _killed_at(statement: int, make: Callable[[Path], None], database: Path) -> None:
     """Make the tables, and be killed at that many statements of SQL."""
     from sqlalchemy import Engine, event
 
@@ -72,13 +84,13 @@ def _killed_at(statement: int, database: str) -> None:
         if len(seen) == statement:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Registry(embedded.address_of(Path(database))).runs.record("ensemble builds", "b", params={}, metrics={}, tags={})
+    make(database)
 
 
 def test_a_process_killed_while_it_makes_the_tables_leaves_no_registry(tmp_path):
     database = tmp_path / "mlruns" / "mlflow.db"
     for statement in (60, 200):
-        process = Forked(_killed_at, statement, database)
+        process = Forked(_killed_at, statement, _ours, database)
         process.ended()
         assert process.returncode == -signal.SIGKILL
         assert Registry(embedded.address_of(database)).versions() == []
@@ -86,6 +98,17 @@ def test_a_process_killed_while_it_makes_the_tables_leaves_no_registry(tmp_path)
     store = Registry(embedded.address_of(database))
     assert store.runs.record("ensemble builds", "b", params={}, metrics={}, tags={})
     assert not database.with_name("mlflow.db.new").exists()
+
+
+def test_tables_that_mlflow_was_killed_at_are_made_anew_where_nothing_is_kept(tmp_path):
+    database = tmp_path / "mlruns" / "mlflow.db"
+    process = Forked(_killed_at, 200, _of_mlflow, database)
+    process.ended()
+    assert process.returncode == -signal.SIGKILL
+    assert embedded.holds_nothing(database)
+    _ours(database)
+    assert not embedded.holds_nothing(database)
+    assert Registry(embedded.address_of(database)).versions() == []
 
 
 def _no_folder(folder: Path) -> str:
