@@ -39,7 +39,7 @@ def artifacts_of(database: Path) -> Path:
 
 
 def make_tables(database: Path) -> None:
-    """Make the sqlite file with MLflow's tables: it is there whole or, wherever this is interrupted, not at all.
+    """Make the sqlite file with MLflow's tables: it is there whole or, wherever this is interrupted, as it was.
 
     Nobody else may be making it meanwhile. What an interrupted one left aside is taken away.
     """
@@ -51,7 +51,12 @@ def make_tables(database: Path) -> None:
     client = MlflowClient(tracking_uri=address_of(aside))
     client.search_experiments(max_results=1)
     client.search_registered_models(max_results=1)
-    os.replace(aside, database)
+    if database.exists():  # MLflow keeps a file open that it has failed at, so that another would not be seen
+        with closing(sqlite3.connect(aside)) as made, closing(sqlite3.connect(database)) as target:
+            made.backup(target)
+        aside.unlink()
+    else:
+        os.replace(aside, database)
 
 
 def holds_nothing(database: Path) -> bool:

@@ -102,7 +102,7 @@ def test_a_process_killed_while_it_makes_the_tables_leaves_no_registry(tmp_path)
 
 def test_tables_that_mlflow_was_killed_at_are_made_anew_where_nothing_is_kept(tmp_path):
     database = tmp_path / "mlruns" / "mlflow.db"
-    process = Forked(_killed_at, 200, _of_mlflow, database)
+    process = Forked(_killed_at, 260, _of_mlflow, database)
     process.ended()
     assert process.returncode == -signal.SIGKILL
     assert embedded.holds_nothing(database)
