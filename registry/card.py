@@ -57,6 +57,9 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 Voxels = Annotated[int, Field(strict=True, ge=1, le=4096)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
+UnsignedType = Literal["uint8", "uint16", "uint32", "uint64"]
+SignedType = Literal["int8", "int16", "int32", "int64", "float16", "float32", "float64"]
+EMType = Literal[UnsignedType, SignedType, "bool"]
 Power = Annotated[Text, Field(pattern=r"^(0|-?[1-9][0-9]?)$")]
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
 ClassName = Annotated[Text, AfterValidator(_known_class)]
@@ -120,6 +123,7 @@ class Card(BaseModel):
     ``activation`` "none" says that the network's outputs are probabilities already. ``fine_tuned_from`` and
     ``merged_from`` name registered versions (models:/NAME/VERSION) whose weights these began as or are a mean of;
     ``origin`` is a name that all share whose weights began as the same, such as the run that trained them.
+    ``em_dtype`` and ``em_range`` are type, lowest and highest grey value of the EM that it learned from.
     ``truth_sizes_log2_nm3``: instance class -> objects of its training truth by the power of two that their size in
     nm3 reaches. ``sha256`` is that of the registered weights, None before registration.
     """
@@ -133,6 +137,8 @@ class Card(BaseModel):
     voxel_size_nm: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_isotropic)]
     patch_voxels: Annotated[tuple[Voxels, Voxels, Voxels], BeforeValidator(_isotropic)]
     normalisation: Normalisation = Normalisation()
+    em_dtype: EMType | None = None
+    em_range: tuple[Number, Number] | None = None
     activation: Activation
     overlap: Annotated[Number, Field(ge=0, lt=1)] = 0.5
     trained_on: tuple[Crop, ...] = ()
@@ -163,6 +169,13 @@ class Card(BaseModel):
         if times > 1:
             raise ValueError(f"class {name!r} is there {times} times; name each channel's own class, or null")
         return classes
+
+    @field_validator("em_range")
+    @classmethod
+    def _lowest_first(cls, em_range: tuple[float, float] | None) -> tuple[float, float] | None:
+        if em_range is not None and em_range[0] > em_range[1]:
+            raise ValueError(f"{list(em_range)} is no range; write the lowest value first")
+        return em_range
 
     @field_validator("activation")
     @classmethod

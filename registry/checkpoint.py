@@ -1,96 +1,38 @@
 """Checkpoints as people hold them, read without running any of what is in them.
 
-Lightning .ckpt, plain state dicts, safetensors, nnU-Net result folders and MONAI bundles. Pickles are read by
-torch's own restricted unpickler. What a file holds beside weights (optimizer states, callbacks, configurations) is
-never loaded into memory; values of well-known harmless types are put aside unread, and a file with any other is
-refused by the name of what it would call.
+Lightning .ckpt, plain state dicts, safetensors, nnU-Net result folders and MONAI bundles. Tensors are mapped from the
+file, so that what it holds beside weights (optimizer states, callbacks) takes no memory. Objects of other types are put
+aside by their names; a file that would call what is no type of data, of Python itself, is refused by that name.
 """
 
-import io
-import pickle
-import pickletools
 import re
-import struct
-import warnings
+import sys
 import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from ensemble.support import NOT_A_ZIP, CheckpointError, one_line
 from registry import monai_bundle, nnunet
+from registry.torch_file import NOT_WHOLE, read_older, read_zip
+from registry.weight_choice import SETTINGS, choose
 
-CONTAINERS = ("state_dict", "model_state_dict", "network_weights", "model")
-SETTINGS = ("hyper_parameters", "hparams", "config", "args", "init_args")
 LISTED = 5
-_PICKLES = 5  # in torch's older format: three of its own, the object, the keys of its storages
 _ZIP = b"PK\x03\x04"
 _TORCHSCRIPT = "constants.pkl"
 _EXPORTED = ("serialized_exported_program.json", "models/model.json", "archive_format")
 
-_HARMLESS = re.compile(
-    r"pathlib\.(_local\.)?(Pure)?(Posix|Windows)?Path"
-    r"|numpy\.(core|_core)\.(multiarray\.(scalar|_reconstruct)|numeric\._frombuffer)"
-    r"|numpy\.(dtype|ndarray|dtypes\.\w+|bool_?|u?int\d*|float\d+)|_codecs\.encode"
-    r"|argparse\.Namespace|types\.SimpleNamespace|typing\.Any|uuid\.UUID|decimal\.Decimal|fractions\.Fraction"
-    r"|datetime\.(datetime|date|time|timedelta|timezone)|copy_?reg\._reconstructor"
-    r"|(__builtin__|builtins)\.(set|frozenset|slice|complex|range|tuple|list|dict|int|float|bool|str|object)"
-    r"|omegaconf\.(base|nodes|dictconfig|listconfig)\.\w+|functools\.partial"
-    r"|(lightning\.fabric|lightning_fabric|lightning\.pytorch|pytorch_lightning)\.utilities\.\w+\.\w+"
-    r"|torch\.nn\.modules\.\w+\.[A-Z]\w+|torch\.optim\.\w+\.[A-Z]\w+|torch\.optim\.[A-Z]\w+"
+_DATA = re.compile(
+    r"(pathlib|collections|datetime|decimal|fractions|uuid|enum|dataclasses|typing|types|array)\.(_local\.)?\w+"
+    r"|_codecs\.encode|argparse\.Namespace|copy_?reg\.(_reconstructor|__newobj__)|functools\.partial|re\._compile"
+    r"|random\.Random|logging\.\w+|inspect\.\w+|operator\.(item|attr)getter|itertools\.\w+|string\.Template"
+    r"|builtins\.(set|frozenset|slice|complex|range|tuple|list|dict|int|float|bool|str|bytes|bytearray|object|type)"
+    r"|builtins\.(getattr|NotImplemented|Ellipsis|\w+Error)"
 )
-"""What configurations in checkpoints are made of. Each is replaced by ``Unread``, so that none is ever called."""
-
-# What torch.load raises, beside the two kinds it documents, when bytes are not what they should be.
-_GARBLED = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
-
-
-_MAKES_ANY_SIZE = ("builtins.bytearray",)
-
-
-def _plain_mapping(*arguments: Any) -> dict[Any, Any]:
-    return {}
-
-
-_MAPPINGS: dict[str, Any] = {
-    "collections.defaultdict": _plain_mapping,
-    **{
-        f"{package}.AttributeDict": dict
-        for package in ("lightning.fabric.utilities.data", "lightning_fabric.utilities.data")
-    },
-    "pytorch_lightning.utilities.parsing.AttributeDict": dict,
-}
-"""Mappings in configurations, read as plain ones."""
-
-
-class Unread:
-    """Stands where a value of another type was; nothing of it was made."""
-
-    def __new__(cls, *arguments: Any, **named: Any) -> "Unread":
-        return object.__new__(cls)
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
+"""Names of Python itself that configurations in checkpoints are made of. None is ever looked up or called."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +72,11 @@ def _in_fold(fold: Path) -> Path:
     return file
 
 
-def read(path: Path) -> Tensors:
-    """The weights in a file or folder, told apart by content.
+def read(path: Path, key: str | None = None) -> Tensors:
+    """The weights in a file or folder, told apart by content; ``key`` chooses among several (``weight_choice``).
 
     Tensors lie on the CPU, mapped from the file where its format allows. Raises CheckpointError for a file
-    that would run code, is damaged, or holds no weights.
+    that would run code, is damaged, holds no weights, or several that can be meant.
     """
     path = file_of(path)
     try:
@@ -143,42 +85,41 @@ def read(path: Path) -> Tensors:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}") from error
     if head[8:9] == b"{" and not head.startswith(_ZIP):
-        return _read_safetensors(path)
-    return _state_dict(path, _read_pickle(path, zipped=head.startswith(_ZIP)))
+        return _read_safetensors(path, key)
+    return _chosen(path, _read_pickle(path, zipped=head.startswith(_ZIP)), key)
 
 
-def _read_safetensors(path: Path) -> Tensors:
+def _read_safetensors(path: Path, key: str | None) -> Tensors:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            values = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
-            return Tensors(path, values, settings=file.metadata() or {})
+            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+            settings = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged safetensors file: {one_line(error, 200)}") from error
+    return Tensors(path, values if key is None else choose(path, values, key), settings=settings)
 
 
 def _read_pickle(path: Path, *, zipped: bool) -> Any:
     if zipped:
         _check_zip(path)
-    # torch.load goes by the name where it ends in .safetensors; what is in the file decides here.
-    mapped = zipped and path.suffix != ".safetensors"
-    # as torch's unpickler names them, whichever Python wrote them
-    called = [name.replace("__builtin__.", "builtins.") for name in _called(path, zipped=zipped)]
-    for name in called:
-        if name in _MAKES_ANY_SIZE:
-            raise CheckpointError(
-                f"{path}: refused: it would take any amount of memory by {name}; save only a state_dict()"
-            )
-    unread: list[Callable[..., Any] | tuple[Callable[..., Any], str]]
-    unread = [(Unread, name) for name in called if _HARMLESS.fullmatch(name) and name not in _MAPPINGS]
-    unread += [(mapping, name) for name, mapping in _MAPPINGS.items()]
+    names: dict[str, None] = {}
     try:
-        with path.open("rb") as file, warnings.catch_warnings(), torch.serialization.safe_globals(unread):
-            warnings.simplefilter("ignore")  # what they warn of is refused below
-            return torch.load(path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(_unsafe(path, error, zipped=zipped)) from error
-    except (RuntimeError, *_GARBLED) as error:
+        content = (read_zip if zipped else read_older)(path, names)
+    except NOT_WHOLE as error:
+        _check_names(path, names)
         raise CheckpointError(_damaged(path, error)) from error
+    _check_names(path, names)
+    return content
+
+
+def _check_names(path: Path, names: Iterable[str]) -> None:
+    """Refuse a file for a function of Python itself, which no honest checkpoint has, though it was not called."""
+    for name in names:
+        if name.partition(".")[0] in sys.stdlib_module_names and not _DATA.fullmatch(name):
+            raise CheckpointError(
+                f"{path}: refused: unpickling would call {one_line(name, 200)}, which is not data; save only a"
+                " state_dict()"
+            )
 
 
 def _check_zip(path: Path) -> None:
@@ -201,46 +142,10 @@ def _check_zip(path: Path) -> None:
         raise CheckpointError(f"{path}: not a checkpoint, or damaged: a compressed zip, which torch never writes")
 
 
-def _unsafe(path: Path, error: pickle.UnpicklingError, *, zipped: bool) -> str:
-    named = re.search(r"GLOBAL ([\w.]+)", str(error))
-    called = [named[1]] if named else [name for name in _called(path, zipped=zipped) if not _is_data(name)]
-    if not called:
-        return _damaged(path, error)
-    name = one_line(called[0], 200)
-    return f"{path}: refused: unpickling would call {name}, which is not data; save only a state_dict()"
-
-
-def _is_data(name: str) -> bool:
-    return name.startswith(("torch.", "collections.")) or _HARMLESS.fullmatch(name) is not None
-
-
-def _called(path: Path, *, zipped: bool) -> list[str]:
-    """Names a pickle would look up, read off its opcodes without following any."""
-    names: list[str] = []
-    with suppress(*_GARBLED, RuntimeError, zipfile.BadZipFile, zlib.error), ExitStack() as opened:
-        stream: IO[bytes] = opened.enter_context(path.open("rb"))
-        if zipped:
-            archive = opened.enter_context(zipfile.ZipFile(stream))
-            inside = next(name for name in (*archive.namelist(), "data.pkl") if name.endswith("data.pkl"))
-            stream = io.BytesIO(archive.read(inside))
-        for _ in range(1 if zipped else _PICKLES):
-            names += _names(stream)
-    return list(dict.fromkeys(names))
-
-
-def _names(stream: IO[bytes]) -> Iterator[str]:
-    texts: list[str] = []
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name == "GLOBAL":
-            yield str(argument).replace(" ", ".")
-        elif opcode.name == "STACK_GLOBAL":
-            yield ".".join(texts[-2:])
-        elif "UNICODE" in opcode.name:
-            texts.append(str(argument))
-
-
 def _damaged(path: Path, error: BaseException) -> str:
-    return f"{path}: not a checkpoint, or damaged: {one_line(error, 200)}"
+    said = str(error)
+    what = said if " " in said else f"{type(error).__name__} {said}".strip()
+    return f"{path}: not a checkpoint, or damaged: {one_line(what, 200)}"
 
 
 def listed(keys: Iterable[object]) -> str:
@@ -250,22 +155,11 @@ def listed(keys: Iterable[object]) -> str:
     return ", ".join(names[:LISTED]) + more
 
 
-def _state_dict(path: Path, content: Any) -> Tensors:
-    """The mapping of names to tensors in what a pickle held, at its top or one level down."""
+def _chosen(path: Path, content: Any, key: str | None) -> Tensors:
+    """The named tensors in what a pickle held, and what it says beside them."""
     if not isinstance(content, Mapping):
         kind = type(content).__name__
         raise CheckpointError(f"{path}: holds a {kind}, not named weights; save a state_dict()")
-    lightning = "pytorch-lightning_version" in content
-    settings = {
-        str(key): value
-        for name in SETTINGS
-        if isinstance(content.get(name), Mapping)
-        for key, value in content[name].items()
-    }
-    for candidate in (*(content.get(container) for container in CONTAINERS), content):
-        if isinstance(candidate, Mapping) and any(isinstance(value, torch.Tensor) for value in candidate.values()):
-            values = {str(key): value for key, value in candidate.items()}
-            return Tensors(path, values, lightning, settings)
-    keys = listed(content) or "nothing"
-    where = f"under {', '.join(CONTAINERS)} or at its top"
-    raise CheckpointError(f"{path}: holds no weights {where}, only {keys}; save a state_dict()")
+    given = [content[name] for name in SETTINGS if isinstance(content.get(name), Mapping)]
+    settings = {name: value for mapping in given for name, value in mapping.items()}
+    return Tensors(path, choose(path, content, key), "pytorch-lightning_version" in content, settings)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ensemble.support import EnsembleError, RegistryError
+from registry import embedded
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,7 +31,7 @@ SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what it logs as an error is raised too
 }
 T = TypeVar("T")
 
@@ -40,21 +41,31 @@ class Connection:
 
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
-        self.address = re.sub(r"//[^/@]*@", "//…@", tracking_uri)  # as told in messages: no password
+        self.address = re.sub(r"^([\w+.-]+://)[^/@]*@", r"\1…@", tracking_uri)  # as told in messages: no password
+        self._is_ready = False
 
     @cached_property
     def database(self) -> Path | None:
         """The sqlite file, or None for a server or another database."""
-        parts = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", self.tracking_uri)
-        return Path(parts[1]).absolute() if parts else None
+        return embedded.database_at(self.tracking_uri)
 
     def exists(self) -> bool:
         """Whether there is a store to read; of a server it is taken for granted."""
         return self.database is None or (self.database.is_file() and self.database.stat().st_size > 0)
 
-    @cached_property
-    def client(self) -> "MlflowClient":
-        """MLflow's own client, its tables in place; ask for it inside ``answering``."""
+    def write_fault(self) -> str | None:
+        """Why nothing can be written there; None where that cannot be seen beforehand."""
+        if self.database is not None:
+            fault = embedded.write_fault(self.database)
+            return fault and f"{self.database}: the model registry cannot be written: {fault}"
+        try:
+            self._check_address()
+        except RegistryError as error:
+            return str(error)
+        return None
+
+    def _check_address(self) -> None:
+        """Raise RegistryError for an address that keeps no registry, or at which no server answers."""
         if self.tracking_uri.startswith(("http://", "https://")):
             _check_answers(self.tracking_uri, self.address)
         elif self.tracking_uri.startswith(("file:", "/", "./", "../")):
@@ -62,13 +73,31 @@ class Connection:
                 f"{self.address}: MLflow 3 keeps no registry in plain folders; use sqlite:///PATH/mlflow.db"
                 " or the address of a server"
             )
-        from mlflow import MlflowClient
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """MLflow's own client, its tables in place; ask for it inside ``answering``."""
+        self._check_address()
+        import mlflow  # noqa: F401  (its loggers are there then)
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
         with self.locked():
-            client = MlflowClient(tracking_uri=self.tracking_uri)
-            client.search_registered_models(max_results=1)  # MLflow makes or upgrades its tables now
+            if self.database is not None and not self.exists():
+                embedded.make_tables(self.database)
+            try:
+                return self._opened()
+            except _failures():
+                if self.database is None or not embedded.holds_nothing(self.database):
+                    raise
+                embedded.make_tables(self.database)  # another tool was interrupted while it made them
+                return self._opened()
+
+    def _opened(self) -> "MlflowClient":
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=self.tracking_uri)
+        client.search_registered_models(max_results=1)  # MLflow makes or upgrades its tables now
         return client
 
     @cached_property
@@ -88,6 +117,23 @@ class Connection:
         """Alone with the sqlite file among all processes of this machine; a server sees to that itself."""
         with self._lock:
             yield
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """As ``answering``, for what changes the store; RegistryError at once where nothing can be written."""
+        with self.answering():
+            if not self._is_ready:
+                self._make_ready()
+            yield
+
+    def _make_ready(self) -> None:
+        fault = self.write_fault()
+        if fault is not None:
+            raise RegistryError(f"{fault}; make it writable, or name another in MLFLOW_TRACKING_URI")
+        if self.database is not None and self.client:
+            with self.locked():
+                embedded.bring_home(self.database)
+        self._is_ready = True
 
     @contextmanager
     def answering(self) -> Iterator[None]:

@@ -2,21 +2,23 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ensemble.support import CheckpointError, dump_yaml, one_line
-from registry import mednext_names, monai_bundle, nnunet
+from registry import mednext_names, monai_bundle, networks, nnunet
 from registry.card import ARCHITECTURES
 from registry.checkpoint import Tensors, read
 from registry.description_files import known_class
+from registry.network_settings import described_by
+from registry.weight_choice import unwrapped
 
 KEYS = (
     *("name", "architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "normalisation"),
-    *("activation", "overlap", "trained_on", "validated_on", "datasets"),
+    *("em_dtype", "em_range", "activation", "overlap", "trained_on", "validated_on", "datasets"),
 )
 _UNKNOWN = {
     "architecture": f"which network it is cannot be told from its tensors; one of {', '.join(ARCHITECTURES)}",
@@ -25,6 +27,7 @@ _UNKNOWN = {
     "voxel_size_nm": "the voxel size it was trained at, in nanometres: one number, or z, y, x",
     "patch_voxels": "the patch it was trained with, in voxels: one number, or z, y, x",
     "normalisation": "grey values / 255 is a guess; say what training did to them",
+    "em_dtype": "type of the EM it was trained on, such as uint8; its lowest and highest value under em_range",
     "activation": "sigmoid is a guess; softmax or none if training ended otherwise",
     "trained_on": "the crops it was trained on, so that scores on them are told apart",
 }
@@ -35,7 +38,6 @@ _SETTINGS = {
     "voxel_size_nm": ("voxel_size_nm", "voxel_size", "resolution_nm", "resolution", "spacing"),
     "activation": ("activation",),
 }
-MAX_CHANNELS = 256
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,14 @@ class Draft:
         return questions
 
 
-def draft_card(path: Path) -> Draft:
-    """The draft for a checkpoint, nnU-Net folder or MONAI bundle. Raises CheckpointError if it cannot be read."""
+def draft_card(path: Path, weights_key: str | None = None) -> Draft:
+    """The draft for a checkpoint, nnU-Net folder or MONAI bundle; ``weights_key`` as in ``checkpoint.read``.
+
+    Raises CheckpointError if it cannot be read.
+    """
     path = Path(path)
-    tensors = read(path)
+    tensors = read(path, weights_key)
+    tensors = replace(tensors, values=unwrapped(tensors.values))
     values: dict[str, Any] = {"name": _name(path), "overlap": 0.5}
     asks = dict(_UNKNOWN)
     results, folder = nnunet.ResultsFolder.around(path), monai_bundle.around(path)
@@ -79,7 +85,7 @@ def draft_card(path: Path) -> Draft:
     elif folder is not None:
         values |= monai_bundle.card_values(folder)
     if "architecture" not in values:
-        values |= _mednext(tensors)
+        values |= _mednext(tensors) or (described_by(tensors) if tensors.settings else {})
     if results is None:
         values |= {key: value for key, value in _settings(tensors).items() if not _is_filled(values.get(key))}
         for key in ("architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "activation"):
@@ -88,6 +94,8 @@ def draft_card(path: Path) -> Draft:
                 asks.pop(key, None)
     values.setdefault("normalisation", {"subtract": 0.0, "divide": 255.0})
     values.setdefault("activation", "sigmoid")
+    if not any(isinstance(values["normalisation"].get(key), str) for key in ("subtract", "divide")):
+        asks.setdefault("em_dtype", _UNKNOWN["em_dtype"])
     for key in ("trained_on", "validated_on", "datasets"):
         values.setdefault(key, [])
     in_order = {key: one_line(asks[key], 1000) for key in KEYS if key in asks}
@@ -119,8 +127,11 @@ def _is_size(value: object, *, whole: bool) -> bool:
     """Whether it is a number above 0, or one for each axis."""
     numbers = value if isinstance(value, list) and len(value) == 3 else [value]
     kinds = int if whole else int | float
-    return all(isinstance(n, kinds) and not isinstance(n, bool) and n > 0 for n in numbers)
+    return all(isinstance(n, kinds) and not isinstance(n, bool) and 0 < n < _LARGE for n in numbers)
 
+
+_LARGE = 1e6
+"""No patch has as many voxels along an axis, and no voxel is as large."""
 
 _IS_VALUE: dict[str, Callable[[Any], bool]] = {
     "classes": lambda value: isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value),
@@ -145,7 +156,7 @@ def _mednext(tensors: Tensors) -> dict[str, Any]:
         inputs = named["stem.weight"][1]
     except (LookupError, ValueError, ZeroDivisionError):
         return {}
-    if channels > MAX_CHANNELS:
+    if channels > networks.MAX_CHANNELS:
         return {}
     if inputs != 1:
         raise CheckpointError(f"{tensors.path}: a network of {inputs} input channels; EM has 1")

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ensemble.support import CheckpointError
+from ensemble.support import CheckpointError, load_yaml
 from registry.card import ARCHITECTURES
 from registry.description_files import known_class, mapping, read_json
 
 METADATA = "configs/metadata.json"
-CONFIGS = ("configs/inference.json", "configs/train.json", "configs/evaluate.json")
+CONFIGS = tuple(
+    f"configs/{name}.{suffix}" for name in ("inference", "train", "evaluate") for suffix in ("json", "yaml", "yml")
+)
 WEIGHTS_FILES = ("models/model.pt", "models/model.pth", "models/model.safetensors")
 
 
@@ -56,7 +58,7 @@ def _in_order(channels: Mapping[str, Any]) -> list[str | None]:
 
 def _network(folder: Path) -> dict[str, Any]:
     for name in CONFIGS:
-        config = read_json(folder / name) if (folder / name).is_file() else {}
+        config = _read(folder / name) if (folder / name).is_file() else {}
         definition = mapping(config.get("network_def"))
         architecture = str(definition.get("_target_", "")).rpartition(".")[2]
         if architecture in ARCHITECTURES:
@@ -65,11 +67,18 @@ def _network(folder: Path) -> dict[str, Any]:
     return {}
 
 
+def _read(path: Path) -> Mapping[str, Any]:
+    return read_json(path) if path.suffix == ".json" else mapping(load_yaml(path, CheckpointError)[0])
+
+
 def _plain(value: Any, config: Mapping[str, Any]) -> Any:
     """A literal, or the literal that ``@key`` names; None for an expression, which would be code."""
     if isinstance(value, list):
         plain = [_plain(entry, config) for entry in value]
         return None if None in plain else plain
     if isinstance(value, str) and value.startswith("@"):
-        value = config.get(value[1:])
+        found: Any = config
+        for key in value[1:].replace("#", "::").split("::"):
+            found = mapping(found).get(key)
+        value = found
     return None if isinstance(value, str) and value.startswith(("$", "@", "%")) else value

@@ -23,7 +23,10 @@ MAX_PARAMETERS = 2_000_000_000
 MAX_TENSORS = 5_000
 MAX_ARGUMENT = 65_536
 MAX_LIST = 64
+MAX_CHANNELS = 256
 DEFAULTS = {"spatial_dims": 3, "in_channels": 1}
+REMOVED = {"SwinUNETR": ("img_size",), "UNet": ("dimensions",)}
+"""Arguments that MONAI's networks once had and that change none of their weights: they may be said for nothing."""
 
 MISFITS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What a constructor or a forward pass raises when its arguments or shapes do not go together."""
@@ -151,6 +154,8 @@ def check_patch(network: nn.Module, card: Card, where: Where) -> None:
 def _construct(architecture: str, arguments: Mapping[str, Any], where: Where) -> nn.Module:
     constructor = _constructor(architecture, where)
     parameters = inspect.signature(constructor).parameters
+    gone = set(REMOVED.get(architecture, ())) - parameters.keys()
+    arguments = {name: value for name, value in arguments.items() if name not in gone}
     for name, value in arguments.items():
         if name not in parameters:
             raise CardError(
@@ -167,6 +172,11 @@ def _construct(architecture: str, arguments: Mapping[str, Any], where: Where) ->
         raise _not_installed(architecture, error) from error
     except MISFITS as error:
         raise CardError(f"{where('arguments')}: {architecture} refuses them: {first_line(error)}") from error
+
+
+def parameters_of(architecture: str) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a network known here, by name."""
+    return inspect.signature(_constructor(architecture, _dotted)).parameters
 
 
 def _constructor(architecture: str, where: Where) -> Callable[..., nn.Module]:

@@ -23,12 +23,15 @@ class Packed:
     patch_bytes: int
 
 
-def pack(folder: Path, checkpoint: Path, card: Card, card_path: Path | None) -> Packed:
-    """Write a version's files into ``folder``. Raises CheckpointError or CardError for what does not fit."""
+def pack(folder: Path, checkpoint: Path, card: Card, card_path: Path | None, weights_key: str | None = None) -> Packed:
+    """Write a version's files into ``folder``; ``weights_key`` as in ``checkpoint.read``.
+
+    Raises CheckpointError or CardError for what does not fit.
+    """
     where = cards.where_in(card, card_path)
     # What the file holds is compared with a network that takes no memory before one that does is made.
     blank = networks.blank_for_card(card, card_path)
-    state = weights.fit(checkpoints.read(checkpoint), blank)
+    state = weights.fit(checkpoints.read(checkpoint, weights_key), blank, len(card.classes))
     answered = golden.record(networks.with_weights(card, state), blank, card, where)
     weights.save_weights(state, folder / WEIGHTS)
     digest = weights.sha256(folder / WEIGHTS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ensemble.support import RegistryError
 from registry.connection import Connection, persistently, unless_there
+from registry.embedded import artifacts_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -40,6 +41,10 @@ class Runs:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    def write_fault(self) -> str | None:
+        """Why no run can be recorded; None where that cannot be seen beforehand."""
+        return self._connection.write_fault()
+
     def record(
         self,
         experiment: str,
@@ -56,7 +61,7 @@ class Runs:
         for path in artifacts:
             if not Path(path).exists():
                 raise RegistryError(f"{path}: not there, so it cannot be recorded")
-        with self._connection.answering(), self.finishing(experiment, name, tags) as run:
+        with self._connection.writing(), self.finishing(experiment, name, tags) as run:
             run_id = str(run.info.run_id)
             self._log(run_id, params, metrics, artifacts)
         return run_id
@@ -65,19 +70,19 @@ class Runs:
         """Add metrics and files to a run there is. Raises RegistryError when there is no such run."""
         if not self._connection.exists():
             raise RegistryError(f"{self._connection.tracking_uri}: there is no registry, and so no run {run_id}")
-        with self._connection.answering():
+        with self._connection.writing():
             self._log(run_id, {}, metrics, artifacts)
 
     def add_points(self, run_id: str, points: Sequence[MetricPoint]) -> None:
         """Add values of metrics at their steps; adding one twice is as good as once."""
-        with self._connection.answering():
+        with self._connection.writing():
             self._log_points(run_id, points)
 
     def begin(
         self, experiment: str, name: str, *, params: Mapping[str, str], tags: dict[str, str], texts: Mapping[str, str]
     ) -> str:
         """The id of a run that goes on until ``end``; ``texts``: the contents of its files by name."""
-        with self._connection.answering():
+        with self._connection.writing():
             run_id = str(self._create(experiment, name, tags).info.run_id)
             self._log(run_id, params, {}, ())
             for file, text in texts.items():
@@ -86,7 +91,7 @@ class Runs:
 
     def resume(self, run_id: str) -> bool:
         """Let a run go on that was ended; whether there is such a run here."""
-        with self._connection.answering():
+        with self._connection.writing():
             from mlflow.exceptions import MlflowException
 
             try:
@@ -98,12 +103,12 @@ class Runs:
         return True
 
     def end(self, run_id: str, status: RunStatus) -> None:
-        with self._connection.answering():
+        with self._connection.writing():
             persistently(lambda: self._connection.client.set_terminated(run_id, status))
 
     @contextmanager
     def finishing(self, experiment: str, name: str, tags: dict[str, str]) -> "Iterator[Run]":
-        """A run that is finished if all goes well, and else deleted; ask for it inside ``answering``."""
+        """A run that is finished if all goes well, and else deleted; ask for it inside ``writing``."""
         from mlflow.exceptions import MlflowException
 
         client = self._connection.client
@@ -126,7 +131,7 @@ class Runs:
         client, database = self._connection.client, self._connection.database
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
-            location = None if database is None else (database.parent / "artifacts").as_uri()
+            location = None if database is None else artifacts_of(database).as_uri()
             unless_there(lambda: client.create_experiment(name, artifact_location=location))
             experiment = client.get_experiment_by_name(name)
         if experiment is None:

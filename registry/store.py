@@ -17,6 +17,7 @@ from ensemble.support import CardError, CheckpointError, RegistryError, one_line
 from registry import version_folder
 from registry.card import Card, load_card
 from registry.connection import Connection, pages, persistently, unless_there
+from registry.embedded import address_of
 from registry.listing import Entry, read_listing
 from registry.paces import Paces
 from registry.references import check_alias, is_model_name, parse_model_uri
@@ -69,28 +70,35 @@ class Registry:
     """
 
     def __init__(self, tracking_uri: str | None = None) -> None:
-        embedded = f"sqlite:///{Path.cwd() / 'mlruns' / 'mlflow.db'}"
-        self.tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded
+        here = address_of(Path.cwd() / "mlruns" / "mlflow.db")
+        self.tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or here
         self._mlflow = Connection(self.tracking_uri)
         self.runs = Runs(self._mlflow)
         self.paces = Paces(version_folder.beside(self._mlflow, "paces.json"))
         self.broken: list[str] = []
 
     def register(
-        self, checkpoint: Path, card: Card, *, alias: str | None = None, card_path: Path | None = None
+        self,
+        checkpoint: Path,
+        card: Card,
+        *,
+        alias: str | None = None,
+        card_path: Path | None = None,
+        weights_key: str | None = None,
     ) -> ModelVersion:
         """The checkpoint's weights as a version of ``card.name``, in use under ``alias`` if one is given.
 
         Equal weights with an equal card are the version that is there already. ``card_path`` is the file
-        the card was read from, for messages. Raises CheckpointError or CardError for what does not fit;
+        the card was read from, for messages; ``weights_key`` is that of the weights in a checkpoint that holds several.
+        Raises CheckpointError or CardError for what does not fit;
         then, as after any failure, no version is left behind.
         """
         check_alias(alias)
         with tempfile.TemporaryDirectory(prefix="ensemble-register-") as folder:
             from registry.packing import pack
 
-            packed = pack(Path(folder), Path(checkpoint), card, card_path)
-            with self._mlflow.answering(), self._mlflow.locked():
+            packed = pack(Path(folder), Path(checkpoint), card, card_path, weights_key)
+            with self._mlflow.writing(), self._mlflow.locked():
                 same = self._same(packed.card)
                 if same is None:
                     number = self._create(Path(folder), packed, alias)
@@ -107,12 +115,12 @@ class Registry:
 
         Raises RegistryError for a ``name`` of which there is no version.
         """
-        versions = []
+        versions, self.broken = [], []
         if self._mlflow.exists() and (name is None or is_model_name(name)):
             with self._mlflow.answering():
                 versions = self._versions(name)
         if name is not None and not versions:
-            raise RegistryError(self._unknown(name))
+            raise RegistryError(self.broken[0] if self.broken else self._unknown(name))
         return versions
 
     def resolve(self, uri: str) -> ModelVersion:
@@ -182,7 +190,7 @@ class Registry:
         check_alias(alias)
         reason = _on_one_line(reason)
         self.resolve(f"models:/{name}/{version}")
-        with self._mlflow.answering(), self._mlflow.locked():
+        with self._mlflow.writing(), self._mlflow.locked():
             self._move(name, alias, version, reason)
 
     def moves(self, name: str) -> list[str]:
@@ -200,7 +208,7 @@ class Registry:
                 f"{version.uri}: still in use as @{', @'.join(version.aliases)}; move the alias first:"
                 f" ensemble models alias {version.name} {version.aliases[0]} VERSION --reason WHY"
             )
-        with self._mlflow.answering(), self._mlflow.locked():
+        with self._mlflow.writing(), self._mlflow.locked():
             tag = reason[:TAG_CHARACTERS]
             self._mlflow.client.set_model_version_tag(version.name, str(version.version), _RETIRED, tag)
 
@@ -208,7 +216,7 @@ class Registry:
 
     def _versions(self, name: str | None) -> list[ModelVersion]:
         listing = read_listing(self._mlflow, name)
-        versions, self.broken = [], []
+        versions = []
         for entry in listing.entries if name is None else listing.of(name).values():
             if not _is_ours(entry):
                 continue

@@ -8,6 +8,7 @@ from urllib.request import url2pathname
 
 from ensemble.support import RegistryError
 from registry.connection import Connection
+from registry.embedded import ARTIFACTS, artifacts_of
 
 WEIGHTS, CARD, GOLDEN = "model.safetensors", "card.yaml", "golden.npz"
 FOLDER = "model"
@@ -17,10 +18,14 @@ FOLDER = "model"
 def local_file(connection: Connection, source: str, run_id: str, name: str) -> Path:
     """A version's file where it lies, or its copy fetched once from a server.
 
-    Raises RegistryError for a file that should lie here and does not.
+    Beside a sqlite file it is looked for first, wherever that has been moved to. Raises RegistryError for a file that
+    should lie here and does not.
     """
     if source.startswith(("file:", "/")):
-        path = _path(source) / name
+        places = [_path(source) / name]
+        if connection.database is not None:
+            places.insert(0, artifacts_of(connection.database) / run_id / ARTIFACTS / FOLDER / name)
+        path = next((path for path in places if path.is_file()), places[0])
         if not path.is_file():
             raise RegistryError(
                 f"{path}: the registry lists this file, but it is not there; restore it, or register the"

@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ensemble.support import CheckpointError, one_line, replacing
-from registry import mednext_names, networks
+from registry import mednext_names, misfits, networks
 from registry.card import Card
 from registry.checkpoint import Tensors, listed, read
+from registry.inert_pickle import Unread
+from registry.weight_choice import equal, unwrapped
 
 MAX_DEPTH = 64
 """Of names; deeper ones are no network's."""
@@ -25,24 +27,27 @@ DTYPES = (
 )
 
 
-def fit(tensors: Tensors, network: nn.Module) -> dict[str, torch.Tensor]:
+def fit(tensors: Tensors, network: nn.Module, channels: int | None = None) -> dict[str, torch.Tensor]:
     """A state dict with exactly the network's keys, shapes and dtypes, from under the prefix that matches.
 
-    Keys outside the prefix are other attributes of a LightningModule and left out; in any other checkpoint
-    they are faults. ``network`` may lie on the meta device. Tensors that the network holds under several
-    names need only one of them, and must agree. Raises CheckpointError listing every kind of misfit, or the
-    prefixes if several match with different weights, and for NaN or infinity.
+    What wrappers add to names is left out, and so are keys outside the prefix where they are other attributes of a
+    LightningModule; in any other checkpoint those are faults. ``network`` may lie on the meta device; it answers with
+    ``channels``, where messages can name them. Tensors that the network holds under several names need only one of
+    them, and must agree. Raises CheckpointError listing every kind of misfit, or the prefixes if several match with
+    different weights, and for NaN or infinity.
     """
     expected = network.state_dict(keep_vars=True)
     twins = _twins(expected)
-    values = mednext_names.as_named_by(expected, tensors.values)
+    own_parts = frozenset(part for key in expected for part in key.split("."))
+    values = mednext_names.as_named_by(expected, unwrapped(tensors.values, own_parts))
     prefix = _prefix(tensors.path, values, expected, twins)
     network_values = _under(prefix, values)
     outside = [] if tensors.lightning else [key for key in values if not key.startswith(prefix)]
     faults = _faults(expected, network_values, outside, twins)
     if faults:
         raise CheckpointError(
-            f"{tensors.path}: these are not the weights of the card's {type(network).__name__}: {faults};"
+            misfits.in_one_sentence(tensors.path, expected, network_values, channels)
+            or f"{tensors.path}: these are not the weights of the card's {type(network).__name__}: {faults};"
             f" {mednext_names.hint(type(network).__name__, faults)}"
             "correct the card's architecture and arguments, or give the checkpoint they describe"
         )
@@ -82,7 +87,7 @@ def _prefix(
         names = ", ".join(repr(prefix) for prefix in sorted(exact))
         raise CheckpointError(
             f"{path}: holds this network more than once, with different weights, under {names};"
-            " save the state_dict() of the one you mean"
+            " choose one with ensemble register --weights PREFIX"
         )
     return min(exact or counts, key=lambda prefix: (-counts[prefix], len(prefix), prefix), default="")
 
@@ -96,13 +101,7 @@ def _is_exact(
 
 def _same_under(prefixes: list[str], values: Mapping[str, Any]) -> bool:
     first, *others = (_under(prefix, values) for prefix in prefixes)
-    return all(
-        other.keys() == first.keys() and all(_equal(other[key], first[key]) for key in first) for other in others
-    )
-
-
-def _equal(a: Any, b: Any) -> bool:
-    return isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and torch.equal(a, b)
+    return all(other.keys() == first.keys() and all(equal(other[key], first[key]) for key in first) for other in others)
 
 
 def _faults(
@@ -123,7 +122,7 @@ def _faults(
 
 def _difference(key: str, value: Any, expected: torch.Tensor) -> str | None:
     if not isinstance(value, torch.Tensor):
-        return f"{key}: a {type(value).__name__}"
+        return f"{key}: a {value.kind if isinstance(value, Unread) else type(value).__name__}"
     if value.is_nested or value.dtype not in DTYPES:
         return f"{key}: a tensor of {value.dtype} that no network here has"
     if value.shape != expected.shape:
@@ -140,7 +139,7 @@ def _check_twins(path: Path, values: Mapping[str, Any], twins: Mapping[str, tupl
     for names in set(twins.values()):
         present = [name for name in names if name in values]
         for name in present[1:]:
-            if not _equal(values[name], values[present[0]]):
+            if not equal(values[name], values[present[0]]):
                 raise CheckpointError(
                     f"{path}: {present[0]} and {name} are one tensor in the network but differ in the file;"
                     " save it anew from the network"

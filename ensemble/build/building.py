@@ -52,7 +52,7 @@ _RESULTS = ("plan.json", "check.json", "costs.json")
 
 @dataclass(frozen=True)
 class Built:
-    """A finished build; ``run_id`` is None when everything was already done.
+    """A finished build; ``run_id`` is None when everything was already done, or it could not be recorded.
 
     ``left_out`` arrays of the manifest were not asked for: with any, it is not for upload.
     """
@@ -69,6 +69,7 @@ def build(request: Request, registry: Registry, progress: Progress | None = None
     """
     progress = progress or QuietProgress()
     prepared = prepare(request, registry)
+    prepared.check()
     request.budget.check(prepared.plan)
     request.work.mkdir(parents=True, exist_ok=True)
     with Workspace(request.work).alone(), threadpool_limits(1, "blas"):
@@ -90,6 +91,9 @@ class _Build:
         request = self.request
         for line in (*self.prepared.moved, *self.prepared.warnings):
             self.progress.say(line)
+        write_fault = self.registry.runs.write_fault()
+        if write_fault is not None:
+            self.progress.say(f"{write_fault}; the build goes on and will not be recorded")
         wanted = made_from(request, [crop.target for crop in self.plan.crops])
         locked = lock_contents(
             self.plan, self.prepared.models, request.manifest, request.data_root, self.prepared.threads, wanted
@@ -115,7 +119,7 @@ class _Build:
         report = self._check()
         write_json(request.out / "plan.json", self.prepared.described(request.budget).as_plain())
         self._note_costs()
-        run_id = self._record(report)
+        run_id = None if write_fault else self._record(report)
         # with faults the next build packs anew, from crops assembled anew
         write_sealed(self._state, {"run_id": run_id} if report.faults else {**state, "run_id": run_id})
         return Built(report, run_id, self.plan.left_out)
@@ -277,7 +281,8 @@ class _Build:
             seconds = sum(stage.seconds for stage in stages if stage.stage in _AFTER_PREDICTING)
             self.registry.paces.note(assembling_pace(self.plan, self.request.budget.workers), seconds / amount)
 
-    def _record(self, report: CheckReport) -> str:
+    def _record(self, report: CheckReport) -> str | None:
+        """The id of the MLflow run that tells of this build; None, and said, where the registry does not take it."""
         models = {f"model.{name}": f"{m.name} version {m.version}" for name, m in self.prepared.models.items()}
         partial = {"partial": f"{self.plan.left_out} arrays of the manifest left out"} if self.plan.left_out else {}
         try:
@@ -293,10 +298,8 @@ class _Build:
                 ],
             )
         except RegistryError as error:
-            raise RegistryError(
-                f"{self.request.zip} is complete and checked, but could not be recorded: {error}; "
-                "run the same command again to record it"
-            ) from error
+            self.progress.say(f"not recorded: {error}; the same command records it once that is mended")
+            return None
 
 
 def _checked(path: Path) -> CheckReport | None:

@@ -38,31 +38,36 @@ def _add_register(commands: Commands) -> None:
     register.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a file, nnU-Net folder or MONAI bundle")
     register.add_argument("--card", type=Path, metavar="CARD.yaml", help="without it a draft is written, to be filled")
     register.add_argument("--alias", metavar="NAME", help="such as champion")
+    register.add_argument("--weights", metavar="KEY", help="which, where a checkpoint holds several: ema_state_dict, …")
 
 
 def _register(arguments: argparse.Namespace) -> int:
     from registry import Registry, load_card
 
     if arguments.card is None:
-        return _draft(arguments.checkpoint)
+        return _draft(arguments.checkpoint, arguments.weights)
     store = Registry()
     version = store.register(
-        arguments.checkpoint, load_card(arguments.card), alias=arguments.alias, card_path=arguments.card
+        arguments.checkpoint,
+        load_card(arguments.card),
+        alias=arguments.alias,
+        card_path=arguments.card,
+        weights_key=arguments.weights,
     )
     aliases = "".join(f" @{alias}" for alias in version.aliases)
     console.line(f"registered {version.name} version {version.version}{aliases} in {store.tracking_uri}")
     return 0
 
 
-def _draft(checkpoint: Path) -> int:
+def _draft(checkpoint: Path, weights_key: str | None) -> int:
     from registry import draft_card
 
-    made = draft_card(checkpoint)
+    made = draft_card(checkpoint, weights_key)
+    chosen = "" if weights_key is None else f" --weights {weights_key}"
     file = Path(f"{made.values['name']}.card.yaml")
+    then = f"ensemble register {checkpoint} --card {file}{chosen}"
     if file.exists():
-        raise EnsembleError(
-            f"{file}: is there already; fill it and run ensemble register {checkpoint} --card {file}, or delete it"
-        )
+        raise EnsembleError(f"{file}: is there already; fill it and run {then}, or delete it")
     text = made.text().encode("utf-8", "backslashreplace")
     try:
         file.write_bytes(text)
@@ -71,7 +76,7 @@ def _draft(checkpoint: Path) -> int:
     console.line(f"wrote {file}, a draft of the card; these lines need you:")
     for question in made.questions(file):
         console.line(f"  {question}")
-    console.line(f"then: ensemble register {checkpoint} --card {file}")
+    console.line(f"then: {then}")
     return 0
 
 

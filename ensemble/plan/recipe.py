@@ -16,15 +16,17 @@ from ensemble.support import RecipeError
 
 TTA = Literal["none", "mirror", "octahedral"]
 Activation = Literal["sigmoid", "softmax"]
+EMWanted = Literal["as trained", "any"]
 Consistency = Literal["none", "report", "joint"]
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A registered model, such as ``models:/mito-l-4nm@champion``."""
+    """A registered model, such as ``models:/mito-l-4nm@champion``; ``em``: what EM it may run on."""
 
     uri: str
     tta: TTA = "none"
+    em: EMWanted = "as trained"
 
 
 @dataclass(frozen=True)

@@ -117,10 +117,12 @@ class _Reader:
                     raise self.wrong((*key, option), f"only stored predictions have {what}")
         if given != ["model"] and raw.tta is not None:
             raise self.wrong((*key, "tta"), "only a model can be run with test-time augmentation")
+        if given != ["model"] and raw.em is not None:
+            raise self.wrong((*key, "em"), "only a model has learned from EM")
         if raw.model is not None:
             if not re.fullmatch(MODEL_URI, raw.model):
                 raise self.wrong((*key, "model"), f"{raw.model!r} is not models:/NAME@ALIAS or models:/NAME/VERSION")
-            return ModelSource(raw.model, raw.tta or "none")
+            return ModelSource(raw.model, raw.tta or "none", raw.em or "as trained")
         template = getattr(raw, given[0])
         self._check_template((*key, given[0]), template)
         return LabelSource(template) if raw.labels is not None else self._predictions(key, raw, template)

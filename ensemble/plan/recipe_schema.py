@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ensemble.core import Interpolation
-from ensemble.plan.recipe import TTA, Activation, Consistency
+from ensemble.plan.recipe import TTA, Activation, Consistency, EMWanted
 
 
 class StrictModel(BaseModel):
@@ -36,6 +36,7 @@ class ClassEntry(RouteEntry):
 class SourceEntry(StrictModel):
     model: str | None = None
     tta: TTA | None = None
+    em: EMWanted | None = None
     predictions: str | None = None
     channels: list[str | None] | None = None
     activation: Activation | None = None

@@ -9,6 +9,7 @@ from ensemble.core import load_manifest, select_targets
 from ensemble.plan import lock
 from ensemble.plan import plan as planning
 from ensemble.plan.budget import Budget
+from ensemble.plan.em_likeness import UnlikeEM, refuse_unlike, unlike_em
 from ensemble.plan.hours import Hours, hours_of
 from ensemble.plan.job import Precision
 from ensemble.plan.plan import Plan
@@ -129,8 +130,13 @@ class Prepared:
     em: EM
     moved: tuple[str, ...]
     threads: int
+    unlike: tuple[UnlikeEM, ...]
     warnings: tuple[str, ...]
     hours: Hours
+
+    def check(self) -> None:
+        """Raise RecipeError where a model would run on EM unlike that of its training, unasked."""
+        refuse_unlike(self.unlike)
 
     def described(self, budget: Budget) -> PlanDescription:
         return PlanDescription.of(self.plan, budget, self.warnings, self.hours)
@@ -149,7 +155,8 @@ def prepare(request: Request, store: Registry) -> Prepared:
     em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
     plan = planning.make_plan(recipe, targets, resolved.models, em)
     plan = replace(plan, left_out=left_out)
-    warnings = plan_warnings(plan, manifest, em)
+    unlike = unlike_em(plan, em)
+    warnings = (*plan_warnings(plan, manifest, em), *(entry.line for entry in unlike))
     threads = resolved.threads or cores()
     hours = hours_of(
         plan,
@@ -159,4 +166,4 @@ def prepare(request: Request, store: Registry) -> Prepared:
         threads=threads,
         workers=request.budget.workers,
     )
-    return Prepared(plan, resolved.models, em, resolved.moved, threads, warnings, hours)
+    return Prepared(plan, resolved.models, em, resolved.moved, threads, unlike, warnings, hours)

@@ -78,8 +78,8 @@ class TrainingError(EnsembleError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'mito'?`` for the known word most like ``word``; nothing when none is like it."""
-    near = difflib.get_close_matches(str(word), sorted(known), n=1, cutoff=0.6)
+    """``; did you mean 'mito'?`` for the known word most like ``word``, but not for itself; else nothing."""
+    near = difflib.get_close_matches(str(word), sorted(set(known) - {word}), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -48,6 +48,13 @@ class PatchReader:
         self.crops = tuple(crops)
         self._blocks = [crop.block_voxels() for crop in self.crops]
         self._cache = BlockCache(budget_bytes)
+        self._seen_lock = Lock()
+        self._seen: list[float] = []
+
+    @property
+    def grey_range(self) -> tuple[float, float] | None:
+        """Lowest and highest grey value of all that was read so far; None before."""
+        return (min(self._seen), max(self._seen)) if self._seen else None
 
     def patch(self, index: int, box: Box) -> Patch:
         """The box of crop ``index``, whose bounds may lie outside the lattice.
@@ -58,7 +65,7 @@ class PatchReader:
         grey = np.empty(box.shape, np.float32)
         codes = np.empty((len(crop.truths), *box.shape), np.uint8)
         for block in self._blocks_over(index, box):
-            block_grey, *block_codes = self._cache.get((index, block), partial(_computed, crop, block))
+            block_grey, *block_codes = self._cache.get((index, block), partial(self._computed, crop, block))
             both = block.intersect(box)
             there, here = both.relative_to(block).slices, both.relative_to(box).slices
             grey[here] = block_grey[there]
@@ -73,6 +80,11 @@ class PatchReader:
         for number in box.to_chunks(edges).indices():
             yield Box.at(number, (1, 1, 1)).of_chunks(edges).intersect(reach)
 
-
-def _computed(crop: AnnotatedCrop, block: Box) -> Arrays:
-    return crop.grey(block), *crop.codes(block)
+    def _computed(self, crop: AnnotatedCrop, block: Box) -> Arrays:
+        grey = crop.grey(block)
+        known = grey[np.isfinite(grey)] if grey.dtype.kind == "f" else grey
+        if known.size:
+            with self._seen_lock:
+                seen = [*self._seen, float(known.min()), float(known.max())]
+                self._seen = [min(seen), max(seen)]
+        return grey, *crop.codes(block)

@@ -54,6 +54,7 @@ def train(
     training = open_crops(root, spec.crops, spec, "crops")
     validation = open_crops(root, spec.validation_crops, spec, "validation_crops")
     _check_annotated(spec, training)
+    _em_dtype(spec, (*training, *validation))
     begun = _begun_from(spec, card, registry)
     digest = _digest(spec, (*training, *validation), begun)
     task = _Task(spec, card, training, validation, begun, digest, folder)
@@ -102,6 +103,15 @@ def _check_annotated(spec: TrainingSpec, crops: Sequence[AnnotatedCrop]) -> None
                 f"{spec.where('classes', channel)}: {name} is annotated in none of the training crops;"
                 " take it out, or add a crop that has it"
             )
+
+
+def _em_dtype(spec: TrainingSpec, crops: Sequence[AnnotatedCrop]) -> str:
+    """The type of all EM; TrainingError where crops differ, whose grey values mean different things."""
+    types = {crop.tissue.volume.dtype.newbyteorder("=").name: crop for crop in reversed(crops)}
+    if len(types) > 1:
+        told = ", ".join(f"{name} in {crop.dataset}" for name, crop in types.items())
+        raise TrainingError(f"{spec.where('crops')}: the EM is {told}; train on EM of one type")
+    return next(iter(types))
 
 
 def _begun_from(spec: TrainingSpec, card: Card, registry: Registry) -> ModelVersion | None:
@@ -161,14 +171,15 @@ def _learn(task: _Task, registry: Registry, progress: OnProgress) -> Card:
     module = loop.Specialist(network, spec, task.lineage)
     foreground = _foreground(task, progress)
     train_bytes = int(CACHE_BYTES * TRAINING_SHARE)
-    sampler = PatchSampler(PatchReader(task.training, train_bytes), spec, foreground)
+    reader = PatchReader(task.training, train_bytes)
+    sampler = PatchSampler(reader, spec, foreground)
     judged = ValidationPatches(PatchReader(task.validation, CACHE_BYTES - train_bytes), spec.patch_voxels)
     log = TrainingLog.begin(registry.runs, spec, task.digest, _state(task.folder).get("run_id"))
     write_text(task.folder / STATE, json.dumps({"digest": task.digest, "run_id": log.run_id}))
     with _recorded(log, spec, task.folder):
         patches = loop.Patches(spec, sampler.patch, judged)
         loop.fit(module, patches, task.folder, _reporting(spec, log, progress))
-    return _finished_card(task, log.run_id)
+    return _finished_card(task, log.run_id, reader.grey_range)
 
 
 def _foreground(task: _Task, progress: OnProgress) -> Foreground:
@@ -236,11 +247,12 @@ def _recorded(log: "TrainingLog", spec: TrainingSpec, folder: Path) -> Iterator[
     log.end("FINISHED")
 
 
-def _finished_card(task: _Task, run_id: str) -> Card:
+def _finished_card(task: _Task, run_id: str, em_range: tuple[float, float] | None) -> Card:
     import torch
 
     best = torch.load(task.folder / "best.ckpt", map_location="cpu", weights_only=True)
     scores = {name: round(score["iou"], 4) for name, score in best["scores"].items()}
     notes = f"Trained for {best['global_step']} steps; MLflow run {run_id}."
     sizes = truth_sizes(task.training, task.spec.classes)
-    return task.spec.card(validation=scores, truth_sizes_log2_nm3=sizes, notes=notes, **task.lineage)
+    em = {"em_dtype": _em_dtype(task.spec, task.training), "em_range": em_range}
+    return task.spec.card(validation=scores, truth_sizes_log2_nm3=sizes, notes=notes, **em, **task.lineage)

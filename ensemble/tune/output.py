@@ -105,7 +105,8 @@ def _keys(route: Route) -> dict[str, Any]:
 
 
 def _source(spec: ModelSource) -> dict[str, str]:
-    return {"model": spec.uri, **({} if spec.tta == "none" else {"tta": spec.tta})}
+    said = {"model": spec.uri, **({} if spec.tta == "none" else {"tta": spec.tta})}
+    return said if spec.em == "as trained" else {**said, "em": spec.em}
 
 
 def results_as_json(

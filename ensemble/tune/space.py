@@ -176,5 +176,5 @@ def twins(sources: Mapping[str, Source], names: Sequence[str]) -> dict[str, tupl
             other: TTA = "mirror" if spec.tta == "none" else "none"
             twin = f"{name}_{'mirrored' if other == 'mirror' else 'plain'}"
             if twin not in sources:
-                made[twin] = (name, ModelSource(spec.uri, other))
+                made[twin] = (name, replace(spec, tta=other))
     return made

@@ -112,6 +112,7 @@ class _Tuning:
         self._check_places()
         request = self.task.request
         base = prepare(request, self.registry)
+        base.check()
         survey_recipe = self.out / "work" / "survey.yaml"
         write_text(survey_recipe, self.candidates.survey(self.raw, request.data_root))
         survey = prepare(replace(request, recipe=survey_recipe), self.registry)

@@ -1,6 +1,7 @@
 """What goes wrong outside a build: one line, nothing lost, and the same command goes on once it is mended."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from registry.store import Registry
 from tests.support import mlflow_server
 from tests.support.built import OUT, begun_anew
 from tests.support.processes import Forked, go_on
-from tests.support.small_build import card, checkpoint, predictions, run, start
+from tests.support.small_build import card, checkpoint, edit, predictions, run, start
 
 
 def one_line(process: Forked) -> str:
@@ -60,3 +61,25 @@ def test_a_registry_server_that_goes_away_in_the_middle(place, tmp_path_factory,
         server.start()
         assert run() == 0
         assert (OUT / "submission.zip").exists()
+
+
+@pytest.mark.parametrize("where", ["read-only", "unreachable"])
+def test_a_registry_that_takes_no_run_is_told_before_and_decides_nothing(place, monkeypatch, capfd, where) -> None:
+    address = "http://127.0.0.1:9"
+    if where == "read-only":
+        (place / "mlruns").mkdir()
+        (place / "mlruns" / "artifacts").write_text("where a folder should be")
+        address = f"sqlite:///{place}/mlruns/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    edit("small.yaml", "source: fine,", "source: empty,")
+    edit("small.yaml", "{mean: {fine: 3, coarse: 1}}", "theirs")
+    edit("small.yaml", "coarse, weight: hard", "empty")
+    manifest = Path("manifest.csv").read_text().splitlines()
+    Path("manifest.csv").write_text("\n".join(line for line in manifest if ",mito" not in line) + "\n")
+    assert run() == 0
+    errors = capfd.readouterr().err.splitlines()
+    (said,) = [line for line in errors if "registry" in line or "MLflow" in line]
+    assert said.endswith("; the build goes on and will not be recorded")
+    assert errors.index(said) == 0
+    assert not any("Traceback" in line or "ERROR" in line for line in errors)
+    assert (OUT / "report.html").exists()

@@ -1,13 +1,17 @@
 """``models`` and ``register``: moved, retired, compared, and what is odd told in one line."""
 
 import pytest
+import torch
 
 from ensemble.cli import main
 from ensemble.cli.model_commands import with_verb
 from ensemble.support.errors import RegistryError
+from registry.card import dump_card
+from registry.store import Registry
+from registry.weights import load_network
 from tests.support.empty_registry import store_in
 from tests.support.lightning_checkpoint import save_lightning
-from tests.support.networks_small import refusal
+from tests.support.networks_small import card, refusal, same, unet
 from tests.support.two_versions import said
 
 
@@ -95,3 +99,21 @@ def test_registering_without_a_card_writes_a_draft_and_with_it_registers(tmp_pat
 )
 def test_models_without_a_verb_are_listed(said, meant):
     assert with_verb(said) == meant
+
+
+def test_of_raw_and_averaged_weights_one_is_chosen(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_in(tmp_path / "r").tracking_uri)
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": unet(0).state_dict(), "ema_state_dict": unet(1).state_dict()}, "c.pt")
+    described = card(name="c", arguments={"channels": [4, 8], "strides": [2]})
+    (tmp_path / "card.yaml").write_text(dump_card(described))
+    for arguments in (["c.pt"], ["c.pt", "--card", "card.yaml"]):
+        text = said(capsys, "register", *arguments, code=2)
+        assert "c.pt: holds different weights under model, ema_state_dict" in text
+    assert "--card c.card.yaml --weights ema_state_dict" in said(
+        capsys, "register", "c.pt", "--weights", "ema_state_dict"
+    )
+    said(capsys, "register", "c.pt", "--card", "card.yaml", "--weights", "ema_state_dict")
+    store = Registry()
+    network = load_network(described, store.weights(store.resolve("models:/c/1")))
+    assert same(network.state_dict(), unet(1).state_dict())

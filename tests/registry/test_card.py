@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from ensemble.support.errors import CardError
 from registry import card as cards
@@ -148,6 +149,17 @@ def test_faults_found_later_are_placed_in_the_cards_file(write):
     card = cards.load_card(path)
     assert cards.where_in(card, path)("arguments", "channels", 0) == f"{path}:3: arguments.channels[0]"
     assert cards.where_in(card, None)("arguments", "channels") == "card mito-l-4nm: arguments.channels"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"em_dtype": "uint12"}, "em_dtype"), ({"em_range": [5, 1]}, "write the lowest value first")]
+    + [({"em_range": [0, float("nan")]}, "em_range")],
+)
+def test_the_em_it_learned_from_is_a_type_and_a_range(given, said):
+    assert card(em_dtype="int16", em_range=[-5, 7.5]).em_range == (-5, 7.5)
+    with pytest.raises(ValidationError, match=said):
+        card(**given)
 
 
 def test_cards_are_read_without_torch_or_mlflow():

@@ -45,3 +45,17 @@ def test_a_bundle_is_known_by_its_files_from_wherever_in_it(tmp_path):
     (tmp_path / "b/models/model.pt").unlink()
     with pytest.raises(CheckpointError, match=r"holds no models/model\.pt; download the bundle with its weights"):
         bundles.weights_file(tmp_path / "b")
+
+
+def test_a_bundle_may_say_it_in_yaml_and_refer_to_what_lies_deeper(tmp_path):
+    bundle(tmp_path / "b")
+    (tmp_path / "b/configs/inference.json").unlink()
+    (tmp_path / "b/configs/inference.yaml").write_text(
+        "imports: [$import glob]\nsizes: {widths: [4, 8]}\nnetwork_def:\n  _target_: UNet\n  spatial_dims: 3\n"
+        "  channels: '@sizes::widths'\n  strides: [2]\n  norm: $@sizes\n"
+    )
+    made = draft.draft_card(tmp_path / "b")
+    assert made.values["arguments"] == {"spatial_dims": 3, "channels": [4, 8], "strides": [2], "norm": None}
+    (tmp_path / "b/configs/inference.yaml").write_text("network_def: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(CheckpointError, match=r"inference\.yaml:1: "):
+        draft.draft_card(tmp_path / "b")

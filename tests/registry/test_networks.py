@@ -123,3 +123,12 @@ def test_activations_give_probabilities():
     assert networks.activate(outputs, "sigmoid").flatten().tolist() == pytest.approx([0.5, 0.880797])
     assert networks.activate(outputs, "softmax").flatten().tolist() == pytest.approx([0.119203, 0.880797])
     assert networks.activate(outputs, "none").flatten().tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "argument"), [("SwinUNETR", {"img_size": [64, 64, 64]}), ("UNet", {"dimensions": 3})]
+)
+def test_an_argument_that_monai_has_removed_means_nothing(architecture, argument):
+    assert argument.keys().isdisjoint(networks.parameters_of(architecture))
+    plain = networks.blank(architecture, SMALL[architecture]).state_dict()
+    assert networks.blank(architecture, {**SMALL[architecture], **argument}).state_dict().keys() == plain.keys()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from registry.embedded import address_of
 from registry.store import Registry
 from tests.support.processes import ROOT
 
@@ -33,4 +34,4 @@ def store_in(folder: Path) -> Registry:
         if not TABLES.exists():
             _make_tables()
         shutil.copyfile(TABLES, database)
-    return Registry(f"sqlite:///{database}")
+    return Registry(address_of(database))

@@ -39,3 +39,4 @@ def test_the_word_that_was_meant_is_suggested_and_no_other():
     assert nearest("golgi", ["nuc", "mito", "er"]) == ""
     assert suggestion("golgi", ["nuc", "mito", "er"]) == "; known: er, mito, nuc"
     assert suggestion("golgi", []) == ""
+    assert nearest("mito", ["mito", "nuc"]) == "", "never what was asked for"

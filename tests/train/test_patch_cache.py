@@ -20,6 +20,17 @@ def test_a_patch_is_the_same_whether_blocks_are_kept_or_not(tmp_path):
         np.testing.assert_array_equal(one.codes, other.codes)
 
 
+def test_the_range_of_what_was_read_is_known(tmp_path):
+    grey = noise(32, 16, 16).astype(np.float32)
+    grey[20, 3, 3] = np.nan
+    write_em(tmp_path, grey)
+    write_truth(tmp_path, "mito", noise(32, 16, 16) // 128)
+    reader = PatchReader([opened(tmp_path, spec_of(voxel_size_nm=8))])
+    assert reader.grey_range is None
+    reader.patch(0, Box.at((0, 0, 0), (16, 16, 16)))
+    assert reader.grey_range == (1, 254)
+
+
 def test_the_cache_keeps_what_was_used_last_within_its_budget():
     made = []
 

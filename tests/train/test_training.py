@@ -44,6 +44,20 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def test_crops_whose_em_is_of_different_types_are_told(tmp_path):
+    for root, dtype in ((tmp_path / "a", np.uint8), (tmp_path / "b", np.int16)):
+        write_em(root, noise(16, 16, 16).astype(dtype))
+        write_truth(root, "mito", np.ones((16, 16, 16), np.uint8))
+    (tmp_path / "b/fly").rename(tmp_path / "a/worm")
+    (tmp_path / "a/worm/fly.zarr").rename(tmp_path / "a/worm/worm.zarr")
+    change = (
+        "crops: {fly: [1]}\nvalidation_crops:\n  fly: [2]\n",
+        "crops: {fly: [1]}\nvalidation_crops: {worm: [1]}\n",
+    )
+    with pytest.raises(TrainingError, match=r"crops: the EM is int16 in worm, uint8 in fly; train on EM of one type"):
+        run(spec_of(tmp_path, ("[mito, er]", "[mito]"), change), tmp_path / "a", tmp_path)
+
+
 def test_a_class_without_a_voxel_cannot_be_learned(tmp_path):
     write_em(tmp_path, noise(16, 16, 16))
     write_truth(tmp_path, "mito", np.zeros((16, 16, 16), np.uint8))
@@ -65,6 +79,8 @@ def test_a_trained_network_is_registered_with_what_it_learned_and_where(tmp_path
     nm3 = np.bincount(ndimage.label(truth, np.ones((3, 3, 3)))[0].ravel())[1:] * 8**3
     powers = dict(zip(*np.unique(np.floor(np.log2(nm3)).astype(int).astype(str), return_counts=True), strict=True))
     assert card.truth_sizes_log2_nm3 == {"mito": powers}
+    grey = zarr.open(data / "fly/fly.zarr/recon-1/em/fibsem-uint8/s0")[:]
+    assert (card.em_dtype, card.em_range) == ("uint8", (grey[..., :32].min(), grey[..., :32].max()))
     assert told[0] == (0, "read crop 1 of 1")
     assert [done for done, what in told if what.startswith("validated, Dice 0.")] == [20, 40, 60]
     _check_run(tmp_path, card.notes.split()[-1].rstrip("."))
