@@ -77,6 +77,11 @@ class Registry:
         self.paces = Paces(version_folder.beside(self._mlflow, "paces.json"))
         self.broken: list[str] = []
 
+    @property
+    def address(self) -> str:
+        """Where it is, as told in messages: without a password."""
+        return self._mlflow.address
+
     def register(
         self,
         checkpoint: Path,

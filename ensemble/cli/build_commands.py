@@ -1,4 +1,4 @@
-"""The commands that make something: build, plan, tune, train, postprocess, clean, demo."""
+"""The commands that make something: build, plan, doctor, tune, train, postprocess, clean, demo."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ensemble.cli import console
 from ensemble.cli.options import Commands, add_request, add_resources, budget_of, command, default_out, request_of
-from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError
+from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError, QuietProgress
 
 if TYPE_CHECKING:
     from ensemble.plan import Prepared, Request
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_build_commands(commands: Commands) -> None:
     """Add them all."""
-    for add in (_add_build, _add_plan, _add_tune, _add_train, _add_postprocess, _add_clean, _add_demo):
+    for add in (_add_build, _add_plan, _add_doctor, _add_tune, _add_train, _add_postprocess, _add_clean, _add_demo):
         add(commands)
 
 
@@ -60,14 +60,15 @@ def _add_plan(commands: Commands) -> None:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from ensemble.plan import prepare
-    from ensemble.predict import count_found, found_in_words
+    from ensemble.predict import Predictor, found_in_words
     from registry import Registry
 
     request, registry = request_of(arguments, default_out(arguments)), Registry()
     prepared = prepare(request, registry)
     if prepared.hours.untimed:
         prepared = _timed(request, prepared, registry)
-    plan, found = prepared.plan, count_found(request, prepared)
+    plan, predictor = prepared.plan, Predictor.of(request, prepared, registry, QuietProgress())
+    found = len(plan.jobs) - len(predictor.open_jobs)
     if arguments.json:
         said = prepared.described(request.budget).as_plain()
         print(json.dumps({**said, "predictions_found": found}, indent=1))
@@ -91,6 +92,25 @@ def _timed(request: "Request", prepared: "Prepared", registry: "Registry") -> "P
     with console.progress() as progress:
         time_networks(request, prepared, registry, progress)
     return prepare(request, registry)
+
+
+def _add_doctor(commands: Commands) -> None:
+    text = "Look for what stands in the way of a build: machine, registry, data, recipe, memory, disk."
+    parser = command(commands, "doctor", _doctor, text)
+    add_request(parser, recipe_needed=False)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from ensemble.build import diagnose
+    from registry import Registry
+
+    request = request_of(arguments, default_out(arguments)) if arguments.recipe else None
+    wrong = 0
+    for finding in diagnose(Registry(), request):
+        console.finding(finding)
+        wrong += finding.state == "wrong"
+    console.line(f"{wrong} things to mend first" if wrong else "nothing stands in the way")
+    return EXIT_FAULTS_FOUND if wrong else 0
 
 
 def _add_tune(commands: Commands) -> None:

@@ -15,6 +15,7 @@ from rich.text import Text
 from ensemble.support import QuietProgress, StageClock, duration, plain_line
 
 if TYPE_CHECKING:
+    from ensemble.build import Finding
     from ensemble.plan import Budget, CropPlan, Job, Plan
     from ensemble.report import Difference
     from ensemble.submission import CheckReport
@@ -105,6 +106,12 @@ def report(found: "CheckReport") -> None:
     verdict = f"{len(found.faults)} faults" if found.faults else "no fault"
     line(f"made for {found.made_for}")
     line(f"{arrays} arrays checked: {verdict}, {len(found.warnings)} warnings, {len(found.empty)} empty arrays")
+
+
+def finding(found: "Finding") -> None:
+    """One line of the doctor's."""
+    styles = {"good": "green", "look": "yellow", "wrong": "red"}
+    _OUT.print(f"{found.state:<6}{found.about}: {plain_line(found.text)}", style=styles[found.state], markup=False)
 
 
 def warnings(lines: Iterable[str]) -> None:

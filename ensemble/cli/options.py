@@ -31,9 +31,10 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def add_request(parser: argparse.ArgumentParser) -> None:
+def add_request(parser: argparse.ArgumentParser, *, recipe_needed: bool = True) -> None:
     """What is built: recipe, manifest, data, device and limits."""
-    parser.add_argument("recipe", metavar="RECIPE", help="a path, or the name of a recipe that is shipped")
+    what = "a path, or the name of a recipe that is shipped"
+    parser.add_argument("recipe", metavar="RECIPE", nargs=None if recipe_needed else "?", help=what)
     parser.add_argument("--manifest", type=Path, metavar="CSV", help="what to predict (default: the challenge's own)")
     parser.add_argument("--data", default="data", metavar="ROOT", help="folder or URL of the EM (default: data)")
     parser.add_argument("--crops", type=names, metavar="A,B", help="only these crops")

@@ -9,7 +9,6 @@ from ensemble.plan.describe import (
     step_as_recipe,
     voxel_size_in_words,
 )
-from ensemble.plan.em_likeness import WAY_OUT, UnlikeEM
 from ensemble.plan.hours import Hours, assembling_pace, device_in_words, hours_of, network_pace, units
 from ensemble.plan.job import FORWARD_PASSES, ROWS_READ, STORED_PLANES, Job, Precision, patches_per_pass
 from ensemble.plan.lock import lock_contents, write_lock
@@ -38,7 +37,6 @@ __all__ = [
     "ROWS_READ",
     "STORED_PLANES",
     "TTA",
-    "WAY_OUT",
     "Budget",
     "ClassDescription",
     "CropPlan",
@@ -62,7 +60,6 @@ __all__ = [
     "Request",
     "Route",
     "Source",
-    "UnlikeEM",
     "assembling_pace",
     "classes_in",
     "describe_route",

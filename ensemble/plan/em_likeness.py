@@ -22,6 +22,10 @@ class UnlikeEM:
     line: str
     is_wanted: bool
 
+    @property
+    def warning(self) -> str:
+        return self.line if self.is_wanted else f"{self.line}; {WAY_OUT}"
+
 
 def unlike_em(plan: Plan, em: EM) -> tuple[UnlikeEM, ...]:
     """What of a plan runs on EM of another type than the training's, each source and data set once."""

@@ -156,7 +156,7 @@ def prepare(request: Request, store: Registry) -> Prepared:
     plan = planning.make_plan(recipe, targets, resolved.models, em)
     plan = replace(plan, left_out=left_out)
     unlike = unlike_em(plan, em)
-    warnings = (*plan_warnings(plan, manifest, em), *(entry.line for entry in unlike))
+    warnings = (*plan_warnings(plan, manifest, em), *(entry.warning for entry in unlike))
     threads = resolved.threads or cores()
     hours = hours_of(
         plan,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ensemble.plan import (
     FORWARD_PASSES,
@@ -15,18 +16,19 @@ from ensemble.plan import (
     network_pace,
     sources_in,
 )
-from ensemble.predict.device import find_device, fix_threads
+from ensemble.predict.device import device_kind, find_device, fix_threads
 from ensemble.predict.prediction_store import StoredPrediction, claim, complete_prediction, job_key, open_prediction
 from ensemble.predict.probabilities import StoredLabels, StoredProbabilities
-from ensemble.predict.runner import Runner
 from ensemble.predict.scales import refuse_other_scales
-from ensemble.predict.sliding_window import Network, Output, frame_reader, predict_job
 from ensemble.predict.stored_sources import open_labels, open_predictions
 from ensemble.storage import EM, Tissue
 from ensemble.support import EnsembleError, Progress
-from registry import Registry, load_network
+from registry import Registry
 
 ENOUGH_PASSES = 8
+
+if TYPE_CHECKING:
+    from ensemble.predict.runner import Runner
 
 Fields = dict[tuple[str, str], StoredProbabilities | StoredLabels]
 """What a crop is made of: by class and source."""
@@ -73,6 +75,11 @@ class Predictor:
         """A job's probabilities; None where they are not there in whole."""
         return complete_prediction(self._request.predictions, self.keys[job.identity], job)
 
+    @property
+    def open_jobs(self) -> list[Job]:
+        """The jobs whose probabilities are not there in whole."""
+        return [job for job in self._plan.jobs if self.stored(job) is None]
+
     def fields(self, crop: CropPlan) -> Fields:
         """A crop's probabilities. Raises EnsembleError where they are not there in whole."""
         fields = dict(self.given[crop.target.crop])
@@ -105,7 +112,7 @@ class Predictor:
         """Compute what is not there; what another process computes is waited for."""
         fix_threads(self._prepared.threads)
         jobs = self._plan.jobs
-        waiting = [job for job in jobs if self.stored(job) is None]
+        waiting = self.open_jobs
         self.kept = len(jobs) - len(waiting)
         if jobs:
             self._progress.say(found_in_words(self.kept, len(jobs)))
@@ -144,12 +151,17 @@ class Predictor:
             place = device_in_words(self._request.device, self._prepared.threads)
             self._registry.paces.note(network_pace(job, place, self._request.precision), seconds / passes)
 
-    def _runner(self, job: Job) -> Runner:
+    def _runner(self, job: Job) -> "Runner":
+        from ensemble.predict.runner import Runner
+        from registry import load_network
+
         model, device = self._prepared.models[job.source], find_device(self._request.device)
         network = load_network(model.card, self._registry.weights(model)).to(device)
         return Runner.of(network, job, device, self._request.precision)
 
-    def _predict(self, job: Job, runner: Runner) -> None:
+    def _predict(self, job: Job, runner: "Runner") -> None:
+        from ensemble.predict.sliding_window import Network, Output, frame_reader, predict_job
+
         stored = open_prediction(self._request.predictions, self.keys[job.identity], job)
         passes, done = FORWARD_PASSES[job.tta], self._done
         patches, written = 0, stored.done_planes
@@ -178,18 +190,11 @@ class Predictor:
 
 
 def _keys(request: Request, prepared: Prepared) -> dict[tuple[str, str], str]:
-    device = find_device(request.device).type
+    device = device_kind(request.device)
     return {
         job.identity: job_key(job, tissue_of(prepared.em, job), device, request.precision, prepared.threads)
         for job in prepared.plan.jobs
     }
-
-
-def count_found(request: Request, prepared: Prepared) -> int:
-    """How many of a plan's jobs need not be run: their probabilities are there in whole."""
-    keys = _keys(request, prepared)
-    stored = (complete_prediction(request.predictions, keys[job.identity], job) for job in prepared.plan.jobs)
-    return sum(one is not None for one in stored)
 
 
 def found_in_words(found: int, jobs: int) -> str:

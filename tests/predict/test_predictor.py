@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ensemble.plan.request import Request, prepare
-from ensemble.predict.predictor import Predictor, count_found, found_in_words
+from ensemble.predict.predictor import Predictor, found_in_words
 from ensemble.support.errors import EnsembleError
 from ensemble.support.progress import QuietProgress
 from registry.store import Registry
@@ -55,9 +55,10 @@ def test_what_is_not_there_any_more_is_told_and_only_that_is_predicted(built) ->
 def test_how_many_are_found_is_said_in_words(built) -> None:
     request = Request.again(OUT)
     prepared = prepare(request, Registry())
-    assert count_found(request, prepared) == 4
-    Predictor.of(request, prepared, Registry(), QuietProgress()).stored(prepared.plan.jobs[0]).forget()
-    assert count_found(request, prepared) == 3
+    predictor = Predictor.of(request, prepared, Registry(), QuietProgress())
+    assert predictor.open_jobs == []
+    predictor.stored(prepared.plan.jobs[0]).forget()
+    assert predictor.open_jobs == [prepared.plan.jobs[0]]
     assert found_in_words(3, 5) == "3 of 5 predictions found, 2 to compute"
     assert found_in_words(5, 5) == "5 of 5 predictions found"
 

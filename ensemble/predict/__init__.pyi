@@ -1,0 +1,37 @@
+from .device import find_device, fix_threads
+from .pace import time_networks
+from .prediction_store import open_prediction, shared_key
+from .predictor import Fields, Predictor, found_in_words, tissue_of
+from .probabilities import StoredProbabilities
+from .runner import Runner
+from .scales import is_far_below, refuse_other_scales
+from .shared_folder import NEEDED, SURVEYED, SharedPredictions
+from .sliding_window import Network, Output, frame_reader, predict_job
+from .stored_sources import open_predictions
+from .stored_values import ArrayInMemory, Fractions
+
+__all__ = [
+    "NEEDED",
+    "SURVEYED",
+    "ArrayInMemory",
+    "Fields",
+    "Fractions",
+    "Network",
+    "Output",
+    "Predictor",
+    "Runner",
+    "SharedPredictions",
+    "StoredProbabilities",
+    "find_device",
+    "fix_threads",
+    "found_in_words",
+    "frame_reader",
+    "is_far_below",
+    "open_prediction",
+    "open_predictions",
+    "predict_job",
+    "refuse_other_scales",
+    "shared_key",
+    "time_networks",
+    "tissue_of",
+]

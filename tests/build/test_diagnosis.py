@@ -1,0 +1,90 @@
+"""The doctor: each thing that would end a build is found before it begins, and nothing else is called wrong."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ensemble.build.diagnosis import Finding, diagnose
+from ensemble.cli import main
+from ensemble.plan.budget import Budget
+from ensemble.plan.request import Request
+from registry.store import Registry
+from tests.support.small_build import edit
+
+REQUEST = Request("small.yaml", Path("build/small"), Path("manifest.csv"), device="cpu", budget=Budget(2**32, 2))
+
+
+def found(request: Request | None = REQUEST) -> list[Finding]:
+    return list(diagnose(Registry(), request))
+
+
+def wrong(request: Request = REQUEST) -> list[str]:
+    return [f"{one.about}: {one.text}" for one in found(request) if one.state == "wrong"]
+
+
+def test_where_all_is_well_every_part_is_told_and_a_build_follows(place, capsys):
+    assert [one.about for one in found() if one.state != "look"] == [
+        *("machine", "registry", "data", "recipe", "time", "memory", "disk", "predictions"),
+    ]
+    arguments = ["small.yaml", "--manifest", "manifest.csv", "--device", "cpu"]
+    assert main(["doctor", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "0 of 4 predictions found, 4 to compute" in said
+    assert said.endswith("nothing stands in the way\n")
+    assert not Path("build").exists()
+    assert main(["build", *arguments]) == 0
+    assert main(["doctor", *arguments]) == 0
+    assert "4 of 4 predictions found" in capsys.readouterr().out
+
+
+def test_without_a_recipe_it_looks_at_machine_and_registry(place, capsys):
+    assert main(["doctor"]) == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[:-1]] == ["GPU:", "machine:", "registry:"]
+
+
+def test_data_that_is_not_there_is_told_with_the_crops_that_need_it(place):
+    shutil.rmtree("data/d")
+    looked = [one.text for one in found() if one.about == "data"]
+    assert looked[0].startswith("d (crops 1 2): data/d")
+    assert len(wrong()) == 1
+
+
+def test_what_another_tool_did_not_write_is_told(place):
+    edit("small.yaml", "/theirs/", "/typo/")
+    (line,) = wrong()
+    assert line.startswith("predictions: data/typo/d.zarr/crop1/ecs: there is no such array")
+
+
+def test_too_little_memory_is_told(place):
+    (line,) = wrong(replace(REQUEST, budget=Budget(2**20, 2)))
+    assert line.startswith("memory: --memory")
+
+
+def test_a_model_nobody_registered_is_told(place):
+    edit("small.yaml", "models:/fine@champion", "models:/fined@champion")
+    (line,) = wrong()
+    assert "did you mean 'fine'?" in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_registry_that_cannot_be_written_is_worth_a_look_and_no_more(place):
+    database = Path(Registry().tracking_uri.removeprefix("sqlite:///"))
+    database.parent.chmod(0o500)
+    try:
+        assert any("will not be recorded" in one.text for one in found() if one.state == "look")
+        assert wrong() == []
+    finally:
+        database.parent.chmod(0o700)
+
+
+def test_its_warnings_are_the_plans(place):
+    edit("small.yaml", "consistency: joint", "consistency: joint\ntune: {}")
+    edit("small.yaml", "empty: [pm, ld, lyso]", "empty: [pm, lyso]")
+    edit("small.yaml", "  nuc: {source: coarse, weight: hard}", "  nuc: {source: coarse}\n  er: {source: coarse}")
+    (look,) = [
+        one.text for one in found(replace(REQUEST, classes=["nuc"])) if one.about == "recipe" and one.state == "look"
+    ]
+    assert look.endswith("no crop of the manifest is scored on er")
