@@ -11,13 +11,13 @@ from ensemble.core import Target, load_manifest, select_targets
 from ensemble.plan import Prepared, Request, prepare
 from ensemble.predict import Predictor, find_device, found_in_words
 from ensemble.storage import EM
-from ensemble.support import EnsembleError, QuietProgress, cores, has_gpu, memory_bytes
+from ensemble.support import EnsembleError, QuietProgress, cores, default_memory_bytes, has_gpu
 from registry import Registry
 
 State = Literal["good", "look", "wrong"]
 _GIB = 1 << 30
 _WORK_SHARE = 0.1
-"""About how much of a plan's arrays and predictions remains once compressed, at least; less free space is too little."""
+"""About how much of arrays and predictions remains once compressed, at least; less free space is too little."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _machine() -> Iterator[Finding]:
         yield Finding("look", "GPU", f"none here: networks run on {cores()} CPU threads")
     else:
         yield Finding("good", "GPU", f"networks run on {kind}")
-    yield Finding("good", "machine", f"{cores()} cores, {memory_bytes() / _GIB:.0f} GiB of memory")
+    yield Finding("good", "machine", f"{cores()} cores, {2 * default_memory_bytes() / _GIB:.0f} GiB of memory")
 
 
 def _registry(registry: Registry) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Arrays on disk or in a bucket, with their grids."""
 
+from ensemble.storage import checked_blosc  # noqa: F401  (all that is read here decodes through it)
 from ensemble.storage.chunk_keys import foreign_chunk, misnamed
 from ensemble.storage.chunked_array import ChunkedArray, Encoding, scratch_array
 from ensemble.storage.em_pyramids import EM

@@ -23,6 +23,10 @@ _FULL = frozenset(
 )
 
 
+_NONE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError, RecursionError)
+"""What reading a file of ours raises where there is none, or something else in its place."""
+
+
 def is_disk_full(error: OSError) -> bool:
     """Whether there was no room: on the disk, in a quota, or for so large a file."""
     return error.errno in _FULL
@@ -65,13 +69,15 @@ def read_json(path: Path) -> Any:
     """What a file of ours says; None where there is none or it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except _NONE:
         return None
 
 
 def write_sealed(path: Path, data: Any) -> None:
     """Write plain values with a checksum, at once or not at all; ``read_sealed`` reads them back."""
     text = json.dumps(data)
+    if path.is_dir():
+        shutil.rmtree(path)
     write_text(path, f"{text}\n{_seal(text)}\n")
 
 
@@ -80,7 +86,7 @@ def read_sealed(path: Path) -> Any:
     try:
         text, seal, end = path.read_bytes().decode().split("\n")
         return json.loads(text) if seal == _seal(text) and not end else None
-    except (FileNotFoundError, ValueError):
+    except _NONE:
         return None
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,8 +21,10 @@ class Journal:
         """The journal at ``path``, new or as it was left.
 
         A last line that was not finished is cut off. Where any other line is damaged nothing is believed: the
-        journal is empty again.
+        journal is empty again; so it is where something else lies in its place.
         """
+        if path.is_dir():
+            shutil.rmtree(path)
         lines = _whole_lines(path)
         if path.exists():
             os.truncate(path, sum(len(line) for line in lines))
@@ -49,7 +52,7 @@ class Journal:
 
 def _whole_lines(path: Path) -> list[bytes]:
     """The finished lines of a journal; none where one of them is not as it was written."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     if lines and not lines[-1].endswith(b"\n"):
         lines.pop()
     return lines if all(map(_is_right, lines)) else []
