@@ -28,6 +28,9 @@ _NM_PER_UNIT = {
 }
 """By the unit's name in small letters."""
 
+_SMALLEST_NM, _LARGEST_NM = 0.1, 1e5
+"""An atom, and a tenth of a millimetre: of voxels beyond these the unit is another."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -90,9 +93,12 @@ def place_level(array: ZarrArray, multiscale: Multiscale, index: int, place: Loc
 def _grid(array: ZarrArray, order: tuple[int, ...], voxel_size_nm: Any, origin_nm: Any, place: Location) -> Grid:
     shape = zyx(array.shape[axis] for axis in order[-3:])
     try:
-        return Grid(shape, nm_zyx(voxel_size_nm), nm_zyx(origin_nm))
+        grid = Grid(shape, nm_zyx(voxel_size_nm), nm_zyx(origin_nm))
     except ValueError as error:
         raise VolumeError(f"{place}: {error}") from error
+    if not _SMALLEST_NM <= min(grid.voxel_size_nm) <= max(grid.voxel_size_nm) <= _LARGEST_NM:
+        raise VolumeError(f"{place}: its voxels are {list(grid.voxel_size_nm)} nm large; write nm, or say its units")
+    return grid
 
 
 def _along(values: Numbers, ndim: int, order: tuple[int, ...], what: str) -> Any:

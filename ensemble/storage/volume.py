@@ -211,7 +211,9 @@ def _check_array(array: ZarrArray, channels: int, place: Location) -> None:
     if not channels and array.ndim != 3:
         more = "; name the class of each channel under channels" if array.ndim == 4 else ""
         raise VolumeError(f"{place}: {array.ndim} axes where three are expected: z, y, x{more}")
-    if min(array.chunks) < 1 or math.prod(array.chunks) * array.dtype.itemsize > _MOST_BYTES:
+    if min(array.shape) < 1:
+        raise VolumeError(f"{place}: its shape is {list(array.shape)}, so there is nothing in it; write it again")
+    if min(*array.chunks, *(array.shards or ())) < 1 or math.prod(array.chunks) * array.dtype.itemsize > _MOST_BYTES:
         raise VolumeError(
             f"{place}: its chunks of {list(array.chunks)} voxels cannot be held; write it in chunks of up to 1 GiB"
         )

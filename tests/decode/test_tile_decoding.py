@@ -1,10 +1,14 @@
 """Voxels decided tile by tile: the codeword with the most evidence, and what that changed."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 
 from ensemble.core.box import Box
 from ensemble.core.tiling import blocks
-from ensemble.decode.tile_decoding import TILE_SHAPE
+from ensemble.decode.assembling import GroupOutcome
+from ensemble.decode.tile_decoding import TILE_SHAPE, DecidedBand
 from ensemble.plan.recipe import OfClasses
 from tests.support.known_crop import SHAPE, Given, cloud, legal, route, run
 
@@ -72,3 +76,14 @@ def test_the_hard_class_listed_first_wins_whatever_its_id() -> None:
         written, _ = run({n: route(weight="hard") for n in names}, dict.fromkeys(names, sure), joint=True)
         assert written[names[0]].all()
         assert not written[names[1]].any()
+
+
+def test_the_highest_stored_values_are_told_also_of_bands_decided_before() -> None:
+    rng = np.random.default_rng(7)
+    fields = {name: cloud(rng) for name in ("mito", "nuc", "ecs")}
+    fields["mito"].top, fields["nuc"].top = 3, 200
+    _, outcome = run({name: route() for name in fields}, fields, joint=True)
+    assert outcome.highest == {"mito s": 3, "nuc s": 200}
+    band = DecidedBand(4, [[0, 1]], outcome.decoding, outcome.highest)
+    assert DecidedBand.of(json.loads(json.dumps(band.as_plain()))).highest == outcome.highest
+    assert GroupOutcome.of(json.loads(json.dumps(asdict(outcome)))).highest == outcome.highest

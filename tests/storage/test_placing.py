@@ -113,9 +113,14 @@ UNITS += [("angstrom", 0.1), ("Å", 0.1), ("mm", 1e6), ("millimeter", 1e6), ("me
 @pytest.mark.parametrize("said", ["units", "unit", "list", "axes"])
 def test_lengths_are_converted_to_nm(tmp_path, unit, nm, said):
     keys = {"list": {"units": [unit] * 3}, "axes": {"axes": [{"name": a, "unit": unit} for a in "zyx"]}}
-    grid = placed(tmp_path, {**LISTS, **keys.get(said, {said: unit})}).grid
-    assert grid.voxel_size_nm == pytest.approx([4 * nm, 2 * nm, nm])
-    assert grid.origin_nm == pytest.approx([100 * nm, 50 * nm, 3 * nm])
+    lists = {key: [value / nm for value in values] for key, values in LISTS.items()}
+    assert placed(tmp_path, {**lists, **keys.get(said, {said: unit})}).grid.matches(GRID)
+
+
+@pytest.mark.parametrize("nm", [1e-9, 1e-3, 1e6])
+def test_voxels_smaller_than_atoms_or_as_large_as_a_fly_are_of_another_unit(tmp_path, nm):
+    with pytest.raises(VolumeError, match="nm large; write nm, or say its units"):
+        placed(tmp_path, {**LISTS, "voxel_size": [8 * nm] * 3})
 
 
 def test_each_axis_may_have_its_own_unit_and_an_unknown_one_is_refused(tmp_path):

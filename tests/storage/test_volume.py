@@ -1,5 +1,10 @@
 """Arrays on disk with their grids: read as they were written, and damage told by chunk."""
 
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
 import numcodecs
 import numpy as np
 import pytest
@@ -90,3 +95,66 @@ def test_a_chunk_of_background_was_never_written(tmp_path):
     assert present.shape == (2, 2, 3)
     assert np.argwhere(~present).tolist() == [[0, 0, 0]]
     assert volume.present(Box((1, 1, 2), (2, 2, 3))).tolist() == [[[True]]]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("chunks", [0, 16, 16], "cannot be held|not readable as Zarr"),
+        ("chunks", [4096, 4096, 4096], "its chunks of .* cannot be held; write it in chunks of up to 1 GiB"),
+        ("chunks", [16, 16], "not readable as Zarr|not those of Zarr"),
+        ("shape", [20, 30, 0], "nothing in it"),
+        ("shape", [20, 30, -4], "."),
+        ("shape", [20, 30], "2 axes where three are expected|not readable"),
+        ("dtype", "<M8[ns]", "."),
+        ("dtype", 3, "."),
+        ("compressor", {"id": "pickle"}, "."),
+        ("fill_value", "z", "."),
+        ("zarr_format", 7, "."),
+    ],
+)
+def test_an_array_that_cannot_be_is_told_in_one_line(tmp_path, key, value, told):
+    place = write_array(tmp_path / "a", noise(GRID.shape), GRID)
+    metadata = json.loads((place / ".zarray").read_text())
+    (place / ".zarray").write_text(json.dumps({**metadata, key: value}))
+    with pytest.raises(VolumeError, match=told) as caught:
+        open_volume(place).read(GRID.box)
+    assert str(caught.value).startswith(f"{place}: ")
+    assert "\n" not in str(caught.value)
+
+
+class Payload:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize(
+    "codecs",
+    [
+        {"compressor": {"id": "pickle"}},
+        {"filters": [{"id": "pickle"}]},
+        {"filters": [{"id": "shuffle", "elementsize": 1}, {"id": "pickle"}]},
+        {"filters": [{"id": "json2"}], "compressor": {"id": "pickle"}},
+    ],
+)
+@pytest.mark.parametrize("dtype", ["|u1", "|O"])
+def test_nothing_in_a_chunk_is_ever_run(tmp_path, codecs, dtype):
+    place = write_array(tmp_path / "a", noise(GRID.shape), GRID)
+    metadata = json.loads((place / ".zarray").read_text())
+    (place / ".zarray").write_text(json.dumps({**metadata, "filters": None, "dtype": dtype, **codecs}))
+    for chunk in place.glob("[0-9]*"):
+        chunk.write_bytes(pickle.dumps(Payload(tmp_path / "run")))
+    with pytest.raises(VolumeError):
+        open_volume(place).read(GRID.box)
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_chunks_than_can_be_looked_for_are_told(tmp_path):
+    volume = open_volume(write_array(tmp_path / "a", noise(GRID.shape), GRID))
+    endless = replace(volume, grid=replace(GRID, shape=(10**6, 10**6, 10**6)))
+    for ask in (lambda: endless.identity(endless.grid.box), lambda: endless.present(endless.grid.box)):
+        with pytest.raises(VolumeError, match=r"chunks of \[16, 16, 16\] voxels are to be looked for"):
+            ask()

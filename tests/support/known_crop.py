@@ -42,8 +42,10 @@ class Given:
     def bytes_over(self, block: Grid) -> int:
         return 1 << 30  # so that bands are as small as can be
 
-    def highest(self) -> None:
-        return None
+    top: int | None = None
+
+    def highest(self) -> int | None:
+        return self.top
 
     def bounds(self, block: Grid) -> tuple[float, float]:
         here = self.values[self._place(block)]
@@ -94,6 +96,7 @@ def run(
         outcome = assemble_group(crop, group, joint=joint)
         total.decoding.add(outcome.decoding)
         total.objects.update(outcome.objects)
+        total.highest.update(outcome.highest)
     return written, total
 
 
