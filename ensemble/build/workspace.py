@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from ensemble.core import Target
 from ensemble.decode import GroupOutcome
 from ensemble.predict import NEEDED, SharedPredictions
 from ensemble.storage import ChunkedArray, scratch_array
 from ensemble.submission import create_array, reopen_array
-from ensemble.support import PARTIAL, Journal, alone_with, read_sealed, write_sealed
+from ensemble.support import PARTIAL, Journal, alone_with, read_sealed, texts_in, write_sealed
 
 
 @dataclass
@@ -33,7 +34,10 @@ class CropState:
 
     keys: dict[str, str] = field(default_factory=dict)
     files: dict[str, int | None] = field(default_factory=dict)
-    outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outcomes: dict[str, GroupOutcome] = field(default_factory=dict)
+
+
+_CROP_STATE = TypeAdapter(CropState)
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ class Workspace:
 
     def unneeded(self) -> list[Path]:
         """Files and folders here that the recipe as it was built last has no use for."""
-        needed = read_sealed(self.root / NEEDED) or {}
-        in_use = {what: frozenset(needed.get(what, ())) for what in ("groups", "arrays")}
+        needed = read_sealed(self.root / NEEDED)
+        in_use = {what: frozenset(texts_in(needed, what)) for what in ("groups", "arrays")}
         unused = [
             array
             for array in sorted(self.store.glob("crop*/*"))
@@ -88,8 +92,7 @@ class Workspace:
         for name in group:
             if state.keys.get(name) != key or state.files.get(name) != self._files(target, name):
                 return None
-        outcome = state.outcomes.get(key)
-        return None if outcome is None else GroupOutcome.of(outcome)
+        return state.outcomes.get(key)
 
     def begin(self, target: Target, group: Sequence[str], key: str) -> Journal:
         """The journal of a group, as far as it was begun with the same key; else everything starts anew."""
@@ -121,7 +124,7 @@ class Workspace:
         for name in group:
             state.keys[name] = key
             state.files[name] = self._files(target, name)
-        state.outcomes[key] = asdict(outcome)
+        state.outcomes[key] = outcome
         state.outcomes = {k: v for k, v in state.outcomes.items() if k in state.keys.values()}
         self._keep_state(target, state)
         self.drop(target)
@@ -132,8 +135,10 @@ class Workspace:
 
     def _state(self, target: Target) -> CropState:
         state = read_sealed(self.root / "assembled" / f"{target.crop}.json")
-        right = isinstance(state, dict) and set(state) == {"keys", "files", "outcomes"}
-        return CropState(**state) if right else CropState()
+        try:
+            return _CROP_STATE.validate_python(state)
+        except ValidationError:
+            return CropState()
 
     def _keep_state(self, target: Target, state: CropState) -> None:
         write_sealed(self.root / "assembled" / f"{target.crop}.json", asdict(state))

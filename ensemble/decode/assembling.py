@@ -79,11 +79,6 @@ class GroupOutcome:
     objects: dict[str, int] = field(default_factory=dict)
     highest: dict[str, int] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> "GroupOutcome":
-        """The outcome that ``asdict`` made plain."""
-        return cls(DecodingChanges.of(plain["decoding"]), plain["objects"], plain["highest"])
-
 
 @dataclass(frozen=True)
 class CropAssembly:

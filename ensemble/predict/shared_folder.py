@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.predict.prediction_store import claim, shared_key
-from ensemble.support import PARTIAL, EnsembleError, digest, in_turn, read_sealed, write_sealed, write_text
+from ensemble.support import PARTIAL, EnsembleError, digest, in_turn, read_sealed, texts_in, write_sealed, write_text
 
 NEEDED, SURVEYED = "needed.json", "surveyed.json"
 """What a build goes on from, and what a tuning that is under way looks at besides: files of a work folder."""
@@ -76,8 +76,7 @@ class SharedPredictions:
         beside = (note for name in (NEEDED, SURVEYED) for note in self.folder.resolve().parent.glob(f"*/work/{name}"))
         for note in {*beside, *self._users().values()}:
             noted = read_sealed(note) if without is None or note.parent != without.resolve() else None
-            if isinstance(noted, dict):
-                yield from noted.get("predictions", ())
+            yield from texts_in(noted, "predictions")
 
     def _users(self) -> dict[Path, Path]:
         """The files under users/, and the notes that they name."""

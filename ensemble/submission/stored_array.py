@@ -21,6 +21,7 @@ from numcodecs.compat import ensure_contiguous_ndarray
 from numpy.typing import NDArray
 
 from ensemble.core import Box, Grid, VoxelsZYX, nm_zyx, zyx
+from ensemble.storage import foreign_chunk, misnamed
 from ensemble.submission.archive import Archive
 from ensemble.support import SubmissionError, one_line, suggestion
 
@@ -182,6 +183,11 @@ def open_array(members: Archive, place: str, files: Mapping[str, str]) -> Stored
     except (TypeError, ValueError, OverflowError) as error:
         raise SubmissionError(f"{members.place}: {place}: {one_line(error)}") from error
     present, stray = _sorted_out(files, shape, chunks, encoding.separator)
+    foreign = None if present else foreign_chunk(stray, lambda name: False)
+    if foreign is not None:
+        counts = [-(-n // c) for n, c in zip(shape, chunks, strict=True)]
+        own = [encoding.separator.join(map(str, index)) for index in ([0] * len(counts), [n - 1 for n in counts])]
+        raise SubmissionError(f"{members.place}: {place}: {misnamed(foreign, (own[0], own[1]), '.zarray')}")
     return StoredArray(place, shape, chunks, dtype, fill, attributes, encoding, members, present, stray)
 
 

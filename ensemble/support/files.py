@@ -81,6 +81,12 @@ def write_sealed(path: Path, data: Any) -> None:
     write_text(path, f"{text}\n{_seal(text)}\n")
 
 
+def texts_in(values: Any, key: str) -> list[str]:
+    """The texts listed under a key of what ``read_sealed`` gave; none where it holds anything else."""
+    listed = values.get(key) if isinstance(values, dict) else None
+    return [text for text in listed if isinstance(text, str)] if isinstance(listed, list) else []
+
+
 def read_sealed(path: Path) -> Any:
     """What ``write_sealed`` wrote; None where there is no such file, or any bit of it has changed."""
     try:

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from ensemble.core.box import Box
 from ensemble.core.tiling import blocks
@@ -86,4 +87,4 @@ def test_the_highest_stored_values_are_told_also_of_bands_decided_before() -> No
     assert outcome.highest == {"mito s": 3, "nuc s": 200}
     band = DecidedBand(4, [[0, 1]], outcome.decoding, outcome.highest)
     assert DecidedBand.of(json.loads(json.dumps(band.as_plain()))).highest == outcome.highest
-    assert GroupOutcome.of(json.loads(json.dumps(asdict(outcome)))).highest == outcome.highest
+    assert TypeAdapter(GroupOutcome).validate_json(json.dumps(asdict(outcome))).highest == outcome.highest
