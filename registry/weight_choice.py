@@ -52,7 +52,8 @@ def choose(path: Path, content: Mapping[str, Any], key: str | None) -> Weights:
     if first not in (*CONTAINERS, _TOP):
         rivals = others
     else:
-        rivals = [name for name in others if _shapes(held[name]) == _shapes(held[first]) != Counter()]
+        shapes = _shapes(held[first])
+        rivals = [name for name in others if _shapes(held[name]) == shapes != Counter()]
     rivals = [name for name in rivals if not _same(held[name], held[first])]
     if rivals:
         raise CheckpointError(

@@ -125,7 +125,9 @@ def _no_database(folder: Path) -> str:
 def test_what_cannot_be_written_is_told_before_and_when_it_is_tried(store, tmp_path, spoil):
     assert store.runs.write_fault() is None
     fault = spoil(tmp_path / "a store")
-    assert store.runs.write_fault() == (f"{tmp_path}/a store/mlflow.db: the model registry cannot be written: {fault}")
+    assert store.runs.write_fault() == (
+        f"{tmp_path}/a store/mlflow.db: the model registry cannot be written: {fault}; make it writable"
+    )
     assert fault in refusal(store.runs.record, "ensemble builds", "b", params={}, metrics={}, tags={})
 
 
