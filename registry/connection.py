@@ -51,8 +51,16 @@ class Connection:
         return embedded.database_at(self.tracking_uri)
 
     def exists(self) -> bool:
-        """Whether there is a store to read; of a server it is taken for granted."""
-        return self.database is None or (self.database.is_file() and self.database.stat().st_size > 0)
+        """Whether there is a store to read; of a server it is taken for granted.
+
+        Raises RegistryError where that cannot be seen.
+        """
+        try:
+            return self.database is None or self.database.stat().st_size > 0
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise RegistryError(f"{self.database}: the model registry cannot be read: {error.strerror}") from error
 
     def write_fault(self) -> str | None:
         """Why nothing can be written there; None where that cannot be seen beforehand."""

@@ -144,6 +144,11 @@ def test_a_registry_of_someone_else_is_read_and_not_written(store, tmp_path):
         assert theirs.versions() == [version]
         assert "is read-only" in theirs.runs.write_fault()
         assert "is read-only; make it writable" in refusal(theirs.set_alias, version.name, "best", 1, "why")
+        os.setresuid(0, 0, 0)
+        (tmp_path / "a store").chmod(0o700)
+        os.setresuid(nobody, nobody, 0)
+        assert "is read-only" in theirs.runs.write_fault()
+        assert "the model registry cannot be read: Permission denied" in refusal(theirs.versions)
     finally:
         os.setresuid(0, 0, 0)
 
