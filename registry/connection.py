@@ -4,6 +4,7 @@ import logging
 import os
 import random
 import re
+import sqlite3
 import ssl
 import time
 import urllib.error
@@ -50,14 +51,22 @@ class Connection:
         return embedded.database_at(self.tracking_uri)
 
     def exists(self) -> bool:
-        """Whether there is a store to read; of a server it is taken for granted."""
-        return self.database is None or (self.database.is_file() and self.database.stat().st_size > 0)
+        """Whether there is a store to read; of a server it is taken for granted.
+
+        Raises RegistryError where that cannot be seen.
+        """
+        try:
+            return self.database is None or self.database.stat().st_size > 0
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise RegistryError(f"{self.database}: the model registry cannot be read: {error.strerror}") from error
 
     def write_fault(self) -> str | None:
         """Why nothing can be written there; None where that cannot be seen beforehand."""
         if self.database is not None:
             fault = embedded.write_fault(self.database)
-            return fault and f"{self.database}: the model registry cannot be written: {fault}"
+            return fault and f"{self.database}: the model registry cannot be written: {fault}; make it writable"
         try:
             self._check_address()
         except RegistryError as error:
@@ -129,7 +138,7 @@ class Connection:
     def _make_ready(self) -> None:
         fault = self.write_fault()
         if fault is not None:
-            raise RegistryError(f"{fault}; make it writable, or name another in MLFLOW_TRACKING_URI")
+            raise RegistryError(fault)
         if self.database is not None and self.client:
             with self.locked():
                 embedded.bring_home(self.database)
@@ -158,8 +167,8 @@ def _failures() -> tuple[type[Exception], ...]:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
     except ImportError:
-        return ImportError, OSError
-    return MlflowException, SQLAlchemyError, CommandError, ImportError, OSError
+        return sqlite3.Error, ImportError, OSError
+    return MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, ImportError, OSError
 
 
 def pages(search: Callable[..., Any], query: str | None = None) -> Iterator[Any]:

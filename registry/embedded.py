@@ -73,10 +73,10 @@ def holds_nothing(database: Path) -> bool:
 def write_fault(database: Path) -> str | None:
     """Why the registry cannot be written; None where it can be, or could be made. Nothing is changed."""
     for path in (database.parent, artifacts_of(database)):
-        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        there = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             return f"{there} is {'read-only' if there.is_dir() else 'no folder'}"
-    if not database.exists():
+    if not os.path.exists(database):
         return None
     try:
         with closing(sqlite3.connect(database, timeout=0)) as connection:

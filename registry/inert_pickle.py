@@ -15,6 +15,9 @@ import torch
 
 MAX_DIMENSIONS = 16
 MAX_ELEMENTS = 1 << 48
+MAX_NAME = 1000
+MAX_COPIED = 2_000_000
+"""Items of lists and mappings that calls and attributes may take over: a few bytes can name a long list again."""
 
 _PLAIN = (
     *("PROTO", "FRAME", "PERSID", "BINPERSID", "NONE", "NEWFALSE", "NEWTRUE", "INT", "BININT", "BININT1", "BININT2"),
@@ -93,10 +96,11 @@ _MAKERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _attribute(of: Any, name: str) -> Any:
-    if isinstance(of, Named):
-        return Named(f"{of.name}.{name}")
-    return Unread(f"{of.kind if isinstance(of, Unread) else type(of).__name__}.{name}")
+def _attribute(of: Any, name: Any) -> Any:
+    owner = of.name if isinstance(of, Named) else of.kind if isinstance(of, Unread) else type(of).__name__
+    if not isinstance(name, str) or len(owner) + len(name) > MAX_NAME:
+        raise pickle.UnpicklingError("an attribute whose name is none")
+    return (Named if isinstance(of, Named) else Unread)(f"{owner}.{name}")
 
 
 def _made(what: Any, arguments: Any) -> Any:
@@ -126,6 +130,7 @@ class InertUnpickler(_PureUnpickler):  # type: ignore[misc]  # typeshed knows le
     def __init__(self, file: BinaryIO, storage: Callable[[Any], Any], names: dict[str, None]) -> None:
         super().__init__(file, encoding="utf-8", errors="replace")
         self._storage, self._names = storage, names
+        self._copied = 0
 
     def find_class(self, module: Any, name: Any) -> Named:
         found = f"{module}.{name}".replace("__builtin__.", "builtins.", 1)
@@ -135,11 +140,21 @@ class InertUnpickler(_PureUnpickler):  # type: ignore[misc]  # typeshed knows le
     def persistent_load(self, pid: Any) -> Any:
         return self._storage(pid)
 
-    def _reduce(self) -> None:
-        arguments = self.stack.pop()
-        self.stack[-1] = made = _made(self.stack[-1], arguments)
+    def _call(self, what: Any, arguments: Any) -> Any:
+        self._count(arguments, *(arguments if isinstance(arguments, tuple) else ()))
+        made = _made(what, arguments)
         if isinstance(made, Named):
             self._names[made.name] = None
+        return made
+
+    def _count(self, *taken: Any) -> None:
+        self._copied += sum(len(value) for value in taken if isinstance(value, list | tuple | dict))
+        if self._copied > MAX_COPIED:
+            raise pickle.UnpicklingError("the same items again and again")
+
+    def _reduce(self) -> None:
+        arguments = self.stack.pop()
+        self.stack[-1] = self._call(self.stack[-1], arguments)
 
     def _new_with_names(self) -> None:
         self.stack.pop()
@@ -147,12 +162,12 @@ class InertUnpickler(_PureUnpickler):  # type: ignore[misc]  # typeshed knows le
 
     def _object(self) -> None:
         what, *arguments = self.pop_mark()
-        self.append(_made(what, tuple(arguments)))
+        self.append(self._call(what, tuple(arguments)))
 
     def _instance(self) -> None:
         module, name = (self.readline()[:-1].decode("ascii") for _ in range(2))
         arguments = tuple(self.pop_mark())
-        self.append(_made(self.find_class(module, name), arguments))
+        self.append(self._call(self.find_class(module, name), arguments))
 
     def _build(self) -> None:
         state = self.stack.pop()
@@ -160,6 +175,7 @@ class InertUnpickler(_PureUnpickler):  # type: ignore[misc]  # typeshed knows le
         target = self.stack[-1]
         for part in state if of_slots else (state,):
             if isinstance(target, Unread) and isinstance(part, dict):
+                self._count(part)
                 target.update(part)
 
     def _set_item(self) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import torch
@@ -17,18 +18,24 @@ _GUESSED = ("UNet", "DynUNet")
 """Networks that cannot be built without telling arguments; the others must be named."""
 
 _MAX_VALUES = 256
+_MAX_TRIES = 6
 _DEPTH = 2
 
 
 def described_by(tensors: Tensors) -> dict[str, Any]:
     """The card's architecture, arguments and channels; empty where no setting describes the network of the weights."""
+    for architecture, arguments, channels in islice(_tries(tensors), _MAX_TRIES):
+        if _fits(architecture, {**arguments, "out_channels": channels}, tensors):
+            return {"architecture": architecture, "arguments": arguments, "classes": [None] * channels}
+    return {}
+
+
+def _tries(tensors: Tensors) -> Iterator[tuple[str, dict[str, Any], int]]:
     for given in _mappings(tensors.settings):
         for architecture in _candidates(given):
             arguments = _arguments(architecture, given)
             for channels in _channels(given, tensors.values):
-                if _fits(architecture, {**arguments, "out_channels": channels}, tensors):
-                    return {"architecture": architecture, "arguments": arguments, "classes": [None] * channels}
-    return {}
+                yield architecture, arguments, channels
 
 
 def _mappings(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -6,6 +6,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -45,6 +46,7 @@ def read_zip(path: Path, names: dict[str, None]) -> Any:
             raise ValueError("numbers of a big-endian machine; save it anew on another")
         whole = _mapped(path)
 
+        @cache
         def numbers(key: str, dtype: torch.dtype) -> Storage:
             info = archive.getinfo(f"{prefix}data/{key}")
             return Storage(_part(path, whole, _start(path, info), info.file_size, dtype), dtype)
@@ -79,7 +81,7 @@ def read_older(path: Path, names: dict[str, None]) -> Any:
             stream.seek(count * dtype.itemsize, io.SEEK_CUR)
         whole = _mapped(path)
         stream.seek(begin)
-        return load(lambda key, dtype: Storage(_part(path, whole, *places[key], dtype), dtype))
+        return load(cache(lambda key, dtype: Storage(_part(path, whole, *places[key], dtype), dtype)))
 
 
 def _storages(numbers: Callable[[str, torch.dtype], Any]) -> Callable[[Any], Any]:

@@ -52,7 +52,8 @@ def choose(path: Path, content: Mapping[str, Any], key: str | None) -> Weights:
     if first not in (*CONTAINERS, _TOP):
         rivals = others
     else:
-        rivals = [name for name in others if _shapes(held[name]) == _shapes(held[first]) != Counter()]
+        shapes = _shapes(held[first])
+        rivals = [name for name in others if _shapes(held[name]) == shapes != Counter()]
     rivals = [name for name in rivals if not _same(held[name], held[first])]
     if rivals:
         raise CheckpointError(
@@ -63,17 +64,17 @@ def choose(path: Path, content: Mapping[str, Any], key: str | None) -> Weights:
 
 
 def _held(content: Mapping[str, Any]) -> Iterator[tuple[str, Weights]]:
-    """What holds tensors, by its key from the top; settings are not looked into."""
+    """What holds tensors, by its key from the top; neither settings nor the attributes of objects are looked into."""
     waiting: list[tuple[str, Mapping[str, Any], int]] = [(_TOP, content, 0)]
     seen: set[int] = set()
     while waiting:
         name, value, depth = waiting.pop(0)
         if any(isinstance(entry, torch.Tensor) for entry in value.values()):
             yield name, value
-        for key, entry in value.items() if depth < _DEPTH else ():
-            if isinstance(entry, dict) and not isinstance(entry, Unread) and (depth or key not in SETTINGS):
-                if id(entry) in seen:
-                    continue
+        if depth == _DEPTH or isinstance(value, Unread):
+            continue
+        for key, entry in value.items():
+            if isinstance(entry, dict) and id(entry) not in seen and (depth or key not in SETTINGS):
                 seen.add(id(entry))
                 waiting.append((f"{name}.{key}" if name else key, entry, depth + 1))
 

@@ -82,7 +82,9 @@ def _prefix(
         for i in range(len(parts)):
             if ".".join(parts[i:]) in expected:
                 counts["".join(f"{part}." for part in parts[:i])] += 1
-    exact = [prefix for prefix in counts if _is_exact(prefix, values, expected, twins)]
+    needed = len(set(twins.values()))
+    whole = [prefix for prefix, count in counts.items() if count >= needed]
+    exact = [prefix for prefix in whole if _is_exact(prefix, values, expected, twins)]
     if len(exact) > 1 and not _same_under(exact, values):
         names = ", ".join(repr(prefix) for prefix in sorted(exact))
         raise CheckpointError(

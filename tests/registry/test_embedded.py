@@ -125,7 +125,9 @@ def _no_database(folder: Path) -> str:
 def test_what_cannot_be_written_is_told_before_and_when_it_is_tried(store, tmp_path, spoil):
     assert store.runs.write_fault() is None
     fault = spoil(tmp_path / "a store")
-    assert store.runs.write_fault() == (f"{tmp_path}/a store/mlflow.db: the model registry cannot be written: {fault}")
+    assert store.runs.write_fault() == (
+        f"{tmp_path}/a store/mlflow.db: the model registry cannot be written: {fault}; make it writable"
+    )
     assert fault in refusal(store.runs.record, "ensemble builds", "b", params={}, metrics={}, tags={})
 
 
@@ -142,6 +144,11 @@ def test_a_registry_of_someone_else_is_read_and_not_written(store, tmp_path):
         assert theirs.versions() == [version]
         assert "is read-only" in theirs.runs.write_fault()
         assert "is read-only; make it writable" in refusal(theirs.set_alias, version.name, "best", 1, "why")
+        os.setresuid(0, 0, 0)
+        (tmp_path / "a store").chmod(0o700)
+        os.setresuid(nobody, nobody, 0)
+        assert "is read-only" in theirs.runs.write_fault()
+        assert "the model registry cannot be read: Permission denied" in refusal(theirs.versions)
     finally:
         os.setresuid(0, 0, 0)
 

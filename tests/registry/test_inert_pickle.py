@@ -113,6 +113,34 @@ def test_no_value_is_hashed_whatever_it_is_part_of(content):
     read(content)
 
 
+@pytest.mark.parametrize(
+    "again",
+    [b"cm\nC\n)Rh\x01b0", b"ccollections\nOrderedDict\nh\x02\x85R0", b"ctorch\nSize\nh\x02\x85R0", b"cm\nC\nh\x03R0"],
+    ids=["attributes", "mapping", "size", "arguments"],
+)
+def test_what_is_named_again_and_again_does_not_grow(again):
+    """50 kB that would come to ten million items each."""
+    items = {str(i): i for i in range(5000)}
+    pairs = [[key, value] for key, value in items.items()]
+    parts = pickle.dumps(items, 4)[11:-1], pickle.dumps(pairs, 4)[11:-1], pickle.dumps(tuple(items), 4)[11:-1]
+    begin = b"\x80\x04" + b"".join(
+        part + put + b"0" for part, put in zip(parts, (b"q\x01", b"q\x02", b"q\x03"), strict=True)
+    )
+    with pytest.raises(pickle.UnpicklingError, match="again and again"):
+        read(begin + 2000 * again + b"N.")
+
+
+def test_a_name_does_not_grow():
+    grown = (
+        b"X\x10\x27\x00\x00"
+        + b"n" * 10_000
+        + b"q\x010cm\nC\nq\x020"
+        + 99 * b"cbuiltins\ngetattr\nh\x02h\x01\x86Rq\x020"
+    )
+    with pytest.raises(pickle.UnpicklingError, match="whose name is none"):
+        read(b"\x80\x02" + grown + b"N.")
+
+
 def test_lengths_that_are_not_there_take_no_memory():
     before = sys.getsizeof(b"")
     for opcode in (b"\x96", b"\x8e", b"\x8d"):

@@ -1,6 +1,7 @@
 """Among the weights in a checkpoint those that are meant are taken, and no choice is made in silence."""
 
 import copy
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -69,6 +70,15 @@ def test_weights_under_an_unusual_key_are_found_where_they_are_alone(saved):
     assert same(weights.fit(checkpoint.read(saved({"net_G": RAW, "epoch": 1})), unet()), RAW)
     message = refusal(checkpoint.read, saved({"net_G": RAW, "net_D": {"w": torch.ones(2, 2)}}))
     assert "under net_G, net_D" in message
+
+
+class Weights(OrderedDict):
+    """A mapping of a type of one's own."""
+
+
+def test_weights_in_a_mapping_of_any_type_are_weights(saved):
+    for content in (Weights(RAW), {"state_dict": Weights(RAW)}):
+        assert same(weights.fit(checkpoint.read(saved(content)), unet()), RAW)
 
 
 def test_a_whole_network_is_told_as_that(saved):
