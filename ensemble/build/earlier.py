@@ -37,7 +37,7 @@ def refuse_to_replace(request: Request, wanted: dict[str, Any]) -> None:
 
 
 def set_aside(request: Request, wanted: dict[str, Any]) -> Path | None:
-    """Where the submission of another recipe or selection is now, with its lock and report; None where none lay there."""
+    """Where the submission of another recipe or selection is now, with lock and report; None where none lay there."""
     if not request.zip.exists() or not _otherwise_made(request, wanted):
         return None
     folder = request.out / SET_ASIDE

@@ -72,7 +72,7 @@ def budget_of(arguments: argparse.Namespace, *, on_cpu: bool = True) -> "Budget"
 
 
 def default_out(arguments: argparse.Namespace, suffix: str = "") -> Path:
-    """Where what ``add_request`` was told is built unless that is said: a part of the manifest in a folder of its own."""
+    """Where what ``add_request`` was told is built unless that is said; a part of the manifest apart from the whole."""
     from ensemble.plan import load_recipe, name_of_build
 
     name = f"{load_recipe(arguments.recipe).name}{suffix}"
