@@ -29,11 +29,11 @@ def _add_build(commands: Commands) -> None:
 
 def _build(arguments: argparse.Namespace) -> int:
     from ensemble.build import build
+    from ensemble.plan import registry_of
     from ensemble.report import make_report
-    from registry import Registry
 
     out = arguments.out or default_out(arguments)
-    request, registry = replace(request_of(arguments, out), overwrite=arguments.overwrite), Registry()
+    request, registry = replace(request_of(arguments, out), overwrite=arguments.overwrite), registry_of(out)
     with console.progress() as progress:
         built = build(request, registry, progress)
         if built.run_id is not None or not request.has_report:
@@ -54,12 +54,11 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from ensemble.plan import PlanDescription, prepare
+    from ensemble.plan import PlanDescription, prepare, registry_of
     from ensemble.predict import count_found, found_in_words
-    from registry import Registry
 
     request = request_of(arguments, default_out(arguments))
-    prepared = prepare(request, Registry())
+    prepared = prepare(request, registry_of(request.out))
     plan, found = prepared.plan, count_found(request, prepared)
     if arguments.json:
         said = PlanDescription.of(plan, request.budget).as_plain()
@@ -197,15 +196,16 @@ def _add_demo(commands: Commands) -> None:
 def _demo(arguments: argparse.Namespace) -> int:
     from ensemble.cli.score_tables import score_tables
     from ensemble.demo import prepare_demo, run_demo
-    from registry import Registry
+    from ensemble.plan import registry_in
 
     with console.progress() as progress:
         if arguments.prepare:
-            prepare_demo(arguments.out, Registry(), progress)
+            prepare_demo(arguments.out, progress)
             return 0
-        finished = run_demo(arguments.out, Registry(), progress)
+        finished = run_demo(arguments.out, progress)
     console.report(finished.built.report)
     if finished.scores is not None:
         console.show(score_tables(finished.scores, which="all"))
     console.line(f"submission: {arguments.out / 'submission.zip'}   report: {arguments.out / 'report.html'}")
+    console.line(f"its models are in a registry of their own: {registry_in(arguments.out).tracking_uri}")
     return EXIT_FAULTS_FOUND if finished.built.report.faults else 0

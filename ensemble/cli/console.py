@@ -32,6 +32,11 @@ def line(text: str) -> None:
     _OUT.print(text, markup=False)
 
 
+def note(text: str) -> None:
+    """A line beside the result, on stderr."""
+    _ERR.print(text, markup=False)
+
+
 class _Shown:
     """A bar per stage on stderr; without a terminal a line per stage."""
 
