@@ -83,14 +83,17 @@ def _add_tune(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="TUNED.yaml", help="the recipe to write")
     parser.add_argument("--work", type=Path, metavar="DIR", help="where work lies (default: build/<recipe>-tune)")
     parser.add_argument("--trials", type=int, default=24, metavar="N", help="of each search of an instance class")
-    parser.add_argument("--minutes", type=float, metavar="M", help="begin no trial later than that after predicting")
+    parser.add_argument("--minutes", type=float, metavar="M", help="begin no prediction and no trial later than that")
     parser.add_argument("--force", action="store_true", help="also on crops that models were trained on; it is noted")
     parser.add_argument("--no-tta", action="store_true", help="do not try test-time augmentation")
-    parser.add_argument("--only-recipe", action="store_true", help="no registered model that the recipe does not name")
+    parser.add_argument(
+        "--all-models", action="store_true", help="also registered models that the recipe does not name"
+    )
+    parser.add_argument("--plan", action="store_true", help="only show what would be tried, and the hours it takes")
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    from ensemble.tune import TuningTask, tune
+    from ensemble.tune import TuningTask, plan_tuning, tune
     from registry import Registry
 
     work = arguments.work or default_out(arguments, "-tune")
@@ -104,8 +107,11 @@ def _tune(arguments: argparse.Namespace) -> int:
         minutes=arguments.minutes,
         force=arguments.force,
         augment=not arguments.no_tta,
-        registered=not arguments.only_recipe,
+        registered=arguments.all_models,
     )
+    if arguments.plan:
+        console.tuning_plan(plan_tuning(task, Registry()), task)
+        return 0
     with console.progress() as progress:
         tuned = tune(task, Registry(), progress)
     console.tuned(tuned)

@@ -1,6 +1,7 @@
 """A network on a device: from EM patches to probabilities, averaged over augmentations."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import permutations, product
@@ -37,6 +38,14 @@ class Runner:
     def batch_size(self) -> int:
         """Patches per forward pass."""
         return patches_per_pass(self.card.patch_voxels, self.device.type)
+
+    def timed_patch_s(self) -> float:
+        """Seconds that a patch takes, augmentations too; what the first pass pays for is not counted."""
+        patches = torch.zeros((self.batch_size(), *self.card.patch_voxels))
+        self(patches).cpu()
+        began = time.perf_counter()
+        self(patches).cpu()  # waits for the device
+        return (time.perf_counter() - began) / self.batch_size()
 
     def __call__(self, patches: torch.Tensor) -> torch.Tensor:
         """Probabilities (B, channels, z, y, x) of normalised patches (B, z, y, x), averaged over augmentations."""

@@ -36,12 +36,8 @@ def test_what_is_said_is_what_is_asked_for():
         "c",
     ]
     request = request_of(parsed(*said), Path("out"))
-    assert (request.recipe, request.out, request.crops, request.classes) == (
-        "final.yaml",
-        Path("out"),
-        ["1", "2"],
-        None,
-    )
+    assert (request.recipe, request.out) == ("final.yaml", Path("out"))
+    assert (request.crops, request.classes) == (["1", "2"], None)
     assert (request.data_root, request.manifest, request.update_lock) == ("data", None, True)
     assert request.predictions == Path("c")
     assert (request.budget.memory_bytes, request.budget.workers, request.budget.on_cpu) == (3 << 29, 3, True)
