@@ -4,10 +4,14 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ensemble.cli import console
 from ensemble.cli.options import Commands, add_request, add_resources, budget_of, command, default_out, request_of
 from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError
+
+if TYPE_CHECKING:
+    from ensemble.plan import Prepared, Request
 
 
 def add_build_commands(commands: Commands) -> None:
@@ -55,22 +59,30 @@ def _add_plan(commands: Commands) -> None:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from ensemble.plan import PlanDescription, prepare, registry_of
-    from ensemble.predict import count_found, found_in_words
 
     request = request_of(arguments, default_out(arguments))
     prepared = prepare(request, registry_of(request.out))
-    plan, found = prepared.plan, count_found(request, prepared)
+    plan = prepared.plan
+    found, in_words = _found(request, prepared) if plan.jobs else (0, "")
     if arguments.json:
         said = PlanDescription.of(plan, request.budget).as_plain()
         print(json.dumps({**said, "predictions_found": found}, indent=1))
     else:
         console.plan(plan, request.budget)
-        if plan.jobs:
-            console.line(f"{found_in_words(found, len(plan.jobs))} ({request.predictions})")
+        if in_words:
+            console.line(f"{in_words} ({request.predictions})")
         if plan.left_out:
             console.line(f"partial: not for upload, {plan.left_out} arrays of the manifest are left out")
     request.budget.check(plan)
     return 0
+
+
+def _found(request: "Request", prepared: "Prepared") -> tuple[int, str]:
+    """How many of the plan's predictions are stored, also in words; this loads torch, which knows the device."""
+    from ensemble.predict import count_found, found_in_words
+
+    found = count_found(request, prepared)
+    return found, found_in_words(found, len(prepared.plan.jobs))
 
 
 def _add_tune(commands: Commands) -> None:
