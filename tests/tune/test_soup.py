@@ -133,10 +133,8 @@ def test_greedy_takes_a_member_only_if_the_score_rises(store, tmp_path, validati
 
 
 def test_what_was_predicted_for_one_soup_serves_the_next(store, tmp_path, validation):
-    two, shared = (
-        members(store, tmp_path, biased(1.0), biased(2.0)),
-        replace(validation, cache=tmp_path / "predictions"),
-    )
+    two = members(store, tmp_path, biased(1.0), biased(2.0))
+    shared = replace(validation, cache=tmp_path / "predictions")
     for name, found in (("first", 0), ("second", 3)):
         progress = QuietProgress()
         average_checkpoints(two, name, AveragingOptions("uniform"), store, validation=shared, progress=progress)
