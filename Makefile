@@ -14,6 +14,7 @@ DATA ?= $(DEMO)/data
 MANIFEST ?= $(DEMO)/manifest.csv
 OUT ?= $(DEMO)
 BEFORE := prepare-demo
+submission: export MLFLOW_TRACKING_URI = sqlite:///$(CURDIR)/$(DEMO)/mlruns/mlflow.db
 endif
 DATA ?= data
 

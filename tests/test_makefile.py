@@ -30,7 +30,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def make(project: Path, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-    names = ("RECIPE", "DATA", "MANIFEST", "OUT", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    names = ("RECIPE", "DATA", "MANIFEST", "OUT", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MLFLOW_TRACKING_URI")
     environment = {name: value for name, value in os.environ.items() if name not in names}
     command = [str(MAKE), "--no-print-directory", *arguments]
     return subprocess.run(command, cwd=project, env=environment, input=answer, capture_output=True, text=True)
@@ -53,6 +53,14 @@ DEMO = [
 def test_the_demos_recipe_brings_its_own_data(project: Path, said: str) -> None:
     shown = said or "recipes/demo.yaml"
     assert given(project, *([f"RECIPE={said}"] if said else [])) == [line.format(shown) for line in DEMO]
+
+
+def test_the_demos_models_are_found_wherever_it_is_built_and_ones_own_are_left_alone(project: Path) -> None:
+    (project / ".venv/bin/ensemble").write_text('#!/bin/sh\necho "$1 in $MLFLOW_TRACKING_URI"\n')
+    (project / "mine.yaml").touch()
+    own = f"build in sqlite:///{project}/build/demo/mlruns/mlflow.db"
+    assert given(project, "OUT=build/elsewhere")[-1] == own
+    assert given(project, "RECIPE=mine.yaml") == ["build in "]
 
 
 @pytest.mark.parametrize("said", ["demo.yaml", "mine/recipes/demo.yaml", "my recipes/demo.yaml", "it's a  demo.yaml"])
