@@ -6,6 +6,7 @@ import pytest
 
 from ensemble.cli import main
 from ensemble.plan import Request
+from ensemble.predict import runner
 from ensemble.support import EnsembleError
 from ensemble.tune.tuning import TuningTask
 from ensemble.tune.tuning_plan import plan_tuning
@@ -13,6 +14,11 @@ from registry import Registry
 from tests.support.small_tuning import TUNE
 
 MODEL = "name: mine\nsources: {m: {model: 'models:/m/1'}}\ndefaults: {source: m}\nempty: [nuc, er]\n"
+
+
+@pytest.fixture(autouse=True)
+def _one_pass_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_TIMED_S", 0.0)
 
 
 def files(place: Path) -> dict[Path, int]:
