@@ -106,9 +106,12 @@ class Predictor:
         for source in dict.fromkeys(job.source for job in jobs):
             runner = None
             for job in (job for job in jobs if job.source == source):
+                if not may_begin(job):
+                    left.append(job)
+                    continue
                 with claim(self._request.predictions, self.keys[job.identity]) as free:
                     if self.stored(job) is None:
-                        if not free or not may_begin(job):
+                        if not free:
                             left.append(job)
                             continue
                         runner = self._runner(job) if runner is None else runner.for_job(job)

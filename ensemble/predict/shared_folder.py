@@ -107,13 +107,20 @@ class SharedPredictions:
         wanted = set(paths)
         with in_turn(self.folder / "lock"):
             aside = [self._aside(path) for path in self.unneeded() if path in wanted]
-            for user in (user for user, note in self._users().items() if not note.exists()):
-                user.unlink(missing_ok=True)
+            gone = [user for user, note in self._users().items() if not note.exists()]
+            for file in (*gone, *self._idle_locks()):
+                file.unlink(missing_ok=True)
         for path in aside:
             if path is not None and path.is_dir():
                 shutil.rmtree(path)
             elif path is not None:
                 path.unlink(missing_ok=True)
+
+    def _idle_locks(self) -> list[Path]:
+        """Claims of what is not here and nobody needs: who needs a prediction has noted that before it claims it."""
+        needed = set(self._needed(None))
+        locks = {_key_of(lock): lock for lock in self.folder.glob("*.lock") if _KEY.match(lock.name)}
+        return [lock for key, lock in locks.items() if key not in needed and not (self.folder / f"{key}.zarr").exists()]
 
     def _aside(self, path: Path) -> Path | None:
         """Where it is now, under the name of a torn file; None where somebody is at work on it."""
@@ -124,8 +131,6 @@ class SharedPredictions:
             if path.name.endswith(_TORN):
                 return path
             os.replace(path, aside := path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}"))
-        if not path.with_suffix(".zarr").exists():
-            (self.folder / f"{key}.lock").unlink(missing_ok=True)
         return aside
 
 
