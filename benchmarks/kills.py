@@ -9,6 +9,7 @@ The job is the demo's: EM, three networks, joint decoding, watershed (made by ``
 
 import argparse
 import hashlib
+import os
 import random
 import shutil
 import signal
@@ -18,9 +19,10 @@ import time
 from pathlib import Path
 
 from benchmarks.processes import command
+from ensemble.plan import registry_in
 
 DEMO = Path("build/demo")
-BUILD = ["build", "demo.yaml", "--data", str(DEMO / "data"), "--manifest", str(DEMO / "manifest.csv")]
+BUILD = ["build", "recipes/demo.yaml", "--data", str(DEMO / "data"), "--manifest", str(DEMO / "manifest.csv")]
 
 
 def start(out: Path, *more: str) -> subprocess.Popen[str]:
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("build/kills"))
     arguments = parser.parse_args()
+    os.environ["MLFLOW_TRACKING_URI"] = registry_in(DEMO).tracking_uri
     work, moments = arguments.work, random.Random(arguments.seed)
     if not (DEMO / "training").exists():
         sys.exit("make prepare-demo first")

@@ -17,7 +17,7 @@ from rich.table import Table
 from ensemble.build import build
 from ensemble.cli import console
 from ensemble.core import load_manifest
-from ensemble.plan import Request, find_recipe
+from ensemble.plan import Request, find_recipe, registry_in
 from ensemble.report import make_report
 from ensemble.scoring import score
 from ensemble.storage import open_volume
@@ -115,10 +115,10 @@ def _matched(truth: NDArray[Any], submitted: NDArray[Any]) -> tuple[int, int]:
 
 def main() -> None:
     demo = Path("build/demo")
-    recipe, _ = load_yaml(find_recipe("demo.yaml"), RecipeError)
+    recipe, _ = load_yaml(find_recipe("recipes/demo.yaml"), RecipeError)
     kept = {key: recipe[key] for key in ("sources", "defaults", "classes", "empty")}
     case = Case(kept, demo / "manifest.csv", demo / "truth.zarr", demo / "data", Path("build/options"), 60, 100_000)
-    compare(case, Registry())
+    compare(case, registry_in(demo))
 
 
 if __name__ == "__main__":

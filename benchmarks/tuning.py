@@ -75,7 +75,7 @@ def main() -> None:
     (out / "known.yaml").write_text(dump_yaml(recipe))
     request = Request(out / "known.yaml", out / "work", out / "manifest.csv", str(demo / "data"))
     began = time.monotonic()
-    task = TuningTask(request, demo / "truth.zarr", out / "tuned.yaml", registered=False)
+    task = TuningTask(request, demo / "truth.zarr", out / "tuned.yaml")
     with console.progress() as progress:
         made = tune(task, Registry(), progress)
     for result in made.results:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from ensemble.core import Box, Grid, load_manifest
-from ensemble.plan import PlanDescription, Request, prepare
+from ensemble.plan import PlanDescription, Request, prepare, registry_of
 from ensemble.scoring import LATEST_RULES, Scores
 from ensemble.scoring import score as score_submission
 from ensemble.submission import CheckReport, StoredArray, Submission, submission_at
@@ -102,8 +102,7 @@ def plan(request: Request, registry: Registry | None = None) -> PlanDescription:
     ``.cost`` sums up arrays, voxels, patches, forward passes, bytes to store and peak memory; ``.crops`` tells how each
     class is made. Raises an EnsembleError for whatever a person must mend.
     """
-    prepared = prepare(request, registry or Registry())
-    return prepared.described(request.budget)
+    return prepare(request, registry or registry_of(request.out)).described(request.budget)
 
 
 def build(request: Request, registry: Registry | None = None, progress: Progress | None = None) -> "Built":
@@ -115,7 +114,7 @@ def build(request: Request, registry: Registry | None = None, progress: Progress
     """
     from ensemble.build import build as build_submission
 
-    return build_submission(request, registry or Registry(), progress)
+    return build_submission(request, registry or registry_of(request.out), progress)
 
 
 def check(path: str | Path, manifest: Path | None = None) -> CheckReport:

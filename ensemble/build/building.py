@@ -14,7 +14,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ensemble.build.cache_keys import group_key
-from ensemble.build.earlier import drop_replaced, made_from, refuse_to_replace, set_aside
+from ensemble.build.earlier import drop_replaced, made_from, make_room
 from ensemble.build.workspace import Workspace
 from ensemble.core import DecodingChanges, Target
 from ensemble.decode import CropAssembly, GroupOutcome, LayoutChanged, Probability, assemble_group, groups_of
@@ -101,7 +101,8 @@ class _Build:
         key = digest({"groups": list(self._groups.values()), "models": locked["models"], "recipe": self.recipe.name})
         state = read_sealed(self._state) or {}
         if state.get("key") != key or state.get("zip") != _stamp(request.zip) or not request.lock.exists():
-            self._make_room(wanted)
+            if place := make_room(request, wanted):
+                self.progress.say(f"{request.zip}: set aside in {place}, where its lock and report are kept")
             write_lock(request.lock, locked)
             request.keep()
             self._note_needed()
@@ -123,13 +124,6 @@ class _Build:
         # with faults the next build packs anew, from crops assembled anew
         write_sealed(self._state, {"run_id": run_id} if report.faults else {**state, "run_id": run_id})
         return Built(report, run_id, self.plan.left_out)
-
-    def _make_room(self, wanted: dict[str, Any]) -> None:
-        """Set the submission of another recipe or selection aside. Raises EnsembleError unless that was asked for."""
-        if not self.request.overwrite:
-            refuse_to_replace(self.request, wanted)
-        elif place := set_aside(self.request, wanted):
-            self.progress.say(f"{self.request.zip}: set aside in {place}, where its lock and report are kept")
 
     @property
     def _state(self) -> Path:

@@ -36,6 +36,16 @@ def refuse_to_replace(request: Request, wanted: dict[str, Any]) -> None:
         )
 
 
+def make_room(request: Request, wanted: dict[str, Any]) -> Path | None:
+    """Where the submission of another recipe or selection is set aside; None where none lay in the way.
+
+    Raises EnsembleError where one does, and nothing said that it may be replaced.
+    """
+    if not request.overwrite:
+        refuse_to_replace(request, wanted)
+    return set_aside(request, wanted)
+
+
 def set_aside(request: Request, wanted: dict[str, Any]) -> Path | None:
     """Where the submission of another recipe or selection is now, with lock and report; None where none lay there."""
     if not request.zip.exists() or not _otherwise_made(request, wanted):

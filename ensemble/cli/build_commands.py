@@ -34,11 +34,11 @@ def _add_build(commands: Commands) -> None:
 
 def _build(arguments: argparse.Namespace) -> int:
     from ensemble.build import build
+    from ensemble.plan import registry_of
     from ensemble.report import make_report
-    from registry import Registry
 
     out = arguments.out or default_out(arguments)
-    request, registry = replace(request_of(arguments, out), overwrite=arguments.overwrite), Registry()
+    request, registry = replace(request_of(arguments, out), overwrite=arguments.overwrite), registry_of(out)
     with console.progress() as progress:
         built = build(request, registry, progress)
         if built.run_id is not None or not request.has_report:
@@ -59,11 +59,11 @@ def _add_plan(commands: Commands) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from ensemble.plan import prepare
+    from ensemble.plan import prepare, registry_of
     from ensemble.predict import Predictor, found_in_words
-    from registry import Registry
 
-    request, registry = request_of(arguments, default_out(arguments)), Registry()
+    request = request_of(arguments, default_out(arguments))
+    registry = registry_of(request.out)
     prepared = prepare(request, registry)
     if prepared.hours.untimed:
         prepared = _timed(request, prepared, registry)
@@ -102,11 +102,12 @@ def _add_doctor(commands: Commands) -> None:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from ensemble.build import diagnose
+    from ensemble.plan import registry_of
     from registry import Registry
 
     request = request_of(arguments, default_out(arguments)) if arguments.recipe else None
     wrong = 0
-    for finding in diagnose(Registry(), request):
+    for finding in diagnose(Registry() if request is None else registry_of(request.out), request):
         console.finding(finding)
         wrong += finding.state == "wrong"
     console.line(f"{wrong} things to mend first" if wrong else "nothing stands in the way")
@@ -123,14 +124,17 @@ def _add_tune(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="TUNED.yaml", help="the recipe to write")
     parser.add_argument("--work", type=Path, metavar="DIR", help="where work lies (default: build/<recipe>-tune)")
     parser.add_argument("--trials", type=int, default=24, metavar="N", help="of each search of an instance class")
-    parser.add_argument("--minutes", type=float, metavar="M", help="begin no trial later than that after predicting")
+    parser.add_argument("--minutes", type=float, metavar="M", help="begin no prediction and no trial later than that")
     parser.add_argument("--force", action="store_true", help="also on crops that models were trained on; it is noted")
     parser.add_argument("--no-tta", action="store_true", help="do not try test-time augmentation")
-    parser.add_argument("--only-recipe", action="store_true", help="no registered model that the recipe does not name")
+    parser.add_argument(
+        "--all-models", action="store_true", help="also registered models that the recipe does not name"
+    )
+    parser.add_argument("--plan", action="store_true", help="only show what would be tried, and the hours it takes")
 
 
 def _tune(arguments: argparse.Namespace) -> int:
-    from ensemble.tune import TuningTask, tune
+    from ensemble.tune import TuningTask, plan_tuning, tune
     from registry import Registry
 
     work = arguments.work or default_out(arguments, "-tune")
@@ -144,8 +148,11 @@ def _tune(arguments: argparse.Namespace) -> int:
         minutes=arguments.minutes,
         force=arguments.force,
         augment=not arguments.no_tta,
-        registered=not arguments.only_recipe,
+        registered=arguments.all_models,
     )
+    if arguments.plan:
+        console.tuning_plan(plan_tuning(task, Registry()), task)
+        return 0
     with console.progress() as progress:
         tuned = tune(task, Registry(), progress)
     console.tuned(tuned)
@@ -236,15 +243,16 @@ def _add_demo(commands: Commands) -> None:
 def _demo(arguments: argparse.Namespace) -> int:
     from ensemble.cli.score_tables import score_tables
     from ensemble.demo import prepare_demo, run_demo
-    from registry import Registry
+    from ensemble.plan import registry_in
 
     with console.progress() as progress:
         if arguments.prepare:
-            prepare_demo(arguments.out, Registry(), progress)
+            prepare_demo(arguments.out, progress)
             return 0
-        finished = run_demo(arguments.out, Registry(), progress)
+        finished = run_demo(arguments.out, progress)
     console.report(finished.built.report)
     if finished.scores is not None:
         console.show(score_tables(finished.scores, which="all"))
     console.line(f"submission: {arguments.out / 'submission.zip'}   report: {arguments.out / 'report.html'}")
+    console.line(f"its models are in a registry of their own: {registry_in(arguments.out).tracking_uri}")
     return EXIT_FAULTS_FOUND if finished.built.report.faults else 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ensemble.plan import Budget, CropPlan, Job, Plan
     from ensemble.report import Difference
     from ensemble.submission import CheckReport
-    from ensemble.tune import Soup, Tuned
+    from ensemble.tune import Soup, Tuned, TuningPlan, TuningTask
     from registry import Comparison, ModelVersion, Verification
 
 _PIPE_COLUMNS = 240
@@ -33,6 +33,11 @@ if not _OUT.is_terminal:
 
 def line(text: str) -> None:
     _OUT.print(text, markup=False)
+
+
+def note(text: str) -> None:
+    """A line beside the result, on stderr."""
+    _ERR.print(text, markup=False)
 
 
 class _Clock(ProgressColumn):
@@ -240,6 +245,32 @@ def tuned(made: "Tuned") -> None:
     line(f"recipe: {made.recipe}   MLflow run {made.run_id}")
 
 
+def tuning_plan(value: "TuningPlan", task: "TuningTask") -> None:
+    """What tuning would try of each class, the passes it needs, and the hours."""
+    from ensemble.predict import found_in_words
+
+    table = Table("class", "crops", "candidates", "sources and mixes", title="candidates", title_justify="left")
+    for unit, space in value.units.items():
+        table.add_row(
+            unit.label, " ".join(unit.crops), ", ".join(value.candidates(unit)) or "as it is", str(len(space.sources))
+        )
+    _OUT.print(table)
+    for text in value.skipped:
+        line(f"not tried: {text}")
+    if value.survey.jobs:
+        _OUT.print(_passes(value.survey, task.request.budget))
+        found = found_in_words(value.found, len(value.survey.jobs))
+        line(f"predicting: {found}, about {_hours(value.predicting_s)}, by a patch of each network that was timed")
+    limit = "" if task.minutes is None else f"; nothing new is begun after {_hours(60 * task.minutes)} (--minutes)"
+    voxels = value.evaluated_voxels / 1e9
+    line(f"searching: at most {voxels:.2f} Gvoxel to decide and count, about {_hours(value.searching_s)}{limit}")
+    line("nothing was predicted or tried; without --plan it begins")
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 360 else f"{seconds / 60:.1f} min"
+
+
 def difference(found: "Difference") -> None:
     """What changed between two submissions, by class, the largest change first."""
     for name, (a, b) in found.routes.items():
@@ -279,16 +310,20 @@ def plan(value: "Plan", budget: "Budget") -> None:
     for (name, *cells), crops in _routes(value).items():
         routes.add_row(name, " ".join(crops), *cells)
     _OUT.print(routes)
-    jobs = Table("source", "model", "crop", "EM", "patches", "passes", "Mvoxel", "stored", "memory", title="passes")
-    for job in value.jobs:
-        jobs.add_row(*_job(job, budget))
-    _OUT.print(jobs)
+    _OUT.print(_passes(value, budget))
     cost = PlanCost.of(value, budget)
     line(
         f"{cost.arrays} arrays, {cost.voxels / 1e9:.2f} Gvoxel; {cost.forward_passes:,} forward passes, "
         f"{_bytes(cost.stored_bytes)} of probabilities before compression, "
         f"about {_bytes(cost.peak_memory_bytes)} of memory at the peak"
     )
+
+
+def _passes(value: "Plan", budget: "Budget") -> Table:
+    jobs = Table("source", "model", "crop", "EM", "patches", "passes", "Mvoxel", "stored", "memory", title="passes")
+    for job in value.jobs:
+        jobs.add_row(*_job(job, budget))
+    return jobs
 
 
 def _routes(value: "Plan") -> dict[tuple[str, ...], list[str]]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ensemble.cli import console
 from ensemble.support import EnsembleError, cores, default_memory_bytes, has_gpu
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def budget_of(arguments: argparse.Namespace, *, on_cpu: bool = True) -> "Budget"
 
 
 def default_out(arguments: argparse.Namespace, suffix: str = "") -> Path:
-    """Where what ``add_request`` was told is built unless that is said; a part of the manifest in its own folder."""
+    """Where what ``add_request`` was told is built unless that is said; a part of the manifest apart from the whole."""
     from ensemble.plan import load_recipe, name_of_build
 
     name = f"{load_recipe(arguments.recipe).name}{suffix}"
@@ -81,9 +82,12 @@ def default_out(arguments: argparse.Namespace, suffix: str = "") -> Path:
 
 
 def request_of(arguments: argparse.Namespace, out: Path) -> "Request":
-    """What ``add_request`` was told, its work under ``out``."""
-    from ensemble.plan import Request
+    """What ``add_request`` was told, its work under ``out``. A recipe that is no file here is named on stderr."""
+    from ensemble.plan import Request, find_recipe
 
+    if not Path(arguments.recipe).is_file():
+        found = find_recipe(arguments.recipe)
+        console.note(f"recipe: {found}, which is shipped; there is no file {arguments.recipe} here")
     on_cpu = not has_gpu() if arguments.device == "auto" else arguments.device == "cpu"
     return Request(
         recipe=arguments.recipe,

@@ -86,11 +86,11 @@ def _add_report(commands: Commands) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from ensemble.plan import registry_of
     from ensemble.report import REPORT_FACTS, REPORT_PAGE, make_report
-    from registry import Registry
 
     with console.progress() as progress:
-        make_report(arguments.out, Registry(), truth=arguments.truth, progress=progress)
+        make_report(arguments.out, registry_of(arguments.out), truth=arguments.truth, progress=progress)
     console.line(f"report: {arguments.out / REPORT_PAGE}   facts: {arguments.out / REPORT_FACTS}")
     return 0
 
@@ -123,12 +123,12 @@ def _add_view(commands: Commands) -> None:
 
 
 def _view(arguments: argparse.Namespace) -> int:
+    from ensemble.plan import registry_of
     from ensemble.report import open_viewer
-    from registry import Registry
 
     viewer = open_viewer(
         arguments.out,
-        Registry(),
+        registry_of(arguments.out),
         crop=arguments.crop,
         classes=arguments.classes,
         port=arguments.port,

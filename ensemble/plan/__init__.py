@@ -29,7 +29,7 @@ from ensemble.plan.recipe import (
     Source,
 )
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
-from ensemble.plan.request import Prepared, Request, name_of_build, predictions_of, prepare
+from ensemble.plan.request import Prepared, Request, name_of_build, predictions_of, prepare, registry_in, registry_of
 
 __all__ = [
     "BAND_BYTES",
@@ -75,6 +75,8 @@ __all__ = [
     "patches_per_pass",
     "predictions_of",
     "prepare",
+    "registry_in",
+    "registry_of",
     "route_in_words",
     "source_in_words",
     "sources_in",

@@ -101,6 +101,16 @@ class Request:
         return self.cache or predictions_beside(self.out)
 
 
+def registry_in(folder: Path) -> Registry:
+    """The registry that lies in a folder, such as the demo's in build/demo."""
+    return Registry(f"sqlite:///{folder.resolve() / 'mlruns' / 'mlflow.db'}")
+
+
+def registry_of(out: Path) -> Registry:
+    """Where the models of a build are: in its own folder, where a registry lies in it; else in the one in use here."""
+    return registry_in(out) if (out / "mlruns" / "mlflow.db").is_file() else Registry()
+
+
 def name_of_build(recipe: str, crops: Sequence[str] | None, classes: Sequence[str] | None) -> str:
     """The name of a build's folder: "mine", or of a part of the manifest "mine--crop902-crop903--mito"."""
     groups = sorted({f"crop{crop.removeprefix('crop')}" for crop in crops or ()})

@@ -18,8 +18,9 @@ from typing import Any
 import numcodecs
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
-from ensemble.core import Grid, nm_zyx, zyx
+from ensemble.core import Box, Grid, nm_zyx, zyx
 from ensemble.plan import STORED_PLANES, Job
 from ensemble.predict.probabilities import StoredProbabilities
 from ensemble.predict.stored_values import Channel
@@ -64,6 +65,19 @@ def shared_key(key: str) -> str:
 
 
 @dataclass(frozen=True)
+class _WholeVolume(Volume):
+    """A volume that was written in whole, its zeros too: a chunk that is not there is lost, and never read as zeros."""
+
+    def read(self, box: Box, channel: int | None = None) -> NDArray[Any]:
+        values = super().read(box, channel)
+        for z, y, x in box.to_chunks(self.chunks).indices():
+            name = f"{channel}.{z}.{y}.{x}"
+            if not os.path.exists(f"{self.place}/{name}"):
+                raise VolumeError(f"{self.place}: chunk {name} is not there any more; run the same command again")
+        return values
+
+
+@dataclass(frozen=True)
 class StoredPrediction:
     """One job's stored array (classes, z, y, x), complete or begun.
 
@@ -102,7 +116,7 @@ class StoredPrediction:
         write_sealed(self.marker, {"planes": planes, "metadata": _metadata_digest(self.place)})
 
     def of(self, name: str) -> StoredProbabilities:
-        volume = Volume(self.array, self.grid, str(self.place))
+        volume = _WholeVolume(self.array, self.grid, str(self.place))
         return StoredProbabilities(Channel(volume, self.classes.index(name)))
 
 

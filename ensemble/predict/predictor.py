@@ -1,7 +1,8 @@
 """Running every network of a plan over the crops it is needed for, once; what is kept from before stays."""
 
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ensemble.plan import (
@@ -108,8 +109,12 @@ class Predictor:
         for source, values in seen.items():
             refuse_other_scales(source, values)
 
-    def run(self) -> None:
-        """Compute what is not there; what another process computes is waited for."""
+    def run(self, *, until: float = math.inf, may_lack: Collection[str] = ()) -> tuple[str, ...]:
+        """Compute what is not there; what another process computes is waited for.
+
+        Sources of ``may_lack`` come last, and none of their jobs begins after ``until`` (of time.monotonic): those that
+        lack one are returned.
+        """
         fix_threads(self._prepared.threads)
         jobs = self._plan.jobs
         waiting = self.open_jobs
@@ -118,26 +123,33 @@ class Predictor:
             self._progress.say(found_in_words(self.kept, len(jobs)))
         self._progress.stage("predict", sum(job.forward_passes for job in jobs))
         self._done = sum(job.forward_passes for job in jobs) - sum(job.forward_passes for job in waiting)
-        left = self._compute(waiting)
-        if left:
-            names = ", ".join(f"{job.source} on crop {job.crop}" for job in left)
-            self._progress.say(f"another process is predicting {names} for the same store; waiting for it")
-        while left:
-            time.sleep(_LOOK_AGAIN_S)
-            left = self._compute(left)
-        self._progress.at(self._done)
 
-    def _compute(self, jobs: Sequence[Job]) -> list[Job]:
-        """Compute these jobs, but for those that another process is at work on, which are returned."""
+        def may_begin(job: Job) -> bool:
+            return job.source not in may_lack or time.monotonic() <= until
+
+        left = self._compute(sorted(waiting, key=lambda job: job.source in may_lack), may_begin)
+        if awaited := [f"{job.source} on crop {job.crop}" for job in left if may_begin(job)]:
+            self._progress.say(f"another process is predicting {', '.join(awaited)} for the same store; waiting for it")
+        while any(map(may_begin, left)):
+            time.sleep(_LOOK_AGAIN_S)
+            left = self._compute(left, may_begin)
+        self._progress.at(self._done)
+        return tuple(dict.fromkeys(job.source for job in left))
+
+    def _compute(self, jobs: Sequence[Job], may_begin: Callable[[Job], bool]) -> list[Job]:
+        """Compute these jobs; those that may not begin, or that another process is at work on, are returned."""
         left = []
         for source in dict.fromkeys(job.source for job in jobs):
             runner = None
             for job in (job for job in jobs if job.source == source):
+                if not may_begin(job):
+                    left.append(job)
+                    continue
                 with claim(self._request.predictions, self.keys[job.identity]) as free:
-                    if not free:
-                        left.append(job)
-                        continue
                     if self.stored(job) is None:
+                        if not free:
+                            left.append(job)
+                            continue
                         runner = self._runner(job) if runner is None else runner.for_job(job)
                         before, began = self.passes, time.monotonic()
                         self._predict(job, runner)

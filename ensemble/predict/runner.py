@@ -1,6 +1,7 @@
 """A network on a device: from EM patches to probabilities, averaged over augmentations."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import permutations, product
@@ -10,6 +11,9 @@ from torch import nn
 
 from ensemble.plan import Job, Precision, patches_per_pass
 from registry import Card
+
+_TIMED_S = 1.5
+"""How long passes are timed; at least one is."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,20 @@ class Runner:
     def batch_size(self) -> int:
         """Patches per forward pass."""
         return patches_per_pass(self.card.patch_voxels, self.device.type)
+
+    def timed_patch_s(self) -> float:
+        """Seconds that a patch takes, augmentations too: the least of some, whatever else the machine does.
+
+        What the first pass pays for is not counted.
+        """
+        patches = torch.zeros((self.batch_size(), *self.card.patch_voxels))
+        self(patches).cpu()
+        until, best = time.perf_counter() + _TIMED_S, float("inf")
+        while best == float("inf") or time.perf_counter() < until:
+            began = time.perf_counter()
+            self(patches).cpu()  # waits for the device
+            best = min(best, time.perf_counter() - began)
+        return best / self.batch_size()
 
     def __call__(self, patches: torch.Tensor) -> torch.Tensor:
         """Probabilities (B, channels, z, y, x) of normalised patches (B, z, y, x), averaged over augmentations."""

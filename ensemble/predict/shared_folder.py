@@ -23,6 +23,8 @@ NEEDED, SURVEYED = "needed.json", "surveyed.json"
 """What a build goes on from, and what a tuning that is under way looks at besides: files of a work folder."""
 
 _KEY = re.compile(r"([0-9a-f]{64}-[0-9a-f]{16})\.")
+_TORN = (PARTIAL, ".partial")
+"""How names of torn files end: ours, and zarr's."""
 _TAG = "CACHEDIR.TAG"
 _TAG_TEXT = """\
 Signature: 8a477f597d28d172789f06886806bc55
@@ -66,10 +68,18 @@ class SharedPredictions:
         """Files and folders that no build needs, or only the one whose work folder is ``without``; torn ones too."""
         needed = set(self._needed(without))
         entries = sorted(path for path in self.folder.glob("*") if _KEY.match(path.name) and path.suffix != ".lock")
-        torn = [path for path in entries if path.name.endswith(PARTIAL)]
-        unused = [path for path in entries if path in torn or not self._serves(_key_of(path), needed)]
-        half = (file for kind in (PARTIAL, ".partial") for file in self.folder.glob(f"*.zarr/*{kind}"))
-        return [*unused, *sorted(file for file in half if file.parent not in unused)]
+        unused = [path for path in entries if not self._serves(_key_of(path), needed)]
+        half = (file for kind in _TORN for at in ("", "*.zarr/") for file in self.folder.glob(f"{at}*{kind}"))
+        torn = [file for file in sorted(half) if not {file, file.parent} & {*unused} and self._is_idle(self._key(file))]
+        return [*unused, *torn]
+
+    def _key(self, path: Path) -> str:
+        return _key_of(path if path.parent == self.folder else path.parent)
+
+    def _is_idle(self, key: str) -> bool:
+        """Whether nobody computes a prediction now."""
+        with claim(self.folder, key) as free:
+            return free
 
     def _needed(self, without: Path | None) -> Iterator[str]:
         """The keys that are noted, by the folders beside this one and by those that are named under users/."""
@@ -96,25 +106,30 @@ class SharedPredictions:
         wanted = set(paths)
         with in_turn(self.folder / "lock"):
             aside = [self._aside(path) for path in self.unneeded() if path in wanted]
-            for user in (user for user, note in self._users().items() if not note.exists()):
-                user.unlink(missing_ok=True)
+            gone = [user for user, note in self._users().items() if not note.exists()]
+            for file in (*gone, *self._idle_locks()):
+                file.unlink(missing_ok=True)
         for path in aside:
             if path is not None and path.is_dir():
                 shutil.rmtree(path)
             elif path is not None:
                 path.unlink(missing_ok=True)
 
+    def _idle_locks(self) -> list[Path]:
+        """Claims of what is not here and nobody needs: who needs a prediction has noted that before it claims it."""
+        needed = set(self._needed(None))
+        locks = {_key_of(lock): lock for lock in self.folder.glob("*.lock") if _KEY.match(lock.name)}
+        return [lock for key, lock in locks.items() if key not in needed and not (self.folder / f"{key}.zarr").exists()]
+
     def _aside(self, path: Path) -> Path | None:
         """Where it is now, under the name of a torn file; None where somebody is at work on it."""
-        key = _key_of(path if path.parent == self.folder else path.parent)
+        key = self._key(path)
         with claim(self.folder, key) as free:
             if not free:
                 return None
-            if path.name.endswith((PARTIAL, ".partial")):
+            if path.name.endswith(_TORN):
                 return path
             os.replace(path, aside := path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}"))
-        if not path.with_suffix(".zarr").exists():
-            (self.folder / f"{key}.lock").unlink(missing_ok=True)
         return aside
 
 

@@ -22,9 +22,21 @@ from ensemble.plan import (
 )
 from ensemble.predict import open_predictions
 from ensemble.storage import open_truth
-from ensemble.support import RecipeError, VolumeError, dump_yaml, explain_invalid, load_yaml, suggestion, yaml_place
+from ensemble.support import (
+    EnsembleError,
+    RecipeError,
+    VolumeError,
+    dump_yaml,
+    explain_invalid,
+    load_yaml,
+    suggestion,
+    yaml_place,
+)
 from ensemble.tune.space import Narrowed, twins
-from registry import Card, Registry
+from registry import Card, ModelVersion, Registry
+
+MAX_VOXEL_RATIO = 2
+"""Of a model's voxels to a crop's, either way along any axis, for it to be tried where the recipe does not use it."""
 
 
 class Candidates:
@@ -45,6 +57,7 @@ class Candidates:
         self._recipe, self._targets, self._truth, self._registry = recipe, targets, truth, registry
         self._narrowed, self.extra = narrowed, extra
         self._twin_of: dict[str, str] = {}
+        self._left_out: set[str] = set()
 
     @classmethod
     def of(
@@ -81,7 +94,26 @@ class Candidates:
 
     @property
     def sources(self) -> dict[str, Source]:
-        return {**self._recipe.sources, **self.extra}
+        return {name: s for name, s in {**self._recipe.sources, **self.extra}.items() if name not in self._left_out}
+
+    def leave_out(self, sources: Collection[str]) -> None:
+        """Try these no more."""
+        self._left_out |= set(sources)
+
+    def refuse_leaks(self, models: Mapping[str, ModelVersion], *, force: bool) -> dict[str, list[str]]:
+        """By crop the sources whose models were trained on it. Raises EnsembleError unless that is forced."""
+        leaks = {
+            target.group: [name for name, model in models.items() if target.crop in model.card.trained_on]
+            for target in self._targets
+        }
+        leaks = {crop: names for crop, names in leaks.items() if names}
+        if leaks and not force:
+            crop, names = next(iter(leaks.items()))
+            raise EnsembleError(
+                f"{crop}: {', '.join(names)} was trained on it, so it cannot judge; tune on other crops (--crops), or"
+                " say --force, which is noted in the result"
+            )
+        return leaks
 
     @property
     def augmented(self) -> frozenset[str]:
@@ -117,7 +149,7 @@ class Candidates:
 
     def _holds(self, source: str, spec: Source, name: str, target: Target, data_root: str) -> bool:
         if isinstance(spec, ModelSource):
-            return name in self._cards[source].classes
+            return name in self._cards[source].classes and not self._too_far(source, name, target)
         if not isinstance(spec, PredictionSource):
             return False
         try:
@@ -125,6 +157,25 @@ class Candidates:
         except VolumeError:
             return False
         return True
+
+    def _too_far(self, source: str, name: str, target: Target) -> bool:
+        """Whether a model works on voxels that are far from the crop's, and the recipe does not itself use it there."""
+        if self._twin_of.get(source, source) in sources_in(self._recipe.route(name, target).source):
+            return False
+        sizes = zip(self._cards[source].voxel_size_nm, target.grid.voxel_size_nm, strict=True)
+        return any(max(a / b, b / a) > MAX_VOXEL_RATIO for a, b in sizes)
+
+    def skipped(self, data_root: str) -> tuple[str, ...]:
+        """What is not tried because of its voxels, and where, a line each."""
+        found: dict[str, list[str]] = {}
+        for source, spec in self.sources.items():
+            for target in self._targets if isinstance(spec, ModelSource) else ():
+                held = [n for n in target.classes if n in self._cards[source].classes and self.may(source, n)]
+                if held and all(self._too_far(source, name, target) for name in held):
+                    sizes = (_nm(grid) for grid in (self._cards[source].voxel_size_nm, target.grid.voxel_size_nm))
+                    what = "{}: its voxels are {} nm, the crop's {}".format(source, *sizes)
+                    found.setdefault(what, []).append(target.crop)
+        return tuple(f"{what} (crop {', '.join(crops)})" for what, crops in found.items())
 
     def survey(self, raw: Mapping[str, Any], data_root: str) -> str:
         """A recipe that needs every source that may be tried, so that the builder's own machinery predicts them."""
@@ -140,6 +191,10 @@ class Candidates:
                 when.append({**condition, "source": {"mean": predicted} if predicted else "empty"})
             classes[name] = {"source": "empty", "when": when}
         return dump_yaml({"name": "survey", "sources": {**(raw.get("sources") or {}), **extra}, "classes": classes})
+
+
+def _nm(sizes: Sequence[float]) -> str:
+    return "x".join(f"{v:g}" for v in dict.fromkeys(sizes))
 
 
 def _registered(recipe: Recipe, scored: Collection[str], registry: Registry) -> dict[str, ModelSource]:

@@ -27,6 +27,8 @@ SIMPLIFIED = 3
 """The best routes of a search are tried in simpler forms too."""
 ROUNDS = 3
 NUDGES = (-0.1, -0.05, 0.05, 0.1)
+MOST_OPTIONS = 2 + len(NUDGES) + len(WEIGHTS)
+"""Of a unit in a round: as it is, the recipe's own, moved, and weighed otherwise."""
 
 Watch = Callable[[str], None]
 """Told what is at work."""

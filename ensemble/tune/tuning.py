@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from ensemble.build import Workspace, build, made_from, refuse_to_replace
 from ensemble.core import Target, is_instance, load_manifest, select_targets
-from ensemble.plan import EmptySource, Prepared, Recipe, Request, describe_route, load_recipe, prepare, route_in_words
+from ensemble.plan import Prepared, Recipe, Request, describe_route, load_recipe, prepare, route_in_words
 from ensemble.predict import SURVEYED, Fields, Predictor, SharedPredictions
 from ensemble.scoring import ArrayStatus, Scores, Tally, overall_scores, score
 from ensemble.storage import open_truth
@@ -39,13 +39,18 @@ from ensemble.tune.folds import FOLDS, FoldEvaluator, TuningUnit, score_of
 from ensemble.tune.output import TuningResult, recipe_text, results_as_json
 from ensemble.tune.search import Coupled, Effort, tune_alone, tune_joint
 from ensemble.tune.selection import MARGIN, Chosen
-from ensemble.tune.space import Space, space_of_class
+from ensemble.tune.space import Space
+from ensemble.tune.units import units_of
 from registry import TUNINGS, Registry
 
 
 @dataclass(frozen=True)
 class TuningTask:
-    """What to tune, and by what. ``request`` is as for a build of the recipe; its ``out`` is where work lies."""
+    """What to tune, and by what. ``request`` is as for a build of the recipe; its ``out`` is where work lies.
+
+    ``registered``: also try registered models that the recipe does not name. Once ``minutes`` are over no trial begins,
+    and no prediction but what the recipe itself needs.
+    """
 
     request: Request
     truth: Path
@@ -54,7 +59,7 @@ class TuningTask:
     minutes: float | None = None
     force: bool = False
     augment: bool = True
-    registered: bool = True
+    registered: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,8 @@ class _Tuning:
         self.task, self.registry, self.progress = task, registry, progress
         self.recipe, self.raw, self.targets, self.candidates = recipe, raw, targets, candidates
         self.out = task.request.out
-        self.effort = Effort(task.trials)
+        minutes = float("inf") if task.minutes is None else task.minutes
+        self.effort = Effort(task.trials, time.monotonic() + 60 * minutes)
 
     def run(self) -> Tuned:
         self._check_places()
@@ -116,7 +122,7 @@ class _Tuning:
         survey_recipe = self.out / "work" / "survey.yaml"
         write_text(survey_recipe, self.candidates.survey(self.raw, request.data_root))
         survey = prepare(replace(request, recipe=survey_recipe), self.registry)
-        leaks = self._leaks(survey)
+        leaks = self.candidates.refuse_leaks(survey.models, force=self.task.force)
         request.budget.check(survey.plan)
         with Workspace(request.work).alone(), threadpool_limits(1, "blas"):
             # the survey first: what it predicts holds all that the recipe itself needs
@@ -124,17 +130,23 @@ class _Tuning:
             request.keep()
             keys = (key for predictor in predictors for key in predictor.keys.values())
             SharedPredictions(request.predictions).need(self._surveyed, keys)
-            for predictor in predictors:
-                predictor.run()
-            if self.task.minutes is not None:
-                self.effort = Effort(self.task.trials, time.monotonic() + 60 * self.task.minutes)
+            self._predict(predictors, base)
             evaluator = self._evaluator((survey, base), predictors)
-            units = self._units(evaluator)
+            units = units_of(self.recipe, self.targets, self.candidates, self.task.truth, request.data_root)
             chosen = self._choose(units, evaluator)
             consistency = self._together(units, chosen, evaluator)
         tuned = self._finish(units, chosen, consistency, leaks)
         self._surveyed.unlink(missing_ok=True)
         return tuned
+
+    def _predict(self, predictors: Sequence[Predictor], base: Prepared) -> None:
+        """What the recipe needs in any case, then what may be tried besides, as far as there is time."""
+        needed = {job.source for job in base.plan.jobs}
+        late = predictors[0].run(until=self.effort.deadline, may_lack=self.candidates.sources.keys() - needed)
+        if late:
+            self.progress.say(f"--minutes {self.task.minutes:g} are over: left out for lack of time: {', '.join(late)}")
+            self.candidates.leave_out(late)
+        predictors[1].run()
 
     @property
     def _surveyed(self) -> Path:
@@ -160,21 +172,6 @@ class _Tuning:
         if not any(open_truth(self.task.truth, t, name) for t in self.targets for name in t.classes):
             raise EnsembleError(f"{self.task.truth}: holds truth for no array of the manifest; correct --truth")
 
-    def _leaks(self, survey: Prepared) -> dict[str, list[str]]:
-        """The tuning crops that models were trained on. Raises EnsembleError unless that is forced."""
-        leaks: dict[str, list[str]] = {}
-        for target in self.targets:
-            seen = [n for n, model in survey.models.items() if target.crop in model.card.trained_on]
-            if seen:
-                leaks[target.group] = seen
-        if leaks and not self.task.force:
-            crop, names = next(iter(leaks.items()))
-            raise EnsembleError(
-                f"{crop}: {', '.join(names)} was trained on it, so it cannot judge; tune on other crops (--crops), or"
-                " say --force, which is noted in the result"
-            )
-        return leaks
-
     # -- what is judged by
 
     def _evaluator(self, prepared: Sequence[Prepared], predictors: Sequence[Predictor]) -> FoldEvaluator:
@@ -186,6 +183,8 @@ class _Tuning:
                 fields_of[crop] = {}
                 for ready, predictor in zip(prepared, predictors, strict=True):
                     plan = next(p for p in ready.plan.crops if p.target.crop == crop)
+                    jobs = tuple(job for job in plan.jobs if job.source in self.candidates.sources)
+                    plan = replace(plan, jobs=jobs)
                     fields_of[crop] = {**predictor.fields(plan), **fields_of[crop]}
             return fields_of[crop]
 
@@ -213,31 +212,6 @@ class _Tuning:
         arrays = [array for name in target.classes for array in (name, f"{name}_mask")]
         volumes = [open_truth(self.task.truth, target, array) for array in arrays]
         return [volume.identity(volume.grid.box) for volume in volumes if volume is not None]
-
-    def _units(self, evaluator: FoldEvaluator) -> dict[TuningUnit, Space]:
-        """What is tuned: each class for each entry of the recipe that routes crops with truth."""
-        units: dict[TuningUnit, Space] = {}
-        for name in dict.fromkeys(name for target in self.targets for name in target.classes):
-            by_entry: dict[int | None, list[Target]] = {}
-            for target in self.targets:
-                if name in target.classes and not isinstance(self.recipe.route(name, target).source, EmptySource):
-                    by_entry.setdefault(self.recipe.entry(name, target), []).append(target)
-            for entry, targets in by_entry.items():
-                crops = evaluator.with_truth(name, [target.crop for target in targets])
-                if crops:
-                    inside = [target for target in targets if target.crop in crops]
-                    units[TuningUnit(name, entry, crops)] = self._space(name, inside)
-        if not units:
-            raise EnsembleError(f"{self.task.truth}: holds truth for no class that the recipe routes; take another")
-        return units
-
-    def _space(self, name: str, targets: Sequence[Target]) -> Space:
-        route = self.recipe.route(name, targets[0])
-        root, candidates = self.task.request.data_root, self.candidates
-        by_crop = [set(candidates.for_class(name, target, root)) for target in targets]
-        common = [source for source in candidates.sources if all(source in sources for sources in by_crop)]
-        voxel_nm = min(min(target.grid.voxel_size_nm) for target in targets)
-        return space_of_class(name, route, common, candidates.augmented, voxel_nm, candidates.narrowed(name))
 
     # -- choosing
 

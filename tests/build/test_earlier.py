@@ -72,7 +72,7 @@ def test_what_is_replaced_on_purpose_leaves_its_lock_and_report(built, capsys) -
     known = {name: (OUT / name).read_bytes() for name in ("lock.yaml", "report.html", "plan.json")}
     older = (OUT / "submission.zip").read_bytes()
     command = [*BUILD, "--crops", "2", "--out", str(OUT), "--overwrite"]
-    go_on(ensemble(*command, stop_at="submission.zip", number=2), signal.SIGKILL)
+    go_on(ensemble(*command, stop_at="small/submission.zip"), signal.SIGKILL)
     aside = OUT / "replaced" / "1-small"
     assert (aside / "submission.zip").read_bytes() == older  # until there is a newer
     assert not (OUT / "submission.zip").exists()

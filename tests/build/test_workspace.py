@@ -21,6 +21,8 @@ def test_while_a_build_is_at_work_nothing_else_is_built_or_freed_there(place, ca
     assert "another build is at work here" in wrong(capsys, *BUILD)
     assert main(["clean", "build/small", "--all"]) == 2
     assert "another build is at work here" in capsys.readouterr().err
+    assert main(["clean", "build"]) == 0
+    assert capsys.readouterr().out == "nothing is left over\n"
     go_on(process)
     assert process.returncode == 0
     assert Path("build/small/submission.zip").exists()

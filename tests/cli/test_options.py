@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.cli.options import add_request, budget_of, names, request_of
+from ensemble.cli.options import add_request, budget_of, default_out, names, request_of
 from ensemble.support.errors import EnsembleError
 
 
@@ -22,7 +22,7 @@ def test_a_list_of_names_may_have_blanks_and_ends():
 
 def test_what_is_said_is_what_is_asked_for():
     said = [
-        "r.yaml",
+        "final.yaml",
         "--crops",
         "1,2",
         "--device",
@@ -36,7 +36,8 @@ def test_what_is_said_is_what_is_asked_for():
         "c",
     ]
     request = request_of(parsed(*said), Path("out"))
-    assert (request.recipe, request.out, request.crops, request.classes) == ("r.yaml", Path("out"), ["1", "2"], None)
+    assert (request.recipe, request.out) == ("final.yaml", Path("out"))
+    assert (request.crops, request.classes) == (["1", "2"], None)
     assert (request.data_root, request.manifest, request.update_lock) == ("data", None, True)
     assert request.predictions == Path("c")
     assert (request.budget.memory_bytes, request.budget.workers, request.budget.on_cpu) == (3 << 29, 3, True)
@@ -52,5 +53,25 @@ def test_what_is_said_is_what_is_asked_for():
 )
 def test_limits_of_nothing_are_refused(said, message):
     with pytest.raises(EnsembleError) as caught:
-        budget_of(parsed("r.yaml", *said))
+        budget_of(parsed("final.yaml", *said))
     assert str(caught.value) == message
+
+
+def test_a_recipe_that_is_shipped_is_told_from_one_of_that_name_here(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    request_of(parsed("final.yaml"), Path("out"))
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("recipe: ")
+    assert said.endswith("recipes/final.yaml, which is shipped; there is no file final.yaml here")
+    Path("final.yaml").write_text("name: mine\n")
+    request_of(parsed("final.yaml"), Path("out"))
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_built_of_a_part_lies_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert default_out(parsed("final.yaml")) == Path("build/final")
+    assert default_out(parsed("final.yaml", "--crops", "902,crop557", "--classes", "er")) == Path(
+        "build/final--crop557-crop902--er"
+    )
+    assert default_out(parsed("final.yaml"), "-tune") == Path("build/final-tune")

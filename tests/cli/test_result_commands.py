@@ -21,7 +21,7 @@ def test_scores_on_crops_that_a_model_was_trained_on_are_flagged(place, store, c
     store.register(coarse, seen, alias="champion")
     recipe = "name: seen\nsources: {m: {model: 'models:/seen@champion'}}\ndefaults: {source: m}\n"
     (place / "seen.yaml").write_text(recipe)
-    assert main(["build", "seen.yaml", "--manifest", "manifest.csv", "--classes", "nuc"]) == 0
+    assert main(["build", "seen.yaml", "--manifest", "manifest.csv", "--classes", "nuc", "--out", "build/seen"]) == 0
     for target in manifest.load_manifest(Path("manifest.csv")):
         truth = np.ones(target.grid.shape, np.uint8)
         write_array(place / "truth.zarr" / target.group / "nuc", truth, target.grid)

@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ensemble.demo.dataset import SAMPLES
-from ensemble.demo.demo import SPECS
+from ensemble.demo.demo import RECIPE, SPECS
 from ensemble.plan import recipe_reader as recipe_file
 from ensemble.plan.plan import sources_in
 from ensemble.train import spec as training_spec
@@ -16,7 +16,7 @@ def specs() -> dict[str, training_spec.TrainingSpec]:
 
 
 def test_the_demos_recipe_asks_its_models_for_classes_that_they_learn():
-    recipe, trained = recipe_file.load_recipe("demo.yaml"), specs()
+    recipe, trained = recipe_file.load_recipe(RECIPE), specs()
     assert {source.uri for source in recipe.sources.values()} == set(trained)
     for sample in SAMPLES:
         for name in sample.test.classes:

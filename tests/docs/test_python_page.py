@@ -1,5 +1,6 @@
 """docs/python.md: its examples run, in their order, on a small build in the place of the demo's."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ def small_demo(tmp_path: Path, store: Registry, monkeypatch: pytest.MonkeyPatch)
         truth = np.zeros(target.grid.shape, np.uint8)
         truth[:, 1:5, 1:5] = 1
         write_array(demo / "truth.zarr" / target.group / "mito", truth, target.grid)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    shutil.copytree(Path(store.tracking_uri.removeprefix("sqlite:///")).parent, demo / "mlruns")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

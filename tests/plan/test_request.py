@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.plan.request import Request, predictions_of
+from ensemble.plan.request import Request, predictions_of, registry_in, registry_of
 from ensemble.support.errors import EnsembleError
 
 
@@ -69,3 +69,12 @@ def test_a_note_of_a_build_that_is_damaged_is_not_gone_by(place) -> None:
     note.write_text(note.read_text().replace("nuc", "nuk"))
     with pytest.raises(EnsembleError, match="holds no build to go by"):
         Request.again(place / "out")
+
+
+def test_a_build_whose_folder_holds_a_registry_takes_its_models_from_there(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.org:5000")
+    assert registry_of(tmp_path).tracking_uri == "http://example.org:5000"
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns" / "mlflow.db").touch()
+    assert registry_of(tmp_path).tracking_uri == registry_in(tmp_path).tracking_uri
+    assert registry_in(tmp_path).tracking_uri == f"sqlite:///{tmp_path}/mlruns/mlflow.db"

@@ -164,3 +164,14 @@ def test_an_array_of_more_classes_serves_a_job_of_fewer(tmp_path) -> None:
     fewer = replace(one, classes=("nuc",))
     assert complete_prediction(tmp_path / "kept", "shared-nuc", fewer).place == kept.place
     assert complete_prediction(tmp_path / "kept", "others-nuc", fewer) is None
+
+
+def test_a_chunk_that_is_lost_while_somebody_reads_is_told_and_never_read_as_zeros(tmp_path) -> None:
+    one, stored, values = _stored(tmp_path)
+    field = stored.of(one.classes[1]).volume
+    assert np.array_equal(field.read(one.stored.box), values[1])
+    (stored.place / "1.1.0.0").unlink()
+    with pytest.raises(VolumeError, match=r"chunk 1\.1\.0\.0 is not there any more; run the same command again"):
+        field.read(one.stored.box)
+    above = one.stored.box.with_axis(0, 0, 16)
+    assert np.array_equal(field.read(above), values[1][above.slices])

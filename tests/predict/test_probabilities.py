@@ -21,7 +21,7 @@ from ensemble.support.errors import VolumeError
 from tests.support.volumes import write_array
 
 CHUNKS = (2, 16, 16, 16)
-ASKED = ["build", "mine.yaml", "--manifest", "manifest.csv", "--classes", "mito,ecs"]
+ASKED = ["build", "mine.yaml", "--manifest", "manifest.csv", "--classes", "mito,ecs", "--out", "build/mine"]
 RECIPE = """\
 name: mine
 sources: {p: {predictions: '{root}/mine/{dataset}.zarr/{crop}', channels: [mito, null, ecs]}}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ensemble.predict import runner
 from ensemble.predict.runner import Runner
 from tests.support.inference import PATCH, Centre, card
 from tests.support.volumes import noise
@@ -30,3 +31,18 @@ def test_softmax_leaves_out_channels_nobody_wants(tmp_path) -> None:
     of = card(classes=(None, "mito", "nuc"), activation="softmax")
     run = Runner(Centre(), of, (1,), "none", torch.device("cpu"))
     assert np.allclose(run(torch.rand(1, *PATCH)).numpy(), 1 / 3)
+
+
+@pytest.mark.parametrize(("tta", "count"), [("none", 1), ("mirror", 8)])
+def test_a_patch_is_timed_after_a_first_pass_and_all_its_augmentations_count(monkeypatch, tta: str, count: int) -> None:
+    seen = []
+
+    class Counting(Centre):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x.shape[0])
+            return super().forward(x)
+
+    monkeypatch.setattr(runner, "_TIMED_S", 0.0)
+    run = Runner(Counting(), card(), (0,), tta, torch.device("cpu"))
+    assert run.timed_patch_s() > 0
+    assert seen == [run.batch_size()] * count * 2

@@ -45,7 +45,9 @@ def test_what_any_of_the_builds_needs_stays_and_all_else_goes(tmp_path_factory, 
     kept(shared, *KEYS)
     shared.free(shared.unneeded())
     assert there(shared) == set().union(*(keys for _, keys in needs))
-    assert not [path for path in shared.folder.iterdir() if path.name.endswith(".part")]
+    left = {path.name for path in shared.folder.iterdir()} - {"CACHEDIR.TAG", "users", "lock"}
+    assert {name.partition(".")[0] for name in left} == there(shared)
+    assert not [name for name in left if name.endswith(".part")]
     assert shared.unneeded() == []
 
 

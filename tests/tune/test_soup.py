@@ -1,5 +1,7 @@
 """Averaged checkpoints: registered, and chosen by the official score."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from ensemble.cli import main
 from ensemble.core import manifest
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
+from ensemble.predict import SharedPredictions
+from ensemble.support import QuietProgress
 from ensemble.support.errors import RegistryError
 from ensemble.tune.soup import AveragingOptions, Validation, average_checkpoints
 from registry import checkpoint, soup
@@ -126,6 +130,18 @@ def test_greedy_takes_a_member_only_if_the_score_rises(store, tmp_path, validati
     # the first of the best; nothing can raise a score of 1
     assert made.members == ("models:/m1/1",)
     assert made.version.card.validation == {"mito": 1.0}
+
+
+def test_what_was_predicted_for_one_soup_serves_the_next(store, tmp_path, validation):
+    two = members(store, tmp_path, biased(1.0), biased(2.0))
+    shared = replace(validation, cache=tmp_path / "predictions")
+    for name, found in (("first", 0), ("second", 3)):
+        progress = QuietProgress()
+        average_checkpoints(two, name, AveragingOptions("uniform"), store, validation=shared, progress=progress)
+        assert progress.said.count("1 of 1 predictions found") == found  # of both members and of the soup
+    kept = SharedPredictions(shared.cache)
+    kept.free(kept.unneeded())
+    assert not list(shared.cache.glob("*.zarr"))
 
 
 def test_members_are_not_judged_by_crops_they_were_trained_on(store, tmp_path, validation):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 from ensemble.build.building import build
@@ -16,6 +17,7 @@ from ensemble.scoring.evaluation import score
 from ensemble.support.errors import EnsembleError
 from ensemble.tune.tuning import TuningTask, tune
 from registry.store import Registry
+from tests.support.networks_small import card, unet
 from tests.support.small_tuning import RECIPE, TUNE, tuned
 
 
@@ -103,7 +105,29 @@ def test_what_a_model_was_trained_on_is_not_tuned_by(place, both_versions):
     Path("manifest.csv").write_text(Path("manifest.csv").read_text().replace("\n5,", "\n7,"))
     (place / "truth.zarr/crop5").rename(place / "truth.zarr/crop7")
     request = Request("mine.yaml", place / "work", place / "manifest.csv", str(place / "data"), classes=["mito"])
-    task = TuningTask(request, place / "truth.zarr", place / "tuned.yaml", registered=False, augment=False)
+    task = TuningTask(request, place / "truth.zarr", place / "tuned.yaml", augment=False)
     with pytest.raises(EnsembleError, match="was trained on"):
         tune(task, Registry())
     assert not Path("tuned.yaml").exists()
+
+
+def test_once_the_minutes_are_over_only_what_the_recipe_needs_is_predicted(place, own_versions, capsys):
+    torch.save(unet(3).state_dict(), "c.pt")
+    own_versions.register(Path("c.pt"), card(name="quick", voxel_size_nm=8, overlap=0))
+    sources = "sources: {m: {model: 'models:/quick/1'}}\ndefaults: {source: m}\n"
+    Path("mine.yaml").write_text(f"name: mine\n{sources}empty: [nuc, er]\nconsistency: none\n")
+    assert main([*TUNE, "--minutes", "0", "--trials", "1", "--device", "cpu"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--minutes 0 are over: left out for lack of time: m_mirrored" in said
+    assert len(list(Path("build/predictions").glob("*.zarr"))) == 1
+    assert not Path("build/mine-tune/work/surveyed.json").exists()
+    assert main(["clean", "build/mine-tune"]) == 0
+    assert len(list(Path("build/predictions").glob("*.zarr"))) == 1
+
+
+def test_a_folder_that_holds_anothers_submission_is_refused_before_anything_runs(place, capsys):
+    assert main(["build", "mine.yaml", "--manifest", "manifest.csv"]) == 0
+    whole = Path("build/mine/submission.zip").read_bytes()
+    assert main([*TUNE, "--work", "build/mine"]) == 2
+    assert "build/mine/submission.zip: was made from mine.yaml, another recipe" in capsys.readouterr().err
+    assert Path("build/mine/submission.zip").read_bytes() == whole
