@@ -27,7 +27,7 @@ BUILD_OPTIONS = --data $(call quoted,$(DATA)) $(if $(MANIFEST),--manifest $(call
 # Dozens of processes start: none compiles the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo prepare-demo submission recipe real-em test coverage lint bench bench-full bench-kills clean distclean
+.PHONY: help setup demo prepare-demo submission recipe real-em test fuzz coverage lint bench bench-full bench-kills clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1	/p' Makefile | expand -t 14
@@ -58,9 +58,12 @@ real-em: $(READY) ## DATA=folder: real EM in the challenge's layout, train_manif
 	$(BIN)/python -m benchmarks.real_em $(call quoted,$(DATA)) --out build/real-em
 
 # Two workers on two cores, each with one thread per library: more would wait for each other.
-test coverage: export OMP_NUM_THREADS = 1
+test fuzz coverage: export OMP_NUM_THREADS = 1
 test: $(READY) ## all tests
 	$(BIN)/pytest --numprocesses 2
+
+fuzz: $(READY) ## over 10,000 spoilt inputs of every kind, in under ten minutes
+	FUZZ_INPUTS=1500 $(BIN)/pytest --numprocesses 2 tests/fuzz
 
 coverage: $(READY) ## which lines no test runs: a table, and build/coverage/index.html
 	COVERAGE_FILE=build/coverage/data $(BIN)/pytest --numprocesses 2 --cov=ensemble --cov=registry \

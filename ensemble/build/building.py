@@ -89,11 +89,11 @@ class _Build:
 
     def run(self) -> Built:
         request = self.request
-        for line in (*self.prepared.moved, *self.prepared.warnings):
-            self.progress.say(line)
         write_fault = self.registry.runs.write_fault()
         if write_fault is not None:
             self.progress.say(f"{write_fault}; the build goes on and will not be recorded")
+        for line in (*self.prepared.moved, *self.prepared.warnings):
+            self.progress.say(line)
         wanted = made_from(request, [crop.target for crop in self.plan.crops])
         locked = lock_contents(
             self.plan, self.prepared.models, request.manifest, request.data_root, self.prepared.threads, wanted

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from ensemble.core import load_manifest, select_targets
 from ensemble.plan import lock
 from ensemble.plan import plan as planning
@@ -63,10 +65,12 @@ class Request:
     def again(cls, out: Path) -> "Request":
         """The request whose build lies in ``out``. Raises EnsembleError where there is none."""
         kept = read_sealed(out / "work" / "request.json")
-        if kept is None:
-            raise EnsembleError(f"{out}: holds no build to go by; run ensemble build RECIPE --out {out} first")
-        manifest, cache = (Path(kept[name]) if kept.get(name) else None for name in ("manifest", "cache"))
-        return cls(**{**kept, "out": out, "manifest": manifest, "cache": cache})
+        try:
+            return TypeAdapter(cls).validate_python({**kept, "out": out} if isinstance(kept, dict) else None)
+        except ValidationError as error:
+            raise EnsembleError(
+                f"{out}: holds no build to go by; run ensemble build RECIPE --out {out} first"
+            ) from error
 
     def keep(self) -> None:
         """Note what was asked for, beside what the build goes on from."""

@@ -194,7 +194,8 @@ def _marked_planes(marker: Path, place: Path) -> int | None:
     marked = read_sealed(marker)
     if not isinstance(marked, dict) or marked.get("metadata") != _metadata_digest(place):
         return None
-    return int(marked["planes"])
+    planes = marked.get("planes")
+    return planes if isinstance(planes, int) and planes >= 0 else None
 
 
 def _metadata_digest(place: Path) -> str | None:

@@ -53,12 +53,13 @@ class FinishedBuild:
             report = CheckReport.from_json(json.dumps(check))
         except ValueError as error:
             raise EnsembleError(f"{out / 'check.json'}: not what a build writes; delete it, and build again") from error
-        request = read_sealed(out / "work" / "request.json") or {}
+        kept = read_sealed(out / "work" / "request.json")
+        data_root = kept.get("data_root") if isinstance(kept, dict) else None
         return cls(
             out,
             plan_described(plan, out),
             report,
-            request.get("data_root") or lock.get("data", ""),
+            data_root if isinstance(data_root, str) else str(lock.get("data", "")),
             _valid(BuildCosts, _mapping_in(out / "costs.json") or {}, out / "costs.json"),
             _mapping_in(out / "scores.json", _SCORES),
         )

@@ -26,7 +26,7 @@ def test_scores_on_crops_that_a_model_was_trained_on_are_flagged(place, store, c
         truth = np.ones(target.grid.shape, np.uint8)
         write_array(place / "truth.zarr" / target.group / "nuc", truth, target.grid)
     capsys.readouterr()
-    scored = ["score", "build/seen--nuc/submission.zip", "--truth", "truth.zarr", "--manifest", "manifest.csv"]
+    scored = ["score", "build/seen/submission.zip", "--truth", "truth.zarr", "--manifest", "manifest.csv"]
     assert main([*scored, "--json", "s.json"]) == 0
     said = capsys.readouterr().out
     assert "leakage: m was trained on crop2" in said

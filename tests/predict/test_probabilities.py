@@ -41,7 +41,7 @@ def test_predictions_with_all_classes_in_one_array(place, capsys, dtype: str, la
         _write_channels(place / "data/mine/d.zarr" / group, stored, grid, layout)
     (place / "mine.yaml").write_text(RECIPE)
     assert main(ASKED) == 0
-    with Submission.open(Path("build/mine--ecs-mito/submission.zip")) as submission:
+    with Submission.open(Path("build/mine/submission.zip")) as submission:
         crop1 = Box.of_shape((70, 18, 20))
         mito, ecs = (submission.array("crop1", name).read(crop1) for name in ("mito", "ecs"))
     y_nm = 82 + 4 * np.arange(18)
@@ -87,7 +87,7 @@ def test_a_changed_channel_is_built_anew(place) -> None:
     data[1] = 1
     _write_channels(place / "data/mine/d.zarr/crop2", data, grid, "v2")
     assert main(ASKED) == 0
-    with Submission.open(Path("build/mine--ecs-mito/submission.zip")) as submission:
+    with Submission.open(Path("build/mine/submission.zip")) as submission:
         assert (submission.array("crop2", "ecs").read(Box.of_shape((8, 6, 7))) > 0).all()
 
 

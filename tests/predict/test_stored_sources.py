@@ -108,6 +108,6 @@ def test_masks_given_as_predictions_are_refused_each_time_and_taken_as_soon_as_i
     write_manifest(place / "m.csv", [TARGET])
     for change in (("predictions:", "labels:"), ("{predictions", "{scale: 1, predictions")):
         (place / "r.yaml").write_text(recipe.replace(*change))
-        assert main(ask) == 0
+        assert main([*ask, "--overwrite"]) == 0
         with Submission.open(Path("build/r/submission.zip")) as submission:
             assert np.array_equal(submission.read("crop900", "mito", GRID.box) > 0, BALL)
