@@ -242,7 +242,8 @@ def tuned(made: "Tuned") -> None:
     for crop, names in made.leaks.items():
         _OUT.print(f"leakage: {', '.join(names)} was trained on {crop}; these scores flatter", style="yellow")
     line(f"overall score {made.overall_before:.4f} -> {made.overall_after:.4f} on the tuning crops")
-    line(f"recipe: {made.recipe}   MLflow run {made.run_id}")
+    recorded = f"MLflow run {made.run_id}" if made.run_id else "not recorded"
+    line(f"recipe: {made.recipe}   {recorded}")
 
 
 def tuning_plan(value: "TuningPlan", task: "TuningTask") -> None:

@@ -27,6 +27,7 @@ from ensemble.support import (
     Progress,
     QuietProgress,
     RecipeError,
+    RegistryError,
     code_digest,
     digest,
     library_versions,
@@ -281,7 +282,11 @@ class _Tuning:
         overall = {"before": overall_of(before), "after": overall_of(after)}
         write_text(self.task.to.with_suffix(".json"), results_as_json(results, overall, leaks))
         pictures = self._draw(units, chosen)
-        run_id = self._record(results, before, after, leaks, pictures)
+        try:
+            run_id = self._record(results, before, after, leaks, pictures)
+        except RegistryError as error:  # hours of work lie in the recipe that is written
+            self.progress.say(f"not recorded: {error}")
+            run_id = None
         return Tuned(tuple(results), before, after, self.task.to, leaks, run_id)
 
     def _official(self, recipe: Path) -> Scores:

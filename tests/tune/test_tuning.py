@@ -14,7 +14,7 @@ from ensemble.core import manifest
 from ensemble.plan import recipe_reader as recipe_file
 from ensemble.plan.request import Request
 from ensemble.scoring.evaluation import score
-from ensemble.support.errors import EnsembleError
+from ensemble.support.errors import EnsembleError, RegistryError
 from ensemble.tune.tuning import TuningTask, tune
 from registry.store import Registry
 from tests.support.networks_small import card, unet
@@ -68,11 +68,18 @@ def test_building_the_tuned_recipe_gives_exactly_what_was_promised(tuned_place):
         assert again.by_class[name] == one["official_after"]
 
 
-def test_labels_are_a_source_like_any_other(place):
+def test_labels_are_a_source_like_any_other_also_where_nothing_can_be_recorded(place, capsys, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise RegistryError("the model registry cannot be written")
+
+    monkeypatch.setattr("registry.runs.Runs.record", refuse)
     sources = RECIPE.partition("defaults")[0] + '  lab: {labels: "{root}/../truth.zarr/{crop}/{class}"}\n'
     fixed = "tune: {mito: fixed, nuc: fixed}\n"
     Path("mine.yaml").write_text(sources + "defaults: {source: a}\nclasses: {er: {source: lab}}\n" + fixed)
     assert tuned("--trials", "2")["classes"]["er"]["official_after"] == 1.0
+    said = capsys.readouterr()
+    assert "not recorded: the model registry cannot be written" in said.err
+    assert "recipe: tuned.yaml   not recorded" in said.out
 
 
 @pytest.mark.parametrize(
