@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.cli import console
+from ensemble.cli import bars, console
 from ensemble.cli.options import Commands, add_request, add_resources, budget_of, command, default_out, request_of
+from ensemble.cli.plan_tables import plan_tables, tuning_tables
 from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError, QuietProgress
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
     out = arguments.out or default_out(arguments)
     request, registry = replace(request_of(arguments, out), overwrite=arguments.overwrite), registry_of(out)
-    with console.progress() as progress:
+    with bars.progress() as progress:
         built = build(request, registry, progress)
         if built.run_id is not None or not request.has_report:
             make_report(out, registry, progress=progress)
@@ -73,7 +74,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         said = prepared.described(request.budget).as_plain()
         print(json.dumps({**said, "predictions_found": found}, indent=1))
     else:
-        console.plan(plan, request.budget)
+        console.show(plan_tables(plan, request.budget))
         console.line(prepared.hours.in_words)
         if plan.jobs:
             console.line(f"{found_in_words(found, len(plan.jobs))} ({request.predictions})")
@@ -89,7 +90,7 @@ def _timed(request: "Request", prepared: "Prepared", registry: "Registry") -> "P
     from ensemble.plan import prepare
     from ensemble.predict import time_networks
 
-    with console.progress() as progress:
+    with bars.progress() as progress:
         time_networks(request, prepared, registry, progress)
     return prepare(request, registry)
 
@@ -151,9 +152,9 @@ def _tune(arguments: argparse.Namespace) -> int:
         registered=arguments.all_models,
     )
     if arguments.plan:
-        console.tuning_plan(plan_tuning(task, Registry()), task)
+        console.show(tuning_tables(plan_tuning(task, Registry()), task))
         return 0
-    with console.progress() as progress:
+    with bars.progress() as progress:
         tuned = tune(task, Registry(), progress)
     console.tuned(tuned)
     return 0
@@ -181,7 +182,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from registry import Registry
 
     spec = load_spec(arguments.spec, dict(arguments.set))
-    with console.progress() as progress:
+    with bars.progress() as progress:
         progress.stage(f"train {spec.name}", spec.steps)
         version = train(spec, data_root=arguments.data, registry=Registry(), work=arguments.work, progress=progress.at)
     console.models([version], "")
@@ -202,7 +203,7 @@ def _postprocess(arguments: argparse.Namespace) -> int:
     from ensemble.build import postprocess
 
     budget = budget_of(arguments)
-    with console.progress() as progress:
+    with bars.progress() as progress:
         done = postprocess(
             arguments.predictions,
             arguments.out,
@@ -245,7 +246,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     from ensemble.demo import prepare_demo, run_demo
     from ensemble.plan import registry_in
 
-    with console.progress() as progress:
+    with bars.progress() as progress:
         if arguments.prepare:
             prepare_demo(arguments.out, progress)
             return 0

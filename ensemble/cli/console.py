@@ -1,32 +1,27 @@
 """What people see on a terminal: progress, plans, models, reports; plain when piped."""
 
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
-from rich.text import Text
 
-from ensemble.support import QuietProgress, StageClock, duration, plain_line
+from ensemble.cli.plan_tables import size_in_words
+from ensemble.support import plain_line
 
 if TYPE_CHECKING:
     from ensemble.build import Finding
-    from ensemble.plan import Budget, CropPlan, Job, Plan
     from ensemble.report import Difference
     from ensemble.submission import CheckReport
-    from ensemble.tune import Soup, Tuned, TuningPlan, TuningTask
+    from ensemble.tune import Soup, Tuned
     from registry import Comparison, ModelVersion, Verification
 
 _PIPE_COLUMNS = 240
 _RELATIONS = 10
 """So many ways of contradicting are printed."""
 _OUT = Console(highlight=False, soft_wrap=True)
-_ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
 if not _OUT.is_terminal:
     _OUT = Console(highlight=False, soft_wrap=True, width=_PIPE_COLUMNS)
 
@@ -37,59 +32,7 @@ def line(text: str) -> None:
 
 def note(text: str) -> None:
     """A line beside the result, on stderr."""
-    _ERR.print(text, markup=False)
-
-
-class _Clock(ProgressColumn):
-    """Of a stage the time gone, and about the time left."""
-
-    def render(self, task: Task) -> Text:
-        gone, left = task.finished_time or task.elapsed or 0, task.time_remaining
-        ahead = "" if task.finished or left is None else f", about {duration(left)} left"
-        return Text(f"{duration(gone)} gone{ahead}")
-
-
-class _Shown:
-    """A bar per stage on stderr; without a terminal a line when each begins, and one a minute."""
-
-    def __init__(self, bars: Bars) -> None:
-        self._bars = bars
-        self._task: TaskID | None = None
-        self._clock: StageClock | None = None
-
-    def stage(self, name: str, total: float) -> None:
-        self.close()
-        if not _ERR.is_terminal:
-            _ERR.print(f"{name} …", markup=False)
-            self._clock = StageClock(name, total, time.monotonic())
-        self._task = self._bars.add_task(name, total=max(total, 1e-9), what="")
-
-    def at(self, done: float, what: str = "") -> None:
-        if self._task is not None:
-            self._bars.update(self._task, completed=done, what=what)
-        if self._clock is not None and (text := self._clock.line(done, what, time.monotonic())) is not None:
-            _ERR.print(text, markup=False)
-
-    def say(self, text: str) -> None:
-        self._bars.console.print(text, markup=False)
-
-    def close(self) -> None:
-        if self._task is not None:
-            self._bars.update(self._task, completed=self._bars.tasks[-1].total, what="")
-            self._task = self._clock = None
-
-
-@contextmanager
-def progress(show: bool = True) -> Iterator[_Shown | QuietProgress]:
-    """Shows progress while the work in the block goes on."""
-    if not show:
-        yield QuietProgress()
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), _Clock())
-    with Bars(*columns, TextColumn("{task.fields[what]}"), console=_ERR, disable=not _ERR.is_terminal) as bars:
-        shown = _Shown(bars)
-        yield shown
-        shown.close()
+    ERRORS.print(text, markup=False)
 
 
 def report(found: "CheckReport") -> None:
@@ -246,32 +189,6 @@ def tuned(made: "Tuned") -> None:
     line(f"recipe: {made.recipe}   {recorded}")
 
 
-def tuning_plan(value: "TuningPlan", task: "TuningTask") -> None:
-    """What tuning would try of each class, the passes it needs, and the hours."""
-    from ensemble.predict import found_in_words
-
-    table = Table("class", "crops", "candidates", "sources and mixes", title="candidates", title_justify="left")
-    for unit, space in value.units.items():
-        table.add_row(
-            unit.label, " ".join(unit.crops), ", ".join(value.candidates(unit)) or "as it is", str(len(space.sources))
-        )
-    _OUT.print(table)
-    for text in value.skipped:
-        line(f"not tried: {text}")
-    if value.survey.jobs:
-        _OUT.print(_passes(value.survey, task.request.budget))
-        found = found_in_words(value.found, len(value.survey.jobs))
-        line(f"predicting: {found}, about {_hours(value.predicting_s)}, by a patch of each network that was timed")
-    limit = "" if task.minutes is None else f"; nothing new is begun after {_hours(60 * task.minutes)} (--minutes)"
-    voxels = value.evaluated_voxels / 1e9
-    line(f"searching: at most {voxels:.2f} Gvoxel to decide and count, about {_hours(value.searching_s)}{limit}")
-    line("nothing was predicted or tried; without --plan it begins")
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 360 else f"{seconds / 60:.1f} min"
-
-
 def difference(found: "Difference") -> None:
     """What changed between two submissions, by class, the largest change first."""
     for name, (a, b) in found.routes.items():
@@ -299,99 +216,9 @@ def difference(found: "Difference") -> None:
 def leftovers(found: Mapping[Path, int], *, freed: bool) -> None:
     """What a build no longer needs, with its bytes on disk, largest first."""
     for path, size in sorted(found.items(), key=lambda item: -item[1]):
-        line(f"{_bytes(size):>10}  {path}")
-    line(f"{_bytes(sum(found.values()))} {'freed' if freed else 'to be freed'}" if found else "nothing is left over")
-
-
-def plan(value: "Plan", budget: "Budget") -> None:
-    """The routes, class by class where crops agree, and what they cost."""
-    from ensemble.plan import PlanCost
-
-    routes = Table("class", "crops", "source", "resampled", "decision", "post-processing", title="routes")
-    for (name, *cells), crops in _routes(value).items():
-        routes.add_row(name, " ".join(crops), *cells)
-    _OUT.print(routes)
-    _OUT.print(_passes(value, budget))
-    cost = PlanCost.of(value, budget)
+        line(f"{size_in_words(size):>10}  {path}")
     line(
-        f"{cost.arrays} arrays, {cost.voxels / 1e9:.2f} Gvoxel; {cost.forward_passes:,} forward passes, "
-        f"{_bytes(cost.stored_bytes)} of probabilities before compression, "
-        f"about {_bytes(cost.peak_memory_bytes)} of memory at the peak"
+        f"{size_in_words(sum(found.values()))} {'freed' if freed else 'to be freed'}"
+        if found
+        else "nothing is left over"
     )
-
-
-def _passes(value: "Plan", budget: "Budget") -> Table:
-    jobs = Table("source", "model", "crop", "EM", "patches", "passes", "Mvoxel", "stored", "memory", title="passes")
-    for job in value.jobs:
-        jobs.add_row(*_job(job, budget))
-    return jobs
-
-
-def _routes(value: "Plan") -> dict[tuple[str, ...], list[str]]:
-    rows: dict[tuple[str, ...], list[str]] = {}
-    for crop in value.crops:
-        for name in crop.target.classes:
-            rows.setdefault(_route(crop, name), []).append(crop.target.crop)
-    return dict(
-        sorted(
-            rows.items(),
-            key=lambda row: (
-                list(value.crops[0].target.classes).index(row[0][0])
-                if row[0][0] in value.crops[0].target.classes
-                else 999
-            ),
-        )
-    )
-
-
-def _route(crop: "CropPlan", name: str) -> tuple[str, ...]:
-    from ensemble.plan import ClassDescription
-
-    if name not in crop.claimed:
-        return (name, "empty", "", "zeros", "")
-    route, row = crop.routes[name], ClassDescription.of(crop, name)
-    source = _source(row.source)
-    versions = ", ".join(f"{s} = {m.model.removeprefix('models:/')}" for s, m in row.models.items() if s in source)
-    decision = f"p > {route.threshold:g}" + ("" if route.weight == 1 else f", weight {route.weight}")
-    chain = " → ".join(_step(step) for step in row.postprocess)
-    resampled = ", ".join(dict.fromkeys(m.resampled for m in row.models.values()))
-    return (name, f"{source} ({versions})" if versions else source, resampled, decision, chain)
-
-
-def _source(described: Any) -> str:
-    if isinstance(described, str):
-        return described
-    ((how, members),) = described.items()
-    parts = [f"{m[1]:g}·{_source(m[0])}" if isinstance(m, list) else m for m in members]
-    return f"{how}({', '.join(parts)})"
-
-
-def _step(described: Mapping[str, Mapping[str, Any]]) -> str:
-    ((name, parameters),) = described.items()
-    return name + "".join(
-        f" {key} {value:g}" if isinstance(value, float) else f" {key} {value}" for key, value in parameters.items()
-    )
-
-
-def _job(job: "Job", budget: "Budget") -> tuple[str, ...]:
-    from ensemble.plan import voxel_size_in_words
-
-    return (
-        job.source,
-        f"{job.model.name}/{job.model.version}",
-        job.crop,
-        f"{voxel_size_in_words(job.level_grid)} nm, {job.em_in_words}",
-        f"{job.patches:,}",
-        f"{job.forward_passes:,}",
-        f"{job.lattice.size / 1e6:.1f}",
-        _bytes(job.stored_bytes),
-        _bytes(budget.predicting_bytes(job)),
-    )
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"

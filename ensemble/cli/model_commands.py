@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.cli import console
+from ensemble.cli import bars, console
 from ensemble.cli.options import Commands, command
 from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError, RegistryError
 
@@ -272,7 +272,7 @@ def _soup(arguments: argparse.Namespace) -> int:
             arguments.truth, arguments.manifest, arguments.data, leaky=arguments.leaky, cache=arguments.cache
         )
     options = AveragingOptions(arguments.how, arguments.weights, arguments.decay, arguments.same_origin)
-    with console.progress() as progress:
+    with bars.progress() as progress:
         soup = average_checkpoints(
             members,
             arguments.name,

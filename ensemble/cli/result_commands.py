@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ensemble.cli import console
+from ensemble.cli import bars, console
 from ensemble.cli.options import Commands, add_resources, budget_of, command, names
 from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError, is_disk_full, write_text
 
@@ -25,7 +25,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from ensemble.core import load_manifest
     from ensemble.submission import check
 
-    with console.progress(show=not arguments.json) as progress:
+    with bars.progress(show=not arguments.json) as progress:
         progress.stage("check", 1)
         report = check(
             arguments.submission,
@@ -64,7 +64,7 @@ def _score(arguments: argparse.Namespace) -> int:
     budget = budget_of(arguments)
     limits = ScoringLimits(budget.workers, budget.memory_bytes)
     targets, rules = load_manifest(arguments.manifest), arguments.rules or LATEST_RULES
-    with console.progress() as progress:
+    with bars.progress() as progress:
         scored = [
             score(path, arguments.truth, targets, rules_name=rules, limits=limits, progress=progress)
             for path in (arguments.submission, arguments.against)
@@ -89,7 +89,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from ensemble.plan import registry_of
     from ensemble.report import REPORT_FACTS, REPORT_PAGE, make_report
 
-    with console.progress() as progress:
+    with bars.progress() as progress:
         make_report(arguments.out, registry_of(arguments.out), truth=arguments.truth, progress=progress)
     console.line(f"report: {arguments.out / REPORT_PAGE}   facts: {arguments.out / REPORT_FACTS}")
     return 0
@@ -105,7 +105,7 @@ def _add_diff(commands: Commands) -> None:
 def _diff(arguments: argparse.Namespace) -> int:
     from ensemble.report import diff
 
-    with console.progress() as progress:
+    with bars.progress() as progress:
         difference = diff(arguments.a, arguments.b, page=arguments.page, progress=progress)
     console.difference(difference)
     if arguments.page:

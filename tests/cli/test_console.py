@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from ensemble.cli.console import leftovers, progress, report
-from ensemble.support.progress import QuietProgress
+from ensemble.cli.console import leftovers, report
 from tests.support.small_submission import checked, remove, write
 
 
@@ -18,18 +17,6 @@ def test_a_check_is_told_by_name_and_in_sum_and_a_name_is_never_markup(tmp_path,
     assert "empty: crop984" in said
     assert said.splitlines()[-1] == "5 arrays checked: 1 faults, 1 warnings, 1 empty arrays"
     assert "\x1b" not in said  # plain where there is no terminal
-
-
-def test_progress_without_a_terminal_is_a_line_for_each_stage(capsys):
-    with progress() as shown:
-        shown.stage("predict", 4)
-        shown.at(2, "fine on crop 1")
-        shown.say("[odd] names stay")
-        shown.stage("check", 1)
-    said = capsys.readouterr().err
-    assert [line for line in said.splitlines() if line.strip()] == ["predict …", "[odd] names stay", "check …"]
-    with progress(show=False) as shown:
-        assert isinstance(shown, QuietProgress)
 
 
 def test_what_is_freed_is_told_with_its_size(capsys):

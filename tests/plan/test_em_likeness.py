@@ -70,4 +70,4 @@ def test_only_a_model_has_learned_from_em(place, capsys) -> None:
 
 
 def test_nothing_unlike_is_nothing_to_refuse() -> None:
-    refuse_unlike(())
+    assert refuse_unlike(()) is None

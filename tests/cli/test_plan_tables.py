@@ -1,0 +1,31 @@
+"""Plans in tables: crops that agree share a row, and sizes are in words."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ensemble.cli.plan_tables import plan_tables, size_in_words
+from ensemble.plan.request import Request, prepare
+from registry.store import Registry
+
+
+def test_routes_passes_and_cost_are_all_there(place):
+    request = Request("small.yaml", Path("out"), Path("manifest.csv"), device="cpu")
+    plan = prepare(request, Registry()).plan
+    console = Console(width=240)
+    with console.capture() as said:
+        for item in plan_tables(plan, request.budget):
+            console.print(item)
+    rows = [line.split("│") for line in said.get().splitlines() if line.startswith("│")]
+    assert [row[1].strip() for row in rows[:8]] == list(plan.crops[0].target.classes)
+    assert all(row[2].strip() == "1 2" for row in rows[:8] if row[1].strip() != "mito")
+    assert [row[1].strip() for row in rows[8:]] == [job.source for job in plan.jobs]
+    assert "16 arrays" in said.get()
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (5 << 20, "5 MiB"), (3 << 29, "1.5 GiB")]
+)
+def test_sizes_in_words(count, words):
+    assert size_in_words(count) == words
