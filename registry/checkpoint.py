@@ -94,7 +94,7 @@ def _read_safetensors(path: Path, key: str | None) -> Tensors:
         with safe_open(path, framework="pt", device="cpu") as file:
             values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
             settings = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, *NOT_WHOLE) as error:
         raise CheckpointError(f"{path}: damaged safetensors file: {one_line(error, 200)}") from error
     return Tensors(path, values if key is None else choose(path, values, key), settings=settings)
 

@@ -16,6 +16,7 @@ import torch
 MAX_DIMENSIONS = 16
 MAX_ELEMENTS = 1 << 48
 MAX_NAME = 1000
+MAX_OPCODES = 2_000_000
 MAX_COPIED = 2_000_000
 """Items of lists and mappings that calls and attributes may take over: a few bytes can name a long list again."""
 
@@ -58,7 +59,7 @@ def tensor(storage: Any, offset: int, size: Any, stride: Any) -> Any:
     """The tensor of that place and shape in a storage; ValueError where it reaches beyond it."""
     if not isinstance(storage, Storage):
         return storage
-    numbers = (offset, *size, *stride)
+    numbers = (offset, *_items(size), *_items(stride))
     if any(type(n) is not int or not 0 <= n < MAX_ELEMENTS for n in numbers) or len(size) != len(stride):
         raise ValueError("a tensor whose shape is none")
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
@@ -70,9 +71,16 @@ def tensor(storage: Any, offset: int, size: Any, stride: Any) -> Any:
     return torch.empty(0, dtype=storage.dtype).set_(storage.bytes, offset, tuple(size), tuple(stride))
 
 
+def _items(value: Any) -> Any:
+    """What may be gone through: a text becomes longer so, and a tensor may show one number without end."""
+    if not isinstance(value, list | tuple | zip):
+        raise pickle.UnpicklingError("items of what is no list")
+    return value
+
+
 def _mapping(pairs: Any = ()) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    for key, value in pairs:
+    for key, value in map(_items, _items(pairs)):
         _set(made, key, value)
     return made
 
@@ -81,10 +89,11 @@ def _first(value: Any, *rest: Any) -> Any:
     return value
 
 
+_FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
 _MAKERS: dict[str, Callable[..., Any]] = {
     "builtins.getattr": lambda of, name: _attribute(of, name),
     "collections.OrderedDict": _mapping,
-    "torch.Size": lambda sizes=(): tuple(sizes),
+    "torch.Size": lambda sizes=(): tuple(_items(sizes)),
     "torch.nn.parameter.Parameter": _first,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
@@ -92,7 +101,6 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v2": lambda storage, offset, size, stride, *rest: tensor(
         storage, offset, size, stride
     ),
-    "torch._tensor._rebuild_from_type_v2": lambda made, kind, arguments, state: _made(made, arguments),
 }
 
 
@@ -120,6 +128,18 @@ def _set(target: Any, key: Any, value: Any) -> None:
         target[key] = value
 
 
+class _Counted(dict[int, Any]):
+    """What each opcode does, for so many of them as any checkpoint has."""
+
+    left = MAX_OPCODES
+
+    def __getitem__(self, code: int) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise pickle.UnpicklingError("longer than any checkpoint")
+        return super().__getitem__(code)
+
+
 _PureUnpickler: Any = pickle._Unpickler
 """The one of pure Python, which can be restricted opcode by opcode."""
 
@@ -131,8 +151,11 @@ class InertUnpickler(_PureUnpickler):  # type: ignore[misc]  # typeshed knows le
         super().__init__(file, encoding="utf-8", errors="replace")
         self._storage, self._names = storage, names
         self._copied = 0
+        self.dispatch = _Counted(self._OPCODES)
 
     def find_class(self, module: Any, name: Any) -> Named:
+        if len(module) + len(name) > MAX_NAME:
+            raise pickle.UnpicklingError("a name longer than any")
         found = f"{module}.{name}".replace("__builtin__.", "builtins.", 1)
         self._names[found] = None
         return Named(found)
@@ -141,6 +164,9 @@ class InertUnpickler(_PureUnpickler):  # type: ignore[misc]  # typeshed knows le
         return self._storage(pid)
 
     def _call(self, what: Any, arguments: Any) -> Any:
+        while isinstance(what, Named) and what.name == _FROM_TYPE and isinstance(arguments, tuple):
+            self._count(arguments)
+            what, _, arguments, _ = arguments
         self._count(arguments, *(arguments if isinstance(arguments, tuple) else ()))
         made = _made(what, arguments)
         if isinstance(made, Named):
@@ -211,7 +237,7 @@ class InertUnpickler(_PureUnpickler):  # type: ignore[misc]  # typeshed knows le
     def _empty_list(self) -> None:
         self.append([])
 
-    dispatch: ClassVar[dict[int, Any]] = {
+    _OPCODES: ClassVar[dict[int, Any]] = {
         **{
             op: _PureUnpickler.dispatch[op]
             for op in (ord(code.code) for code in pickletools.opcodes if code.name in _PLAIN)

@@ -40,6 +40,8 @@ class Archive(Protocol):
 _COMPRESSIONS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 _READ_EVERYWHERE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _ENCRYPTED = 0x1
+_PIECE, _SMALL_PIECE = 1 << 20, 1 << 12
+"""Bytes unpacked at once; of bzip2 and LZMA so many bytes are taken, whatever they unpack to."""
 
 
 def _check_packing(place: Path, infos: Sequence[zipfile.ZipInfo]) -> None:
@@ -74,7 +76,13 @@ class _Zipped:
     def read(self, name: str, limit_bytes: int) -> bytes:
         _within(self.sizes[name], limit_bytes)
         with self._lock:
-            return self._file.read(self._infos[name])
+            return self._unpacked(self._infos[name])
+
+    def _unpacked(self, info: zipfile.ZipInfo) -> bytes:
+        """A member in pieces: zipfile unpacks all that it is given before it cuts to the size that is declared."""
+        piece = _PIECE if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) else _SMALL_PIECE
+        with self._file.open(info) as file:
+            return b"".join(iter(lambda: file.read(piece), b""))
 
     def close(self) -> None:
         self._file.close()

@@ -21,23 +21,22 @@ from numcodecs.compat import ensure_contiguous_ndarray
 from numpy.typing import NDArray
 
 from ensemble.core import Box, Grid, VoxelsZYX, nm_zyx, zyx
-from ensemble.storage import foreign_chunk, misnamed
+from ensemble.storage import CODECS, foreign_chunk, misnamed
 from ensemble.submission.archive import Archive
+from ensemble.submission.unpacking import SLACK_BYTES, decoded
 from ensemble.support import SubmissionError, one_line, suggestion
 
 ChunkIndex = tuple[int, ...]
 """Which chunk of an array, along each of its axes."""
 
 MAX_CHUNK_BYTES = 2**31
+MAX_STAGES = 4
+_NUMBERS = re.compile("[<>|=]?[biuf][0-9]{1,2}")
 MAX_METADATA_BYTES = 2**24
-CODECS = (
-    *("blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"),
-    *("adler32", "astype", "crc32", "delta", "fixedscaleoffset", "fletcher32", "packbits", "quantize"),
-    "shuffle",
-)
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
-    *(RuntimeError, ValueError, TypeError, OverflowError, MemoryError, SystemError),
+    *(RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, AssertionError),
+    *(MemoryError, SystemError),
 )
 
 
@@ -110,7 +109,7 @@ class StoredArray:
         try:
             data: Any = self.members.read(self.present[chunk], 2 * size + MAX_METADATA_BYTES)
             for codec in self.encoding.codecs:
-                data = codec.decode(data)
+                data = decoded(codec, data, 2 * size + SLACK_BYTES)
             flat = ensure_contiguous_ndarray(data, max_buffer_size=None).reshape(-1).view(np.uint8)
             if flat.size != size:
                 raise ValueError(f"it holds {flat.size:,} bytes where a chunk has {size:,}")
@@ -199,10 +198,9 @@ def _sizes(metadata: Mapping[str, Any], key: str) -> tuple[int, ...]:
 
 
 def _number_dtype(name: Any) -> np.dtype[Any]:
-    dtype = np.dtype(name) if isinstance(name, str) else None
-    if dtype is None or dtype.kind not in "biuf":
+    if not isinstance(name, str) or not _NUMBERS.fullmatch(name):
         raise ValueError(f"dtype {name!r} is not one of numbers")
-    return dtype
+    return np.dtype(name)
 
 
 def _encoding(metadata: Mapping[str, Any]) -> ChunkEncoding:
@@ -211,6 +209,8 @@ def _encoding(metadata: Mapping[str, Any]) -> ChunkEncoding:
         raise ValueError(f"order {order!r} with dimension_separator {separator!r} is not Zarr v2")
     compressor = metadata["compressor"]
     stages = [*(metadata["filters"] or ()), *([compressor] if compressor is not None else ())]
+    if len(stages) > MAX_STAGES:
+        raise ValueError(f"{len(stages)} filters and compressors, where at most {MAX_STAGES} make sense")
     return ChunkEncoding(tuple(_codec(stage) for stage in reversed(stages)), order, separator)
 
 
@@ -218,6 +218,9 @@ def _codec(stage: Any) -> numcodecs.abc.Codec:
     name = stage.get("id") if isinstance(stage, dict) else stage
     if name not in CODECS:
         raise ValueError(f"unknown codec {name!r}{suggestion(str(name), CODECS)}")
+    for key in ("dtype", "astype", "encode_dtype", "decode_dtype"):
+        if stage.get(key) is not None:
+            _number_dtype(stage[key])
     return numcodecs.get_codec(dict(stage))
 
 

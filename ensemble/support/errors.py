@@ -14,7 +14,6 @@ The command line prints the message and exits with ``EXIT_WRONG_INPUT``; nothing
 """
 
 import difflib
-import re
 import struct
 import zipfile
 from collections.abc import Iterable
@@ -29,12 +28,14 @@ NOT_A_ZIP = (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, 
 
 MAX_LINE = 1000
 """Characters of a message; a longer one is cut in its middle."""
-_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 
 
 def plain_line(text: str) -> str:
     """The text on one line, safe to show: control characters escaped, at most MAX_LINE characters."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in _BREAKS.sub(" ", text))
+    if len(text) > 4 * MAX_LINE:
+        text = f"{text[: 2 * MAX_LINE]} … {text[-2 * MAX_LINE :]}"
+    lines = filter(None, (part.strip() for part in text.splitlines()))
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(lines))
     return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE * 3 // 4]} … {line[-MAX_LINE // 5 :]}"
 
 
