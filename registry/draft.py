@@ -134,7 +134,11 @@ _LARGE = 1e6
 """No patch has as many voxels along an axis, and no voxel is as large."""
 
 _IS_VALUE: dict[str, Callable[[Any], bool]] = {
-    "classes": lambda value: isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value),
+    "classes": lambda value: (
+        isinstance(value, list)
+        and 0 < len(value) <= networks.MAX_CHANNELS
+        and all(isinstance(name, str) and len(name) <= 1000 for name in value)
+    ),
     "patch_voxels": lambda value: _is_size(value, whole=True),
     "voxel_size_nm": lambda value: _is_size(value, whole=False),
     "activation": lambda value: value in ("sigmoid", "softmax", "none"),

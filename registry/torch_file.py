@@ -44,12 +44,12 @@ def read_zip(path: Path, names: dict[str, None]) -> Any:
         prefix = inside.removesuffix(_PICKLE)
         if prefix + _BYTE_ORDER in archive.namelist() and archive.read(prefix + _BYTE_ORDER) != b"little":
             raise ValueError("numbers of a big-endian machine; save it anew on another")
-        whole = _mapped(path)
+        file = _Mapped(path)
 
         @cache
         def numbers(key: str, dtype: torch.dtype) -> Storage:
             info = archive.getinfo(f"{prefix}data/{key}")
-            return Storage(_part(path, whole, _start(path, info), info.file_size, dtype), dtype)
+            return Storage(file.part(_start(path, info), info.file_size, dtype), dtype)
 
         return InertUnpickler(io.BytesIO(archive.read(inside)), _storages(numbers), names).load()
 
@@ -77,11 +77,13 @@ def read_older(path: Path, names: dict[str, None]) -> Any:
         places = {}
         for key in map(_key, load(kind)):
             count, dtype = struct.unpack("<q", stream.read(8))[0], kinds[key]
+            if count < 0:
+                raise ValueError("fewer numbers than none")
             places[key] = stream.tell(), count * dtype.itemsize
             stream.seek(count * dtype.itemsize, io.SEEK_CUR)
-        whole = _mapped(path)
+        parts = _Mapped(path)
         stream.seek(begin)
-        return load(cache(lambda key, dtype: Storage(_part(path, whole, *places[key], dtype), dtype)))
+        return load(cache(lambda key, dtype: Storage(parts.part(*places[key], dtype), dtype)))
 
 
 def _storages(numbers: Callable[[str, torch.dtype], Any]) -> Callable[[Any], Any]:
@@ -109,10 +111,6 @@ def _key(key: Any) -> str:
     return str(key)
 
 
-def _mapped(path: Path) -> torch.UntypedStorage:
-    return cast(torch.UntypedStorage, torch.UntypedStorage.from_file(str(path), False, path.stat().st_size))
-
-
 def _start(path: Path, info: zipfile.ZipInfo) -> int:
     """Where the content of a member begins."""
     with path.open("rb") as file:
@@ -121,13 +119,24 @@ def _start(path: Path, info: zipfile.ZipInfo) -> int:
     return int(info.header_offset + 30 + name + extra)
 
 
-def _part(path: Path, whole: torch.UntypedStorage, start: int, size: int, dtype: torch.dtype) -> torch.UntypedStorage:
-    """Bytes of the file, mapped where they lie as the processor wants them."""
-    if size < 0 or start + size > whole.nbytes():
-        raise ValueError("more numbers than the file is long")
-    if start % dtype.itemsize == 0 or size == 0:
-        return cast(torch.UntypedStorage, whole[start : start + size])
-    with path.open("rb") as file:
-        file.seek(start)
-        content = torch.frombuffer(bytearray(file.read(size)), dtype=torch.uint8)
-    return content.untyped_storage()
+class _Mapped:
+    """A file whose parts are mapped, or copied where that cannot be: in all no more than it is long."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, size = path, path.stat().st_size
+        self._whole = cast(torch.UntypedStorage, torch.UntypedStorage.from_file(str(path), False, size))
+        self._may_copy = size
+
+    def part(self, start: int, size: int, dtype: torch.dtype) -> torch.UntypedStorage:
+        """Bytes of the file. Raises ValueError for more than it has, or the same to be copied again and again."""
+        if size < 0 or start + size > self._whole.nbytes():
+            raise ValueError("more numbers than the file is long")
+        if start % dtype.itemsize == 0 or size == 0:
+            return cast(torch.UntypedStorage, self._whole[start : start + size])
+        self._may_copy -= size
+        if self._may_copy < 0:
+            raise ValueError("the same numbers again and again")
+        with self._path.open("rb") as file:
+            file.seek(start)
+            content = torch.frombuffer(bytearray(file.read(size)), dtype=torch.uint8)
+        return content.untyped_storage()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ensemble.core import Target, load_manifest, select_targets
-from ensemble.plan import Prepared, Request, prepare
+from ensemble.plan import ModelSource, Prepared, Request, load_recipe, prepare
 from ensemble.predict import Predictor, find_device, found_in_words
 from ensemble.storage import EM
 from ensemble.support import EnsembleError, QuietProgress, cores, default_memory_bytes, has_gpu
@@ -35,7 +35,10 @@ def diagnose(registry: Registry, request: Request | None = None) -> Iterator[Fin
     yield from _told("registry", lambda: _registry(registry))
     if request is None:
         return
-    yield from _told("data", lambda: _data(request))
+    looked = list(_told("data", lambda: _data(request)))
+    yield from looked
+    if any(one.state == "wrong" for one in looked):
+        return
     try:
         prepared = prepare(request, registry)
     except EnsembleError as error:
@@ -80,6 +83,7 @@ def _registry(registry: Registry) -> Iterator[Finding]:
 
 
 def _data(request: Request) -> Iterator[Finding]:
+    needed = any(isinstance(source, ModelSource) for source in load_recipe(request.recipe).sources.values())
     em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
     targets = select_targets(load_manifest(request.manifest), request.crops, request.classes)
     crops: dict[str, list[Target]] = {}
@@ -90,7 +94,7 @@ def _data(request: Request) -> Iterator[Finding]:
         try:
             levels = em.levels(dataset)
         except EnsembleError as error:
-            yield Finding("look", "data", f"{dataset} (crops {names}): {error}")
+            yield Finding("wrong" if needed else "look", "data", f"{dataset} (crops {names}): {error}")
             continue
         finest = min(levels, key=lambda grid: math.prod(grid.voxel_size_nm)).voxel_size_nm
         size = "x".join(f"{nm:g}" for nm in finest)

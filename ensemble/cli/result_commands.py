@@ -16,19 +16,19 @@ def add_result_commands(commands: Commands) -> None:
 
 def _add_check(commands: Commands) -> None:
     parser = command(commands, "check", _check, "Check a submission's format, completeness and consistency.")
-    parser.add_argument("submission", type=Path, metavar="SUBMISSION.zip")
+    parser.add_argument("submission", type=Path, metavar="SUBMISSION.zip", help="or a build's folder")
     parser.add_argument("--manifest", type=Path, metavar="CSV", help="default: the challenge's own")
     parser.add_argument("--json", action="store_true", help="for machines")
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from ensemble.core import load_manifest
-    from ensemble.submission import check
+    from ensemble.submission import check, submission_at
 
     with bars.progress(show=not arguments.json) as progress:
         progress.stage("check", 1)
         report = check(
-            arguments.submission,
+            submission_at(arguments.submission),
             load_manifest(arguments.manifest),
             lambda done, total: progress.at(done / max(total, 1)),
         )
@@ -41,7 +41,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _add_score(commands: Commands) -> None:
     parser = command(commands, "score", _score, "Score a submission against truth, as the challenge does.")
-    parser.add_argument("submission", type=Path, metavar="SUBMISSION.zip")
+    parser.add_argument("submission", type=Path, metavar="SUBMISSION.zip", help="or a build's folder")
     parser.add_argument("--truth", required=True, metavar="TRUTH.zarr", help="a plain array per crop and class")
     parser.add_argument("--manifest", type=Path, metavar="CSV", help="default: the challenge's own")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores, under the official keys")
@@ -59,6 +59,7 @@ def _score(arguments: argparse.Namespace) -> int:
     from ensemble.cli.score_tables import score_tables
     from ensemble.core import load_manifest
     from ensemble.scoring import LATEST_RULES, ScoringLimits, score
+    from ensemble.submission import submission_at
     from registry import Registry
 
     budget = budget_of(arguments)
@@ -66,7 +67,7 @@ def _score(arguments: argparse.Namespace) -> int:
     targets, rules = load_manifest(arguments.manifest), arguments.rules or LATEST_RULES
     with bars.progress() as progress:
         scored = [
-            score(path, arguments.truth, targets, rules_name=rules, limits=limits, progress=progress)
+            score(submission_at(path), arguments.truth, targets, rules_name=rules, limits=limits, progress=progress)
             for path in (arguments.submission, arguments.against)
             if path is not None
         ]

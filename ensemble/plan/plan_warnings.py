@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ensemble.core import Target
+from ensemble.core import Target, official_manifest
 from ensemble.plan.job import Model
 from ensemble.plan.plan import Plan, routes_of, sources_of
 from ensemble.plan.recipe import EmptySource, Recipe
@@ -13,13 +13,18 @@ LIKELY_VOXEL_NM = (0.5, 500.0)
 """Voxels of electron microscopy, with room on both sides; beyond them a card's unit is not nm."""
 
 
+MISSPELT = 0.85
+"""So alike are names of which one is a slip of the pen; those of other data sets of one series are less."""
+
+
 def check_datasets(recipe: Recipe, manifest: Sequence[Target]) -> None:
     """Raise RecipeError for a condition on a data set that the manifest calls nearly so."""
     known = {target.dataset for target in manifest}
+    official = {target.dataset for target in official_manifest()}
     for rule in recipe.rules.values():
         for condition, _ in rule.when:
-            hint = nearest(condition.dataset, known)
-            if hint and not any(condition.fits_dataset(dataset) for dataset in known):
+            hint = nearest(condition.dataset, known, likeness=MISSPELT)
+            if hint and condition.dataset not in official and not any(map(condition.fits_dataset, known)):
                 raise RecipeError(f"{condition.place}: the manifest has no data set {condition.dataset!r}{hint}")
 
 

@@ -13,13 +13,6 @@ Location = str | Path
 
 ZarrArray = zarr.Array[Any]
 
-CODECS = (
-    *("blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"),
-    *("adler32", "astype", "crc32", "delta", "fixedscaleoffset", "fletcher32", "packbits", "quantize"),
-    "shuffle",
-)
-"""Of Zarr v2, those that only compute with numbers."""
-
 _DAMAGE = (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError, MemoryError)
 """What zarr raises, beside ValueError, for metadata of other types or a thousand deep."""
 
@@ -30,7 +23,7 @@ def open_node(place: Location) -> ZarrArray | zarr.Group:
     if "://" not in text and not Path(text).exists():
         raise VolumeError(f"{text}: there is no such array; check the path and that the data was fetched")
     try:
-        node = zarr.open(text, mode="r", storage_options=_options(text) or None)
+        return zarr.open(text, mode="r", storage_options=_options(text) or None)
     except FileNotFoundError as error:
         raise VolumeError(f"{text}: there is no Zarr array or group here") from error
     except ImportError as error:
@@ -40,19 +33,6 @@ def open_node(place: Location) -> ZarrArray | zarr.Group:
     except _DAMAGE as error:
         what = f"{type(error).__name__}: {one_line(error)}"
         raise VolumeError(f"{text}: its metadata are not those of Zarr ({what}); write it again") from error
-    if isinstance(node, zarr.Array):
-        _refuse_other_codecs(node, text)
-    return node
-
-
-def _refuse_other_codecs(array: ZarrArray, place: str) -> None:
-    """Raises VolumeError for a codec that could run code, such as numcodecs' pickle, or that nobody knows."""
-    metadata = array.metadata
-    if metadata.zarr_format == 2:
-        names = [stage.codec_id for stage in (*(metadata.filters or ()), metadata.compressor) if stage is not None]
-        for name in names:
-            if name not in CODECS:
-                raise VolumeError(f"{place}: its codec {name!r} is not read, since it may run code; write it with zstd")
 
 
 def _options(url: str) -> dict[str, Any]:

@@ -23,6 +23,8 @@ def made_for(submission: Submission, targets: Sequence[Target]) -> str:
     for name, places in known.items():
         if held == places:
             return f"{name} ({len(places)} arrays)"
+    if held < asked:
+        return f"a part of this manifest: {len(held)} of {len(asked)} arrays"
     others = f" and {len(held - asked)} others" if held - asked else ""
     return f"another manifest: it holds {len(held & asked)} of the {len(asked)} arrays of this one{others}"
 

@@ -21,7 +21,7 @@ from numcodecs.compat import ensure_contiguous_ndarray
 from numpy.typing import NDArray
 
 from ensemble.core import Box, Grid, VoxelsZYX, nm_zyx, zyx
-from ensemble.storage import CODECS, foreign_chunk, misnamed
+from ensemble.storage import foreign_chunk, misnamed
 from ensemble.submission.archive import Archive
 from ensemble.submission.unpacking import SLACK_BYTES, decoded
 from ensemble.support import SubmissionError, one_line, suggestion
@@ -31,6 +31,12 @@ ChunkIndex = tuple[int, ...]
 
 MAX_CHUNK_BYTES = 2**31
 MAX_STAGES = 4
+CODECS = (
+    *("blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"),
+    *("adler32", "astype", "crc32", "delta", "fixedscaleoffset", "fletcher32", "packbits", "quantize"),
+    "shuffle",
+)
+"""Those that only compute with numbers."""
 _NUMBERS = re.compile("[<>|=]?[biuf][0-9]{1,2}")
 MAX_METADATA_BYTES = 2**24
 _DAMAGE = (

@@ -78,9 +78,9 @@ class TrainingError(EnsembleError):
     pass
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'mito'?`` for the known word most like ``word``, but not for itself; else nothing."""
-    near = difflib.get_close_matches(str(word), sorted(set(known) - {word}), n=1, cutoff=0.6)
+def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """``; did you mean 'mito'?`` for the known word most like ``word``, if any other than itself is like it."""
+    near = difflib.get_close_matches(str(word), sorted(set(known) - {word}), n=1, cutoff=likeness)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

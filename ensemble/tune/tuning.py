@@ -163,6 +163,8 @@ class _Tuning:
             raise EnsembleError(
                 f"--out {to}: would replace {'a folder' if to.is_dir() else 'the recipe'}; name another"
             )
+        if to.exists() and not to.with_suffix(".json").exists():
+            raise EnsembleError(f"--out {to}: would replace a recipe that no tuning wrote; name another, or remove it")
         for folder in (to.parent, self.out / "work"):
             try:
                 folder.mkdir(parents=True, exist_ok=True)

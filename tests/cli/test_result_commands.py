@@ -26,12 +26,15 @@ def test_scores_on_crops_that_a_model_was_trained_on_are_flagged(place, store, c
         truth = np.ones(target.grid.shape, np.uint8)
         write_array(place / "truth.zarr" / target.group / "nuc", truth, target.grid)
     capsys.readouterr()
-    scored = ["score", "build/seen/submission.zip", "--truth", "truth.zarr", "--manifest", "manifest.csv"]
+    scored = ["score", "build/seen", "--truth", "truth.zarr", "--manifest", "manifest.csv"]
     assert main([*scored, "--json", "s.json"]) == 0
     said = capsys.readouterr().out
     assert "leakage: m was trained on crop2" in said
     assert "crop1" not in said.partition("leakage")[2].splitlines()[0]
     assert json.loads(Path("s.json").read_text())["trained_on"] == {"crop2": ["m"]}
+    checked = ["check", "build/seen", "--manifest", "manifest.csv"]
+    assert main(checked) == 1  # a part of the manifest
+    assert "made for a part of this manifest: 2 of 16 arrays" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from registry import inert_pickle
 from registry.inert_pickle import InertUnpickler, Named, Storage, Unread, tensor
 
 
@@ -173,3 +174,32 @@ def test_a_tensor_is_the_numbers_of_its_place():
 def test_a_tensor_that_is_not_there_is_refused(offset, size, stride):
     with pytest.raises(ValueError, match="a tensor"):
         tensor(_numbers(), offset, size, stride)
+
+
+def text(value: str) -> bytes:
+    return b"X" + len(value).to_bytes(4, "little") + value.encode()
+
+
+def named(name: str) -> bytes:
+    module, _, rest = name.rpartition(".")
+    return b"c" + module.encode() + b"\n" + rest.encode() + b"\n"
+
+
+LONG_LIST = b"]q\x00(" + b"N" * 200_000 + b"e0"
+FROM_TYPE, SIZE = named("torch._tensor._rebuild_from_type_v2"), named("torch.Size")
+BOMBS = {
+    "a text as a shape": b"]" + SIZE + text("a" * 1000) + b"\x85Ra.",
+    "a text as items": b"]" + named("collections.OrderedDict") + text("ab" * 1000) + b"\x85Ra.",
+    "a long name": b"\x80\x04]" + text("a" * 1001) + text("b") + b"\x93a.",
+    "a list again and again": LONG_LIST + b"](" + (SIZE + b"h\x00\x85R") * 20 + b"e.",
+    "a list inside a type's call": LONG_LIST + b"](" + (FROM_TYPE + b"(" + SIZE + b"Nh\x00\x85NtR") * 20 + b"e.",
+    "marks without end": b"(" * 300_001 + b".",
+    "nothing, again and again": b"N0" * 150_001 + b".",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_would_grow_or_never_end_is_refused(name, monkeypatch):
+    monkeypatch.setattr(inert_pickle._Counted, "left", 300_000)
+    with pytest.raises(pickle.UnpicklingError):
+        read(b"\x80\x02" + BOMBS[name])

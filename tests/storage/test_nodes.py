@@ -1,5 +1,9 @@
 """What is opened to be read, or told in one line."""
 
+import json
+import pickle
+from pathlib import Path
+
 import pytest
 import zarr
 
@@ -21,3 +25,25 @@ def test_an_array_opens_and_what_is_none_is_told(tmp_path):
 def test_files_are_found_under_a_path_and_under_a_url(tmp_path, scheme):
     place = write_array(tmp_path / "a", noise(GRID.shape), GRID)
     assert exist(f"{scheme}{place}", ["1.0.2", "1.0.3"]) == [True, False]
+
+
+class Payload:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("stage", ["filters", "compressor"])
+def test_a_codec_that_runs_what_a_chunk_says_is_refused_and_nothing_runs(tmp_path, stage):
+    place, trace = write_array(tmp_path / "a", noise(GRID.shape), GRID), tmp_path / "trace"
+    codec = {"id": "pickle", "protocol": 5}
+    metadata = json.loads((place / ".zarray").read_text()) | {"filters": None, "compressor": None}
+    metadata[stage] = [codec] if stage == "filters" else codec
+    (place / ".zarray").write_text(json.dumps(metadata))
+    for chunk in place.glob("*.*.*"):
+        chunk.write_bytes(pickle.dumps(Payload(trace)))
+    with pytest.raises(VolumeError, match="not readable as Zarr"):
+        open_node(place)[...]
+    assert not trace.exists()

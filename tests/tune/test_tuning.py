@@ -86,6 +86,7 @@ def test_labels_are_a_source_like_any_other_also_where_nothing_can_be_recorded(p
     ("options", "message"),
     [
         (["--out", "mine.yaml"], "would replace the recipe"),
+        (["--out", "hand.yaml"], "would replace a recipe that no tuning wrote"),
         (["--out", "tuned.json"], "let its name end in .yaml"),
         (["--truth", "none.zarr"], "holds truth for no array of the manifest"),
         (["--trials", "0"], "at least one is needed"),
@@ -93,7 +94,9 @@ def test_labels_are_a_source_like_any_other_also_where_nothing_can_be_recorded(p
 )
 def test_what_cannot_work_is_told_before_anything_is_predicted(place, capsys, options, message):
     before = Path("mine.yaml").read_text()
+    Path("hand.yaml").write_text(before)
     assert main([*TUNE, *options]) == 2
+    assert Path("hand.yaml").read_text() == before
     assert message in capsys.readouterr().err
     assert Path("mine.yaml").read_text() == before
     assert not Path("tuned.yaml").exists()

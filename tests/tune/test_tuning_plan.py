@@ -38,7 +38,7 @@ def test_candidates_passes_and_hours_are_told_and_nothing_is_done(place, both_ve
     assert files(place) == before
     assert "m, m_mirrored" in said
     assert "predicting: 0 of 2 predictions found, 2 to compute, about " in said
-    assert "nothing new is begun after 1.5 h (--minutes)" in said
+    assert "nothing new is begun after 1 h 30 min (--minutes)" in said
     assert said.endswith("nothing was predicted or tried; without --plan it begins\n")
 
 
