@@ -106,6 +106,8 @@ class _Build:
             write_lock(request.lock, locked)
             request.keep()
             self._note_needed()
+            for line in self.predictor.look_ahead() if self.predictor.open_jobs else ():
+                self.progress.say(line)
             self.predictor.run()
             self._pack(self._assemble())
             for page in request.pages:

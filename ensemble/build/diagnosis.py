@@ -134,4 +134,6 @@ def _existing(path: Path) -> Path:
 def _predictions(request: Request, prepared: Prepared, registry: Registry) -> Iterator[Finding]:
     predictor = Predictor.of(request, prepared, registry, QuietProgress())
     jobs = len(prepared.plan.jobs)
+    for line in predictor.look_ahead():
+        yield Finding("look", "predictions", line)
     yield Finding("good", "predictions", found_in_words(jobs - len(predictor.open_jobs), jobs))

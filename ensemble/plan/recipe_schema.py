@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ensemble.core import Interpolation
 from ensemble.plan.recipe import TTA, Activation, Consistency, EMWanted
@@ -23,10 +23,15 @@ class RouteEntry(StrictModel):
     postprocess: list[Any] | None = None
 
 
+def _number_as_name(value: Any) -> Any:
+    """The challenge's crops are called by numbers."""
+    return str(value) if type(value) is int else value
+
+
 class WhenEntry(RouteEntry):
     voxel_size_nm: str | None = None
     dataset: str = "*"
-    crop: str = "*"
+    crop: Annotated[str, BeforeValidator(_number_as_name)] = "*"
 
 
 class ClassEntry(RouteEntry):

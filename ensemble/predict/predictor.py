@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ensemble.core import Box, Grid, zyx
 from ensemble.plan import (
     FORWARD_PASSES,
     CropPlan,
@@ -23,10 +24,11 @@ from ensemble.predict.probabilities import StoredLabels, StoredProbabilities
 from ensemble.predict.scales import refuse_other_scales
 from ensemble.predict.stored_sources import open_labels, open_predictions
 from ensemble.storage import EM, Tissue
-from ensemble.support import EnsembleError, Progress
+from ensemble.support import EnsembleError, Progress, VolumeError
 from registry import Registry
 
 ENOUGH_PASSES = 8
+LOOKED_AT_VOXELS = 64
 
 if TYPE_CHECKING:
     from ensemble.predict.runner import Runner
@@ -108,6 +110,22 @@ class Predictor:
                     seen.setdefault(source, []).append((field, value))
         for source, values in seen.items():
             refuse_other_scales(source, values)
+
+    def look_ahead(self) -> list[str]:
+        """What the middle of each crop says against the scales of stored sources, before networks run for hours.
+
+        Raises VolumeError for values that no build takes.
+        """
+        seen: dict[str, list[tuple[StoredProbabilities, int]]] = {}
+        for crop in self._plan.crops:
+            middle = crop.target.grid.sub(_middle(crop.target.grid))
+            for (_, source), field in self.given[crop.target.crop].items():
+                part = field.over(middle)
+                part.bounds(middle)
+                highest = part.highest()
+                if isinstance(part, StoredProbabilities) and highest is not None:
+                    seen.setdefault(source, []).append((part, highest))
+        return [line for source, values in seen.items() if (line := _doubt(source, values)) is not None]
 
     def run(self, *, until: float = math.inf, may_lack: Collection[str] = ()) -> tuple[str, ...]:
         """Compute what is not there; what another process computes is waited for.
@@ -199,6 +217,20 @@ class Predictor:
             ),
             advance,
         )
+
+
+def _middle(grid: Grid) -> Box:
+    sides = [min(LOOKED_AT_VOXELS, n) for n in grid.shape]
+    return Box.at(zyx((n - side) // 2 for n, side in zip(grid.shape, sides, strict=True)), zyx(sides))
+
+
+def _doubt(source: str, seen: Sequence[tuple[StoredProbabilities, int]]) -> str | None:
+    """Why a build may end after its networks have run; the middle of its crops may be no measure of a source."""
+    try:
+        refuse_other_scales(source, seen)
+    except VolumeError as error:
+        return f"in the middle of the crops, {error}"
+    return None
 
 
 def _keys(request: Request, prepared: Prepared) -> dict[tuple[str, str], str]:

@@ -4,12 +4,16 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from ensemble.build.diagnosis import Finding, diagnose
 from ensemble.cli import main
+from ensemble.core.manifest import load_manifest
 from ensemble.plan.budget import Budget
 from ensemble.plan.request import Request
 from registry.store import Registry
-from tests.support.small_build import edit
+from tests.support.small_build import edit, run
+from tests.support.volumes import write_array
 
 REQUEST = Request("small.yaml", Path("build/small"), Path("manifest.csv"), device="cpu", budget=Budget(2**32, 2))
 
@@ -78,3 +82,25 @@ def test_its_warnings_are_the_plans(place):
     recipe = [one for one in found(replace(REQUEST, classes=["nuc"])) if one.about == "recipe"]
     assert [one.state for one in recipe] == ["good", "look"]
     assert recipe[1].text.endswith("no crop of the manifest is scored on er")
+
+
+def stored(place: Path, values: np.ndarray) -> None:
+    """What another tool says of ecs in both crops."""
+    for target in load_manifest(Path("manifest.csv")):
+        grid = target.grid.covering((8, 8, 8))
+        write_array(place / f"data/theirs/d.zarr/{target.group}/ecs", np.resize(values, grid.shape), grid)
+
+
+def test_values_that_would_end_a_build_after_its_networks_ran_are_told_before(place, capsys):
+    stored(place, np.array([0.0, 2.0], np.float32))
+    (line,) = wrong()
+    assert "values run from 0.0 to 2.0" in line
+    assert run() == 2
+    assert "predict" not in capsys.readouterr().err.split()  # no network has run
+    stored(place, np.array([0, 1], np.uint8))
+    assert wrong() == []
+    (look,) = [one.text for one in found() if (one.state, one.about) == ("look", "predictions")]
+    assert look.startswith("in the middle of the crops, data/theirs/d.zarr/crop")
+    assert "the highest value of source theirs is 1 where uint8 goes up to 255" in look
+    stored(place, np.array([0, 255], np.uint8))
+    assert [one for one in found() if (one.state, one.about) == ("look", "predictions")] == []

@@ -37,3 +37,16 @@ def test_a_threshold_lies_between_nothing_and_certainty(threshold, right):
     else:
         with pytest.raises(ValidationError):
             RecipeFile.model_validate(data)
+
+
+@pytest.mark.parametrize(
+    ("crop", "meant"), [("559", "559"), ("'55*'", "55*"), ("crop559", "crop559"), ("true", None), ("5.5", None)]
+)
+def test_a_crop_of_a_condition_is_a_name_or_the_number_it_is_called_by(load, crop, meant):
+    text = f"name: a\nclasses: {{nuc: {{source: empty, when: [{{crop: {crop}, source: empty}}]}}}}\n"
+    if meant is None:
+        with pytest.raises(RecipeError, match="must be a valid string"):
+            load(text)
+    else:
+        ((condition, _),) = load(text).rules["nuc"].when
+        assert condition.crop == meant
