@@ -102,7 +102,8 @@ def plan(request: Request, registry: Registry | None = None) -> PlanDescription:
     ``.cost`` sums up arrays, voxels, patches, forward passes, bytes to store and peak memory; ``.crops`` tells how each
     class is made. Raises an EnsembleError for whatever a person must mend.
     """
-    return prepare(request, registry or registry_of(request.out)).described(request.budget)
+    prepared = prepare(request, registry or registry_of(request.out))
+    return prepared.described(request.budget, prepared.hours(prepared.plan.jobs))
 
 
 def build(request: Request, registry: Registry | None = None, progress: Progress | None = None) -> "Built":

@@ -22,7 +22,6 @@ from ensemble.plan import (
     CropPlan,
     Prepared,
     Request,
-    assembling_pace,
     lock_contents,
     prepare,
     sources_of,
@@ -275,7 +274,8 @@ class _Build:
         amount = units(self.plan)
         if self._assembled == len(self._groups) and amount:
             seconds = sum(stage.seconds for stage in stages if stage.stage in _AFTER_PREDICTING)
-            self.registry.paces.note(assembling_pace(self.plan, self.request.budget.workers), seconds / amount)
+            pacing = self.prepared.pacing
+            pacing.paces.note(pacing.assembling(self.plan), seconds / amount)
 
     def _record(self, report: CheckReport) -> str | None:
         """The id of the MLflow run that tells of this build; None, and said, where the registry does not take it."""

@@ -107,7 +107,6 @@ def _recipe(prepared: Prepared) -> Iterator[Finding]:
     for line in (*prepared.moved, *prepared.warnings):
         yield Finding("look", "recipe", line)
     prepared.check()
-    yield Finding("good", "time", prepared.hours.in_words)
 
 
 def _memory(request: Request, prepared: Prepared) -> Iterator[Finding]:
@@ -136,4 +135,6 @@ def _predictions(request: Request, prepared: Prepared, registry: Registry) -> It
     jobs = len(prepared.plan.jobs)
     for line in predictor.look_ahead():
         yield Finding("look", "predictions", line)
-    yield Finding("good", "predictions", found_in_words(jobs - len(predictor.open_jobs), jobs))
+    left = predictor.open_jobs
+    yield Finding("good", "predictions", found_in_words(jobs - len(left), jobs))
+    yield Finding("good", "time", prepared.hours(left).in_words)

@@ -12,8 +12,7 @@ from ensemble.cli.plan_tables import plan_tables, tuning_tables
 from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError, QuietProgress
 
 if TYPE_CHECKING:
-    from ensemble.plan import Prepared, Request
-    from registry import Registry
+    pass
 
 
 def add_build_commands(commands: Commands) -> None:
@@ -61,38 +60,32 @@ def _add_plan(commands: Commands) -> None:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from ensemble.plan import prepare, registry_of
-    from ensemble.predict import Predictor, found_in_words
+    from ensemble.predict import Predictor, found_in_words, time_networks
 
     request = request_of(arguments, default_out(arguments))
     registry = registry_of(request.out)
     prepared = prepare(request, registry)
-    if prepared.hours.untimed:
-        prepared = _timed(request, prepared, registry)
     plan, predictor = prepared.plan, Predictor.of(request, prepared, registry, QuietProgress())
-    found = len(plan.jobs) - len(predictor.open_jobs)
+    left = predictor.open_jobs
+    if prepared.hours(left).untimed:
+        with bars.progress() as progress:
+            time_networks(request, prepared, registry, progress, left)
+    unlike = [entry.warning for entry in predictor.unlike_ranges()]
+    hours, found = prepared.hours(left), len(plan.jobs) - len(left)
     if arguments.json:
-        said = prepared.described(request.budget).as_plain()
+        prepared = replace(prepared, warnings=(*prepared.warnings, *unlike))
+        said = prepared.described(request.budget, hours).as_plain()
         print(json.dumps({**said, "predictions_found": found}, indent=1))
     else:
         console.show(plan_tables(plan, request.budget))
-        console.line(prepared.hours.in_words)
         if plan.jobs:
             console.line(f"{found_in_words(found, len(plan.jobs))} ({request.predictions})")
+        console.line(hours.in_words)
         if plan.left_out:
             console.line(f"partial: not for upload, {plan.left_out} arrays of the manifest are left out")
-        console.warnings(prepared.warnings)
+        console.warnings((*prepared.warnings, *unlike))
     request.budget.check(plan)
     return 0
-
-
-def _timed(request: "Request", prepared: "Prepared", registry: "Registry") -> "Prepared":
-    """The same once its networks were timed on this machine, which is needed once."""
-    from ensemble.plan import prepare
-    from ensemble.predict import time_networks
-
-    with bars.progress() as progress:
-        time_networks(request, prepared, registry, progress)
-    return prepare(request, registry)
 
 
 def _add_doctor(commands: Commands) -> None:
@@ -111,7 +104,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     for finding in diagnose(Registry() if request is None else registry_of(request.out), request):
         console.finding(finding)
         wrong += finding.state == "wrong"
-    console.line(f"{wrong} things to mend first" if wrong else "nothing stands in the way")
+    console.line(f"{console.counted(wrong, 'thing')} to mend first" if wrong else "nothing stands in the way")
     return EXIT_FAULTS_FOUND if wrong else 0
 
 

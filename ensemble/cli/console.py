@@ -51,9 +51,15 @@ def report(found: "CheckReport") -> None:
         _OUT.print(table)
     if found.relations:
         _OUT.print(_contradictions(found))
-    verdict = f"{len(found.faults)} faults" if found.faults else "no fault"
+    verdict = counted(len(found.faults), "fault") if found.faults else "no fault"
+    looks = f"{counted(len(found.warnings), 'warning')}, {counted(len(found.empty), 'empty array')}"
     line(f"made for {found.made_for}")
-    line(f"{arrays} arrays checked: {verdict}, {len(found.warnings)} warnings, {len(found.empty)} empty arrays")
+    line(f"{counted(arrays, 'array')} checked: {verdict}, {looks}")
+
+
+def counted(count: int, what: str) -> str:
+    """Such as "1 fault", "2 faults"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def finding(found: "Finding") -> None:

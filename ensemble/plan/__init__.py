@@ -9,7 +9,8 @@ from ensemble.plan.describe import (
     step_as_recipe,
     voxel_size_in_words,
 )
-from ensemble.plan.hours import Hours, assembling_pace, device_in_words, hours_of, network_pace, units
+from ensemble.plan.em_likeness import UnlikeEM, refuse_unlike, unlike_range
+from ensemble.plan.hours import Hours, Pacing, device_in_words, units
 from ensemble.plan.job import FORWARD_PASSES, ROWS_READ, STORED_PLANES, Job, Precision, patches_per_pass
 from ensemble.plan.lock import lock_contents, write_lock
 from ensemble.plan.plan import CropPlan, Plan, classes_in, made_from, sources_in, sources_of
@@ -50,6 +51,7 @@ __all__ = [
     "ModelUse",
     "NamedSource",
     "OfClasses",
+    "Pacing",
     "Plan",
     "PlanCost",
     "PlanDescription",
@@ -60,21 +62,20 @@ __all__ = [
     "Request",
     "Route",
     "Source",
-    "assembling_pace",
+    "UnlikeEM",
     "classes_in",
     "describe_route",
     "device_in_words",
     "expression_as_recipe",
     "find_recipe",
-    "hours_of",
     "load_recipe",
     "lock_contents",
     "made_from",
     "name_of_build",
-    "network_pace",
     "patches_per_pass",
     "predictions_of",
     "prepare",
+    "refuse_unlike",
     "registry_in",
     "registry_of",
     "route_in_words",
@@ -83,6 +84,7 @@ __all__ = [
     "sources_of",
     "step_as_recipe",
     "units",
+    "unlike_range",
     "voxel_size_in_words",
     "write_lock",
 ]

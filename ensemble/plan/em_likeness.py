@@ -1,4 +1,4 @@
-"""Whether the EM of a build is of the kind that its models learned from; told from metadata alone."""
+"""Whether the EM of a build is of the kind that its models learned from, by its metadata and its grey values."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ from ensemble.storage import EM
 from ensemble.support import RecipeError
 from registry import Card
 
-WAY_OUT = "convert the EM, correct em_dtype in the model's card, or say `em: any` in the source"
+WAY_OUT = "convert the EM, correct em_dtype or em_range in the model's card, or say `em: any` in the source"
+
+_FAR_BELOW = 20
+"""Grey values that span less than this part of what a model learned from are on another scale."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,24 @@ def unlike_em(plan: Plan, em: EM) -> tuple[UnlikeEM, ...]:
     return tuple(found.values())
 
 
+def unlike_range(plan: Plan, job: Job, seen: tuple[float, float]) -> UnlikeEM | None:
+    """What is odd of a job's lowest and highest grey value, as far as they were looked at; None where nothing is.
+
+    One value alone, such as black where nothing was imaged, says nothing of the scale.
+    """
+    low, high = seen
+    learned = _learned_range(job.model.card)
+    if learned is None or low == high:
+        return None
+    span = learned[1] - learned[0]
+    beyond = max(learned[0] - low, high - learned[1]) > span / 2
+    if not beyond and (high - low) * _FAR_BELOW >= span:
+        return None
+    name, place = job.model.card.name, plan.recipe.source_places[job.source]
+    line = f"{place}: the EM of {job.dataset} goes from {low:g} to {high:g}, but {name} learned from "
+    return UnlikeEM(f"{line}{learned[0]:g} to {learned[1]:g}", _is_wanted(plan, job))
+
+
 def refuse_unlike(unlike: Iterable[UnlikeEM]) -> None:
     """Raise RecipeError for the first that the recipe does not want."""
     unwanted = [entry for entry in unlike if not entry.is_wanted]
@@ -60,6 +81,16 @@ def _fault(card: Card, dtype: str) -> str | None:
         return f"the card of {card.name} says no em_dtype and its normalisation is that of {_implied(card)}"
     low_high = "" if card.em_range is None else " from {:g} to {:g}".format(*card.em_range)
     return f"{card.name} learned from {card.em_dtype}{low_high}"
+
+
+def _learned_range(card: Card) -> tuple[float, float] | None:
+    """As the card says it; where it is silent, all that a division alone scales to 1, if that is a whole type's."""
+    subtract, divide = card.normalisation.subtract, card.normalisation.divide
+    if not card.normalisation.is_fixed or isinstance(divide, str):
+        return None
+    if card.em_range is not None:
+        return card.em_range
+    return (0, divide) if subtract == 0 and divide >= np.iinfo(np.uint8).max else None
 
 
 def _implied(card: Card) -> str:

@@ -1,6 +1,7 @@
 """How long a plan takes on this machine, from what was timed here before."""
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ensemble.plan.job import Job, Precision
@@ -28,30 +29,55 @@ class Hours:
         predicting = f"predicting (on {self.device}) was never timed for {', '.join(self.untimed)}"
         if self.predicting_s is not None:
             predicting = f"about {duration(self.predicting_s)} of predicting (on {self.device})"
+        if self.predicting_s == 0:
+            predicting = "nothing is left to predict"
         assembling = "; assembling is timed by the first build"
         if self.assembling_s is not None:
             assembling = f", about {duration(self.assembling_s)} of assembling and checking"
         return f"on this machine {predicting}{assembling}"
 
 
-def hours_of(plan: Plan, paces: Paces, device: str, precision: Precision, *, threads: int, workers: int) -> Hours:
-    """``device`` as the request names it; ``threads`` of a network's operations, ``workers`` of assembling."""
-    place = device_in_words(device, threads)
-    passes = [(job, paces.seconds(network_pace(job, place, precision))) for job in plan.jobs]
-    untimed = list(dict.fromkeys(job.source for job, seconds in passes if seconds is None))
-    predicting_s = None if untimed else sum(job.forward_passes * (seconds or 0) for job, seconds in passes)
-    unit_s = paces.seconds(assembling_pace(plan, workers))
-    return Hours(place, predicting_s, None if unit_s is None else unit_s * units(plan), untimed)
+@dataclass(frozen=True)
+class Pacing:
+    """What was timed on this machine before, and what a plan would run with.
 
+    ``device`` as the request names it; ``threads`` of a network's operations, ``workers`` of assembling.
+    """
 
-def network_pace(job: Job, place: str, precision: Precision) -> str:
-    """What a pass of a job's network over a patch is timed as."""
-    return f"a patch of {job.model.sha256[:16]} with {len(job.classes)} classes on {place}, precision {precision}"
+    paces: Paces
+    device: str
+    precision: Precision
+    threads: int
+    workers: int
 
+    @property
+    def place(self) -> str:
+        return device_in_words(self.device, self.threads)
 
-def assembling_pace(plan: Plan, workers: int) -> str:
-    """What assembling, packing and checking VOXELS_PER_UNIT of the plan's arrays is timed as."""
-    return f"assembling, consistency {plan.recipe.consistency}, {workers} workers"
+    @property
+    def start(self) -> str:
+        """What is timed as the loading of networks, and of what runs them."""
+        return f"loading networks for {self.place}"
+
+    def network(self, job: Job) -> str:
+        """What a pass of a job's network over a patch is timed as, with all that is done for it."""
+        classes = len(job.classes)
+        return f"a patch of {job.model.sha256[:16]} with {classes} classes on {self.place}, precision {self.precision}"
+
+    def assembling(self, plan: Plan) -> str:
+        """What assembling, packing and checking VOXELS_PER_UNIT of the plan's arrays is timed as."""
+        return f"assembling, consistency {plan.recipe.consistency}, {self.workers} workers"
+
+    def hours(self, plan: Plan, jobs: Sequence[Job]) -> Hours:
+        """Of a plan of which ``jobs`` are left to compute."""
+        passes = [(job, self.paces.seconds(self.network(job))) for job in jobs]
+        untimed = list(dict.fromkeys(job.source for job, seconds in passes if seconds is None))
+        predicting_s = None
+        if not untimed:
+            start_s = self.paces.seconds(self.start) or 0 if jobs else 0
+            predicting_s = start_s + sum(job.forward_passes * (seconds or 0) for job, seconds in passes)
+        unit_s = self.paces.seconds(self.assembling(plan))
+        return Hours(self.place, predicting_s, None if unit_s is None else unit_s * units(plan), untimed)
 
 
 def units(plan: Plan) -> float:

@@ -12,8 +12,8 @@ from ensemble.plan import lock
 from ensemble.plan import plan as planning
 from ensemble.plan.budget import Budget
 from ensemble.plan.em_likeness import UnlikeEM, refuse_unlike, unlike_em
-from ensemble.plan.hours import Hours, hours_of
-from ensemble.plan.job import Precision
+from ensemble.plan.hours import Hours, Pacing
+from ensemble.plan.job import Job, Precision
 from ensemble.plan.plan import Plan
 from ensemble.plan.plan_description import PlanDescription
 from ensemble.plan.plan_warnings import check_datasets, plan_warnings
@@ -137,7 +137,7 @@ def predictions_of(out: Path) -> Path:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan, what it was made from, and what a person should know of it, a line each, and how long it takes."""
+    """A plan, what it was made from, what a person should know of it, a line each, and what was timed."""
 
     plan: Plan
     models: Mapping[str, ModelVersion]
@@ -146,14 +146,18 @@ class Prepared:
     threads: int
     unlike: tuple[UnlikeEM, ...]
     warnings: tuple[str, ...]
-    hours: Hours
+    pacing: Pacing
 
     def check(self) -> None:
         """Raise RecipeError where a model would run on EM unlike that of its training, unasked."""
         refuse_unlike(self.unlike)
 
-    def described(self, budget: Budget) -> PlanDescription:
-        return PlanDescription.of(self.plan, budget, self.warnings, self.hours)
+    def hours(self, jobs: Sequence[Job]) -> Hours:
+        """How long it takes where ``jobs`` are left to compute."""
+        return self.pacing.hours(self.plan, jobs)
+
+    def described(self, budget: Budget, hours: Hours | None = None) -> PlanDescription:
+        return PlanDescription.of(self.plan, budget, self.warnings, hours)
 
 
 def prepare(request: Request, store: Registry) -> Prepared:
@@ -172,12 +176,5 @@ def prepare(request: Request, store: Registry) -> Prepared:
     unlike = unlike_em(plan, em)
     warnings = (*plan_warnings(plan, manifest, em), *(entry.warning for entry in unlike))
     threads = resolved.threads or cores()
-    hours = hours_of(
-        plan,
-        store.paces,
-        request.device,
-        request.precision,
-        threads=threads,
-        workers=request.budget.workers,
-    )
-    return Prepared(plan, resolved.models, em, resolved.moved, threads, unlike, warnings, hours)
+    pacing = Pacing(store.paces, request.device, request.precision, threads, request.budget.workers)
+    return Prepared(plan, resolved.models, em, resolved.moved, threads, unlike, warnings, pacing)

@@ -1,5 +1,5 @@
 from .device import find_device, fix_threads
-from .pace import expected_s, time_networks
+from .pace import time_networks
 from .prediction_store import open_prediction, shared_key
 from .predictor import Fields, Predictor, found_in_words, tissue_of
 from .probabilities import StoredProbabilities
@@ -22,7 +22,6 @@ __all__ = [
     "Runner",
     "SharedPredictions",
     "StoredProbabilities",
-    "expected_s",
     "find_device",
     "fix_threads",
     "found_in_words",

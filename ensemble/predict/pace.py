@@ -1,35 +1,78 @@
 """How long networks take for their patches on this machine: timed once, kept beside the registry."""
 
+import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ensemble.plan import FORWARD_PASSES, Job, Prepared, Request, device_in_words, network_pace
-from ensemble.predict.device import find_device, fix_threads
-from ensemble.predict.runner import Runner
-from ensemble.support import Progress, QuietProgress
-from registry import Registry, load_network
+from ensemble.plan import FORWARD_PASSES, Job, Prepared, Request
+from ensemble.predict.device import fix_threads
+from ensemble.predict.prediction_store import open_prediction
+from ensemble.predict.predictor import load_runner, tissue_of
+from ensemble.support import Progress
+from registry import Registry
+
+if TYPE_CHECKING:
+    from ensemble.predict.runner import Runner
+
+TIMED_S = 3.0
+"""About how long each network is timed, if a patch does not take longer."""
 
 
-def time_networks(request: Request, prepared: Prepared, registry: Registry, progress: Progress) -> None:
-    """Each of the plan's networks that was never timed here runs over a few patches; what a pass took is kept."""
+def time_networks(
+    request: Request, prepared: Prepared, registry: Registry, progress: Progress, jobs: Sequence[Job]
+) -> None:
+    """Each network of the jobs that was never timed here predicts a part of one; what a pass took is kept.
+
+    All that is done for a patch is timed: EM read, sums, planes written.
+    """
     fix_threads(prepared.threads)
-    untimed = {_pace(request, prepared, job): job for job in prepared.plan.jobs}
-    untimed = {what: job for what, job in untimed.items() if registry.paces.seconds(what) is None}
-    progress.stage("time a patch of each network", len(untimed))
+    pacing = prepared.pacing
+    untimed: dict[str, Job] = {}
+    for job in jobs:
+        what = pacing.network(job)
+        if pacing.paces.seconds(what) is None and (what not in untimed or job.patches > untimed[what].patches):
+            untimed[what] = job
+    progress.stage("time a part of each network's work", len(untimed))
+    loading_s = 0.0
     for done, (what, job) in enumerate(untimed.items()):
         progress.at(done, job.source)
-        model, device = prepared.models[job.source], find_device(request.device)
-        network = load_network(model.card, registry.weights(model)).to(device)
-        runner = Runner.of(network, job, device, request.precision)
-        registry.paces.note(what, runner.timed_patch_s() / FORWARD_PASSES[job.tta])
+        began = time.monotonic()
+        runner = load_runner(request, prepared, registry, job)
+        loading_s += time.monotonic() - began
+        pacing.paces.note(what, _pass_s(job, prepared, runner))
+    if loading_s:
+        pacing.paces.note(pacing.start, loading_s)
     progress.at(len(untimed))
 
 
-def expected_s(request: Request, prepared: Prepared, registry: Registry, jobs: Sequence[Job]) -> float:
-    """How long some of the plan's jobs take; networks that were never timed here are."""
-    time_networks(request, prepared, registry, QuietProgress())
-    paces = (registry.paces.seconds(_pace(request, prepared, job)) or 0 for job in jobs)
-    return sum(job.forward_passes * pace for job, pace in zip(jobs, paces, strict=True))
+def _pass_s(job: Job, prepared: Prepared, runner: "Runner") -> float:
+    """Seconds that a pass takes when a part of the job is predicted, written to a folder that goes again."""
+    from ensemble.predict.sliding_window import Network, Output, frame_reader, predict_job
+
+    patches = max(1, min(job.patches, int(TIMED_S / runner.patch_s())))
+    part = part_of(job, patches)
+    with tempfile.TemporaryDirectory(prefix="ensemble-timed-") as folder:
+        stored = open_prediction(Path(folder), "timed", part)
+        output = Output(stored.array, write_behind=runner.device.type != "cpu")
+        began = time.monotonic()
+        predict_job(part, Network(runner, runner.batch_size()), frame_reader(part, tissue_of(prepared.em, job)), output)
+        seconds = time.monotonic() - began
+    return seconds / (part.patches * FORWARD_PASSES[job.tta])
 
 
-def _pace(request: Request, prepared: Prepared, job: Job) -> str:
-    return network_pace(job, device_in_words(request.device, prepared.threads), request.precision)
+def part_of(job: Job, patches: int) -> Job:
+    """A job of about so many of a job's patches, of which as much is kept as each patch of a whole job adds."""
+    counts = [0, 0, 0]
+    for axis, left in ((2, patches), (1, 0), (0, 0)):
+        left = left or max(1, patches // (counts[2] * max(counts[1], 1)))
+        counts[axis] = min(len(job.starts[axis]), left)
+    box, kept = job.lattice.box, job.lattice.box
+    for axis, (starts, count) in enumerate(zip(job.starts, counts, strict=True)):
+        if count < len(starts):
+            box = box.with_axis(axis, 0, starts[count - 1] + job.patch[axis])
+            kept = kept.with_axis(axis, 0, starts[count])
+    lattice, needed = job.lattice.sub(box), kept.intersect(box)
+    return replace(job, lattice=lattice, needed=needed, stored=lattice.sub(needed).covering(job.stored.voxel_size_nm))

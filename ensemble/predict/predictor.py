@@ -3,7 +3,9 @@
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from ensemble.core import Box, Grid, zyx
 from ensemble.plan import (
@@ -14,9 +16,10 @@ from ensemble.plan import (
     PredictionSource,
     Prepared,
     Request,
-    device_in_words,
-    network_pace,
+    UnlikeEM,
+    refuse_unlike,
     sources_in,
+    unlike_range,
 )
 from ensemble.predict.device import device_kind, find_device, fix_threads
 from ensemble.predict.prediction_store import StoredPrediction, claim, complete_prediction, job_key, open_prediction
@@ -66,6 +69,7 @@ class Predictor:
         self._plan = prepared.plan
         self.keys, self.given = keys, given
         self.kept, self.passes, self._done = len(prepared.plan.jobs), 0, 0
+        self._loading_s = 0.0
 
     @classmethod
     def of(cls, request: Request, prepared: Prepared, registry: Registry, progress: Progress) -> "Predictor":
@@ -111,11 +115,25 @@ class Predictor:
         for source, values in seen.items():
             refuse_other_scales(source, values)
 
-    def look_ahead(self) -> list[str]:
-        """What the middle of each crop says against the scales of stored sources, before networks run for hours.
+    def unlike_ranges(self) -> tuple[UnlikeEM, ...]:
+        """What of the jobs left runs on EM of another range than the training's, by the middle of each crop."""
+        seen: dict[tuple[str, str], tuple[Job, list[NDArray[Any]]]] = {}
+        for job in self.open_jobs:
+            grid = job.level_grid
+            around = grid.box_over(job.stored)
+            middle = _middle(grid.sub(around)).shifted(around.start)
+            grey = tissue_of(self._prepared.em, job).read(middle)
+            seen.setdefault((job.source, job.dataset), (job, []))[1].extend((grey.min(), grey.max()))
+        found = (unlike_range(self._plan, job, (float(min(v)), float(max(v)))) for job, v in seen.values())
+        return tuple(entry for entry in found if entry is not None)
 
-        Raises VolumeError for values that no build takes.
+    def look_ahead(self) -> list[str]:
+        """What the middle of each crop says against the scale of EM and stored sources, before networks run for hours.
+
+        Raises VolumeError for values that no build takes, RecipeError for EM that a model did not learn from.
         """
+        unlike = self.unlike_ranges()
+        refuse_unlike(unlike)
         seen: dict[str, list[tuple[StoredProbabilities, int]]] = {}
         for crop in self._plan.crops:
             middle = crop.target.grid.sub(_middle(crop.target.grid))
@@ -125,7 +143,8 @@ class Predictor:
                 highest = part.highest()
                 if isinstance(part, StoredProbabilities) and highest is not None:
                     seen.setdefault(source, []).append((part, highest))
-        return [line for source, values in seen.items() if (line := _doubt(source, values)) is not None]
+        doubts = (_doubt(source, values) for source, values in seen.items())
+        return [*(entry.warning for entry in unlike), *(line for line in doubts if line is not None)]
 
     def run(self, *, until: float = math.inf, may_lack: Collection[str] = ()) -> tuple[str, ...]:
         """Compute what is not there; what another process computes is waited for.
@@ -152,6 +171,8 @@ class Predictor:
             time.sleep(_LOOK_AGAIN_S)
             left = self._compute(left, may_begin)
         self._progress.at(self._done)
+        if self._loading_s:
+            self._prepared.pacing.paces.note(self._prepared.pacing.start, self._loading_s)
         return tuple(dict.fromkeys(job.source for job in left))
 
     def _compute(self, jobs: Sequence[Job], may_begin: Callable[[Job], bool]) -> list[Job]:
@@ -178,16 +199,14 @@ class Predictor:
     def _note_pace(self, job: Job, passes: int, seconds: float) -> None:
         """Keep what a pass took with all around it; a few alone say little."""
         if passes >= ENOUGH_PASSES:
-            place = device_in_words(self._request.device, self._prepared.threads)
-            self._registry.paces.note(network_pace(job, place, self._request.precision), seconds / passes)
+            pacing = self._prepared.pacing
+            pacing.paces.note(pacing.network(job), seconds / passes)
 
     def _runner(self, job: Job) -> "Runner":
-        from ensemble.predict.runner import Runner
-        from registry import load_network
-
-        model, device = self._prepared.models[job.source], find_device(self._request.device)
-        network = load_network(model.card, self._registry.weights(model)).to(device)
-        return Runner.of(network, job, device, self._request.precision)
+        began = time.monotonic()
+        runner = load_runner(self._request, self._prepared, self._registry, job)
+        self._loading_s += time.monotonic() - began
+        return runner
 
     def _predict(self, job: Job, runner: "Runner") -> None:
         from ensemble.predict.sliding_window import Network, Output, frame_reader, predict_job
@@ -217,6 +236,16 @@ class Predictor:
             ),
             advance,
         )
+
+
+def load_runner(request: Request, prepared: Prepared, registry: Registry, job: Job) -> "Runner":
+    """The network of a job, loaded where the request wants it to run."""
+    from ensemble.predict.runner import Runner
+    from registry import load_network
+
+    model, device = prepared.models[job.source], find_device(request.device)
+    network = load_network(model.card, registry.weights(model)).to(device)
+    return Runner.of(network, job, device, request.precision)
 
 
 def _middle(grid: Grid) -> Box:

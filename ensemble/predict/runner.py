@@ -12,9 +12,6 @@ from torch import nn
 from ensemble.plan import Job, Precision, patches_per_pass
 from registry import Card
 
-_TIMED_S = 1.5
-"""How long passes are timed; at least one is."""
-
 
 @dataclass(frozen=True)
 class Runner:
@@ -42,19 +39,13 @@ class Runner:
         """Patches per forward pass."""
         return patches_per_pass(self.card.patch_voxels, self.device.type)
 
-    def timed_patch_s(self) -> float:
-        """Seconds that a patch takes, augmentations too: the least of some, whatever else the machine does.
-
-        What the first pass pays for is not counted.
-        """
+    def patch_s(self) -> float:
+        """Seconds that a patch takes, augmentations too, once the first pass has paid for what only it does."""
         patches = torch.zeros((self.batch_size(), *self.card.patch_voxels))
         self(patches).cpu()
-        until, best = time.perf_counter() + _TIMED_S, float("inf")
-        while best == float("inf") or time.perf_counter() < until:
-            began = time.perf_counter()
-            self(patches).cpu()  # waits for the device
-            best = min(best, time.perf_counter() - began)
-        return best / self.batch_size()
+        began = time.perf_counter()
+        self(patches).cpu()  # waits for the device
+        return (time.perf_counter() - began) / self.batch_size()
 
     def __call__(self, patches: torch.Tensor) -> torch.Tensor:
         """Probabilities (B, channels, z, y, x) of normalised patches (B, z, y, x), averaged over augmentations."""

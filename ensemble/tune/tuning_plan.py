@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ensemble.core import load_manifest, select_targets
 from ensemble.plan import Plan, load_recipe, prepare, sources_in
-from ensemble.predict import Predictor, expected_s
+from ensemble.predict import Predictor, time_networks
 from ensemble.support import QuietProgress, RecipeError, load_yaml, write_text
 from ensemble.tune.candidates import Candidates
 from ensemble.tune.folds import TuningUnit
@@ -63,11 +63,12 @@ def plan_tuning(task: TuningTask, registry: Registry) -> TuningPlan:
         predictor = Predictor.of(request, ready, registry, QuietProgress())
     request.budget.check(ready.plan)
     to_compute = predictor.open_jobs
+    time_networks(request, ready, registry, QuietProgress(), to_compute)
     return TuningPlan(
         survey=ready.plan,
         units=units,
         skipped=candidates.skipped(request.data_root),
         found=len(ready.plan.jobs) - len(to_compute),
         evaluated_voxels=most_voxels(units, targets, task.trials, joint=recipe.consistency == "joint"),
-        predicting_s=expected_s(request, ready, registry, to_compute),
+        predicting_s=ready.hours(to_compute).predicting_s or 0,
     )

@@ -15,7 +15,7 @@ def test_a_check_is_told_by_name_and_in_sum_and_a_name_is_never_markup(tmp_path,
     assert "fault: crop557/ecs: is missing" in said
     assert "warning: [red]notes: is no part of the store" in said
     assert "empty: crop984" in said
-    assert said.splitlines()[-1] == "5 arrays checked: 1 faults, 1 warnings, 1 empty arrays"
+    assert said.splitlines()[-1] == "5 arrays checked: 1 fault, 1 warning, 1 empty array"
     assert "\x1b" not in said  # plain where there is no terminal
 
 

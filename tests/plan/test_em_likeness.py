@@ -55,7 +55,7 @@ def test_each_source_is_told_once_and_refused_unless_the_recipe_wants_it(place, 
     line = wrong(capsys, *BUILD)
     assert fine.line in line
     assert line.endswith(
-        "(and 1 more); convert the EM, correct em_dtype in the model's card, or say `em: any` in the source"
+        "(and 1 more); convert the EM, correct em_dtype or em_range in the model's card, or say `em: any` in the source"
     )
     assert main(["plan", *BUILD[1:4]]) == 0
     assert f"warning: {coarse.line}; convert the EM" in capsys.readouterr().out
