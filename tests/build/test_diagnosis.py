@@ -28,7 +28,7 @@ def wrong(request: Request = REQUEST) -> list[str]:
 
 def test_where_all_is_well_every_part_is_told_and_a_build_follows(place, capsys):
     assert [one.about for one in found() if one.state != "look"] == [
-        *("machine", "registry", "data", "recipe", "time", "memory", "disk", "predictions"),
+        *("machine", "registry", "data", "recipe", "memory", "disk", "predictions", "time"),
     ]
     arguments = ["small.yaml", "--manifest", "manifest.csv", "--device", "cpu"]
     assert main(["doctor", *arguments]) == 0

@@ -9,9 +9,13 @@ from ensemble.cli.build_commands import add_build_commands
 from tests.support.small_build import BUILD, wrong
 
 
-def test_the_plan_says_what_the_build_does_and_reads_no_voxel(place, capsys) -> None:
+def test_em_that_cannot_be_read_in_the_middle_of_a_crop_is_told_by_the_plan(place, capsys) -> None:
     for chunk in (place / "data/d/d.zarr/recon-1/em/fibsem-uint8/s0").glob("[0-9]*"):
         chunk.write_bytes(b"not a chunk")
+    assert "fibsem-uint8/s0: chunk 0.0.0 cannot be read" in wrong(capsys, "plan", *BUILD[1:])
+
+
+def test_the_plan_says_what_the_build_does(place, capsys) -> None:
     assert main(["plan", "small.yaml", "--manifest", "manifest.csv", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     jobs = {(job["source"], crop): job for crop in plan["crops"] for job in plan["crops"][crop]["jobs"]}
@@ -23,7 +27,7 @@ def test_the_plan_says_what_the_build_does_and_reads_no_voxel(place, capsys) -> 
     assert main(["plan", "small.yaml", "--manifest", "manifest.csv"]) == 0
     said = capsys.readouterr().out
     assert "mean(3·fine, 1·coarse)" in said
-    assert said.endswith("0 of 4 predictions found, 4 to compute (build/predictions)\n")
+    assert "0 of 4 predictions found, 4 to compute (build/predictions)\non this machine about 1 s of predicting" in said
     assert not Path("build").exists()
 
 

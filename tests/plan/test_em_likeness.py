@@ -6,7 +6,7 @@ import pytest
 
 from ensemble.cli import main
 from ensemble.core.grid import Grid
-from ensemble.plan.em_likeness import refuse_unlike, unlike_em
+from ensemble.plan.em_likeness import refuse_unlike, unlike_em, unlike_range
 from ensemble.plan.request import Request, prepare
 from registry.store import Registry
 from tests.support.small_build import BUILD, RECIPE, edit, run, wrong
@@ -71,3 +71,46 @@ def test_only_a_model_has_learned_from_em(place, capsys) -> None:
 
 def test_nothing_unlike_is_nothing_to_refuse() -> None:
     assert refuse_unlike(()) is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "known", "normalisation", "fits"),
+    [
+        ((0, 255), None, {}, True),
+        ((90, 160), None, {}, True),
+        ((7, 7), None, {}, True),  # one value says nothing
+        ((0, 1), None, {}, False),
+        ((0, 4095), None, {}, False),
+        ((0, 4095), None, {"divide": 65535.0}, True),
+        ((0, 255), None, {"divide": 65535.0}, False),
+        ((0, 65535), (0, 4000), {"divide": 65535.0}, False),
+        ((-3000, 900), (-2000, 1000), {"divide": 1000.0}, True),
+        ((-3600, 900), (-2000, 1000), {"divide": 1000.0}, False),
+        ((0, 60000), (0, 255), {"subtract": "mean", "divide": "std"}, True),
+        ((0, 60000), None, {"subtract": 120.0, "divide": 40.0}, True),  # nothing tells what it learned from
+        ((float("nan"), float("nan")), None, {}, False),
+    ],
+)
+def test_grey_values_on_another_scale_than_the_trainings(place, seen, known, normalisation, fits) -> None:
+    plan, _ = plan_on("uint8")
+    job = plan.jobs[0]
+    given = job.model.card.normalisation.model_copy(update=normalisation)
+    object.__setattr__(job.model, "card", job.model.card.model_copy(update={"em_range": known, "normalisation": given}))
+    found = unlike_range(plan, job, seen)
+    assert (found is None) == fits
+    if found is not None:
+        low, high = seen
+        assert found.line.startswith(f"small.yaml:3: sources.fine: the EM of d goes from {low:g} to {high:g}, but fine")
+
+
+def test_em_of_another_range_is_told_by_a_plan_and_refused_by_a_build(place, capsys) -> None:
+    write_em(Path("data"), "d", [(noise(GRID.shape) // 200, GRID)])  # 0 and 1
+    assert main(["plan", *BUILD[1:4]]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the EM of d goes from 0 to 1, but fine learned from 0 to 255; convert the EM" in told
+    assert wrong(capsys, *BUILD).startswith(
+        "ensemble: small.yaml:3: sources.fine: the EM of d goes from 0 to 1, but fine"
+    )
+    Path("small.yaml").write_text(RECIPE.replace('@champion"}', '@champion", em: any}'))
+    assert run() == 0
+    assert "the EM of d goes from 0 to 1, but fine learned from 0 to 255" in " ".join(capsys.readouterr().err.split())

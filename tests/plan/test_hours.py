@@ -5,7 +5,7 @@ import pytest
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.plan import recipe_reader as recipe_file
-from ensemble.plan.hours import assembling_pace, device_in_words, hours_of, network_pace, units
+from ensemble.plan.hours import Pacing, device_in_words, units
 from ensemble.plan.plan import Plan, make_plan
 from ensemble.storage.em_pyramids import EM
 from ensemble.support.progress import duration
@@ -31,19 +31,20 @@ def plan(tmp_path) -> Plan:
     return make_plan(recipe_file.load_recipe(tmp_path / "r.yaml"), [TARGET], {"m": known, "n": known}, EM(tmp_path))
 
 
-def told(plan: Plan, paces: Paces):
-    return hours_of(plan, paces, "cpu", "32", threads=2, workers=3)
+def pacing(folder, device: str = "cpu", precision="32", threads: int = 2) -> Pacing:
+    return Pacing(Paces(folder / "paces.json"), device, precision, threads, workers=3)
 
 
 def test_passes_times_their_pace_and_voxels_times_theirs(plan, tmp_path):
-    paces = Paces(tmp_path / "paces.json")
+    here = pacing(tmp_path)
     eight, one = plan.jobs
     assert (one.forward_passes * 8, units(plan)) == (eight.forward_passes, 2 * 32**3 / 1e6)
-    paces.note(network_pace(one, "cpu, 2 threads", "32"), 0.5)
-    paces.note(assembling_pace(plan, 3), 1000.0)
-    found = told(plan, paces)
+    here.paces.note(here.network(one), 0.5)
+    here.paces.note(here.start, 4.0)
+    here.paces.note(here.assembling(plan), 1000.0)
+    found = here.hours(plan, plan.jobs)
     # both jobs run the same network for one class each
-    assert found.predicting_s == pytest.approx(0.5 * (one.forward_passes + eight.forward_passes))
+    assert found.predicting_s == pytest.approx(4 + 0.5 * (one.forward_passes + eight.forward_passes))
     assert found.assembling_s == pytest.approx(65.536)
     assert found.in_words == (
         f"on this machine about {duration(found.predicting_s)} of predicting (on cpu, 2 threads), "
@@ -51,8 +52,18 @@ def test_passes_times_their_pace_and_voxels_times_theirs(plan, tmp_path):
     )
 
 
+def test_only_what_is_left_to_compute_takes_time(plan, tmp_path):
+    here = pacing(tmp_path)
+    here.paces.note(here.network(plan.jobs[0]), 0.5)
+    here.paces.note(here.start, 4.0)
+    assert here.hours(plan, plan.jobs[1:]).predicting_s == pytest.approx(4 + 0.5 * plan.jobs[1].forward_passes)
+    nothing = here.hours(plan, [])
+    assert nothing.predicting_s == 0
+    assert nothing.in_words == ("on this machine nothing is left to predict; assembling is timed by the first build")
+
+
 def test_what_was_never_timed_is_told_by_name_and_not_guessed(plan, tmp_path):
-    found = told(plan, Paces(tmp_path / "paces.json"))
+    found = pacing(tmp_path).hours(plan, plan.jobs)
     assert (found.predicting_s, found.assembling_s, found.untimed) == (None, None, ["n", "m"])
     assert found.in_words == (
         "on this machine predicting (on cpu, 2 threads) was never timed for n, m; "
@@ -60,9 +71,13 @@ def test_what_was_never_timed_is_told_by_name_and_not_guessed(plan, tmp_path):
     )
 
 
-def test_another_number_of_threads_another_precision_or_device_is_another_pace(plan):
+def test_another_number_of_threads_another_precision_or_device_is_another_pace(plan, tmp_path):
     job = plan.jobs[0]
-    places = [device_in_words("cpu", 2), device_in_words("cpu", 4), device_in_words("cuda:1", 2)]
-    names = {network_pace(job, place, precision) for place in places for precision in ("32", "bf16")}
+    places = [("cpu", 2), ("cpu", 4), ("cuda:1", 2)]
+    names = {
+        pacing(tmp_path, device, precision, threads).network(job)
+        for device, threads in places
+        for precision in ("32", "bf16")
+    }
     assert len(names) == 6
-    assert places[2] == "cuda"
+    assert device_in_words("cuda:1", 2) == "cuda"

@@ -6,7 +6,7 @@ import pytest
 
 from ensemble.cli import main
 from ensemble.plan import Request
-from ensemble.predict import runner
+from ensemble.predict import pace
 from ensemble.support import EnsembleError
 from ensemble.tune.tuning import TuningTask
 from ensemble.tune.tuning_plan import plan_tuning
@@ -17,8 +17,8 @@ MODEL = "name: mine\nsources: {m: {model: 'models:/m/1'}}\ndefaults: {source: m}
 
 
 @pytest.fixture(autouse=True)
-def _one_pass_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_TIMED_S", 0.0)
+def _little_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "TIMED_S", 0.0)
 
 
 def files(place: Path) -> dict[Path, int]:
