@@ -184,6 +184,8 @@ def _verdict(build: FinishedBuild, cells: Mapping[str, Mapping[str, CellFacts]])
     counted = {status: sum(cell.status == status for cell in arrays) for status in STATUSES}
     faults, warnings = len(build.check.faults), len(build.plan.warnings) + len(build.check.warnings)
     legal = "complete and legal: ready to upload"
+    if not build.check.is_official:
+        legal = "complete and legal for a manifest that is not the challenge's"
     if build.plan.left_out:
         legal = f"partial: not for upload, {build.plan.left_out} arrays of the manifest are left out"
     elif counted[LIKELY]:

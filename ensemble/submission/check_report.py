@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ensemble.core import VoxelsZYX, is_instance
+from ensemble.submission.made_for import CHALLENGE_MANIFEST
 
 GENEROUS_TRUTH_OBJECTS = 100
 """An array that counts only if the truth holds more objects than this is worth a warning."""
@@ -94,6 +95,11 @@ class CheckReport:
     @property
     def ok(self) -> bool:
         return not self.faults
+
+    @property
+    def is_official(self) -> bool:
+        """Whether it holds the very arrays that the challenge asks for."""
+        return self.made_for.startswith(f"{CHALLENGE_MANIFEST} (")
 
     def to_json(self) -> str:
         arrays = {

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from ensemble.core import Target, official_departure, official_manifest
 from ensemble.submission.reader import Submission
 
+CHALLENGE_MANIFEST = "the challenge's manifest"
+"""As people call the one in force."""
+
 
 def made_for(submission: Submission, targets: Sequence[Target]) -> str:
     """The manifest that asks for the very arrays it holds, in words; else how they differ from ``targets``."""
@@ -16,8 +19,8 @@ def made_for(submission: Submission, targets: Sequence[Target]) -> str:
     }
     asked, departure = _places(targets), official_departure()
     known = {
-        "the challenge's manifest": _places(official_manifest()),
-        f"the challenge's manifest of before {departure.day}": _places(official_manifest()) | departure.places,
+        CHALLENGE_MANIFEST: _places(official_manifest()),
+        f"{CHALLENGE_MANIFEST} of before {departure.day}": _places(official_manifest()) | departure.places,
         "this manifest": asked,
     }
     for name, places in known.items():

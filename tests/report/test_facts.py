@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 from ensemble.report.facts import FAULT, LIKELY, UNCLAIMED, WRITTEN, gather_facts
 from ensemble.report.finished_build import FinishedBuild
 from tests.support.built import OUT
@@ -44,3 +46,18 @@ def test_a_cell_is_what_the_check_says_of_its_array(built):
     assert (facts.cells["crop2"]["mito"].status, facts.cells["crop2"]["mito"].why) == (FAULT, "crop2/mito: is missing")
     assert "NOT ready: 1 fault to mend" in facts.verdict
     assert facts.with_truth_objects({"mito": 7}).classes["mito"].truth_objects == 7
+
+
+@pytest.mark.parametrize(
+    ("made_for", "verdict"),
+    [
+        ("the challenge's manifest (413 arrays)", "complete and legal: ready to upload"),
+        ("the challenge's manifest of before 2026-06-29 (420 arrays)", "for a manifest that is not the challenge's"),
+        ("this manifest (16 arrays)", "complete and legal for a manifest that is not the challenge's"),
+    ],
+)
+def test_only_the_challenges_own_manifest_is_ready_to_upload(built, made_for, verdict):
+    build = FinishedBuild.of(OUT)
+    facts = gather_facts(replace(build, check=replace(build.check, made_for=made_for)), likely={}, tracking_uri="")
+    assert verdict in facts.verdict
+    assert ("ready" in facts.verdict) == ("ready" in verdict)
