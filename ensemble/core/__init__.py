@@ -25,7 +25,14 @@ from ensemble.core.manifest import (
     select_targets,
     write_manifest,
 )
-from ensemble.core.resampling import Interpolation, resample, resample_labels, support
+from ensemble.core.resampling import (
+    Interpolation,
+    apply_along,
+    resample,
+    resample_labels,
+    resampling_matrices,
+    support,
+)
 from ensemble.core.tiling import CHUNK, blocks, chunk_shape, patch_starts, reflect, slabs
 
 __all__ = [
@@ -51,6 +58,7 @@ __all__ = [
     "all_atoms",
     "all_classes",
     "ancestors_first",
+    "apply_along",
     "atoms_of",
     "blocks",
     "chunk_shape",
@@ -68,6 +76,7 @@ __all__ = [
     "reflect",
     "resample",
     "resample_labels",
+    "resampling_matrices",
     "select_targets",
     "slabs",
     "support",

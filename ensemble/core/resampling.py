@@ -37,11 +37,31 @@ def support(source: Grid, target: Grid) -> Box:
 def resample(array: NDArray[Any], source: Grid, target: Grid, method: Interpolation = "linear") -> NDArray[np.float32]:
     """``array`` on ``source`` (axes ..., z, y, x) as float32 on ``target``."""
     out = np.asarray(array, dtype=np.float32)
-    axes = [axis for axis in range(3) if not _same_axis(source, target, axis)]
-    # the axes that shrink most first, so that later ones have less to do
-    for axis in sorted(axes, key=lambda axis: target.shape[axis] / source.shape[axis]):
-        out = _apply(_matrix(*_key(source, target, axis), method), out, axis)
+    for axis, matrix in resampling_matrices(source, target, method):
+        out = apply_along(axis, matrix, out)
     return out
+
+
+def resampling_matrices(
+    source: Grid, target: Grid, method: Interpolation = "linear"
+) -> list[tuple[int, NDArray[np.float32]]]:
+    """What ``resample`` applies one after the other: axes that differ, and weights (target voxels, source voxels).
+
+    The axes that shrink most come first, so that later ones have less to do.
+    """
+    axes = [axis for axis in range(3) if not _same_axis(source, target, axis)]
+    axes.sort(key=lambda axis: target.shape[axis] / source.shape[axis])
+    return [(axis, _matrix(*_key(source, target, axis), method)) for axis in axes]
+
+
+def apply_along(axis: int, matrix: Any, array: Any) -> Any:
+    """An array or tensor (..., z, y, x) times a matrix of the same kind along one axis."""
+    if axis == 2:
+        return array @ matrix.T
+    if axis == 1:
+        return matrix @ array
+    lead, (z, y, x) = array.shape[:-3], array.shape[-3:]
+    return (matrix @ array.reshape(*lead, z, y * x)).reshape(*lead, len(matrix), y, x)
 
 
 def resample_labels(array: NDArray[Any], source: Grid, target: Grid) -> NDArray[Any]:
@@ -106,15 +126,3 @@ def _hat_integral(x: NDArray[np.float64]) -> NDArray[np.float64]:
     x = np.clip(x, -1, 1)
     integral: NDArray[np.float64] = np.where(x < 0, (x + 1) ** 2 / 2, 1 - (1 - x) ** 2 / 2)
     return integral
-
-
-def _apply(matrix: NDArray[np.float32], array: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    if axis == 2:
-        along_x: NDArray[np.float32] = array @ matrix.T
-        return along_x
-    if axis == 1:
-        along_y: NDArray[np.float32] = matrix @ array
-        return along_y
-    lead, (z, y, x) = array.shape[:-3], array.shape[-3:]
-    along_z: NDArray[np.float32] = matrix @ array.reshape(*lead, z, y * x)
-    return along_z.reshape(*lead, len(matrix), y, x)

@@ -51,7 +51,7 @@ class Budget:
 
     def predicting_bytes(self, job: Job) -> int:
         """About the peak of a job."""
-        sums = job.spilled_bytes(self.workers) if self.spills(job) else job.sum_bytes
+        sums = job.spilled_bytes if self.spills(job) else job.sum_bytes
         return self.network_bytes(job) + job.read_bytes + sums
 
     # -- assembling

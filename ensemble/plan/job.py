@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, Protocol
 
-from ensemble.core import Box, Grid, LevelFit, VoxelsZYX, patch_starts
+from ensemble.core import Box, Grid, LevelFit, VoxelsZYX
 from ensemble.plan.recipe import (
     TTA,
 )
@@ -14,6 +14,9 @@ from registry import Card
 
 FORWARD_PASSES = {"none": 1, "mirror": 8, "octahedral": 48}
 """Forward passes per patch of each kind of test-time augmentation."""
+
+CHANNELS_BYTES = 64 << 20
+"""About how much of finished planes is carried to the stored grid at once; never less than one channel's."""
 
 STORED_PLANES = 16
 """Depth of a chunk of stored probabilities."""
@@ -27,6 +30,10 @@ _VOXELS_PER_PASS = {"cpu": 1 << 17, "cuda": 1 << 22, "mps": 1 << 20}
 def patches_per_pass(patch: Sequence[int], device_kind: str) -> int:
     """How many patches a network is given at once: fixed, so that results repeat."""
     return max(1, _VOXELS_PER_PASS[device_kind] // math.prod(patch))
+
+
+Starts = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Where patches start along z, y and x."""
 
 
 class Model(Protocol):
@@ -65,8 +72,9 @@ class Job:
 
     ``level_grid`` is the pyramid level it reads, ``tissue_box`` the part of that with EM in it. ``lattice``
     is the network's voxel grid over the region that patches cover: the crop, context around it, and mirrored
-    voxels where the EM ends before a patch does. ``needed`` is the part of it that is kept, ``stored`` the
-    grid it is kept on: along each axis the coarser of the network's and the target's.
+    voxels where the EM ends before a patch does; patches begin at its voxels ``starts``. ``needed`` is the part
+    of it that is kept, ``stored`` the grid it is kept on: along each axis the coarser of the network's and the
+    target's.
     """
 
     source: str
@@ -80,6 +88,7 @@ class Job:
     lattice: Grid
     needed: Box
     stored: Grid
+    starts: Starts
     classes: tuple[str, ...]
 
     @property
@@ -97,13 +106,6 @@ class Job:
         return "as it is" if self.fit.exact else "EM upsampled" if self.fit.upsampled else "EM downsampled"
 
     @property
-    def starts(self) -> tuple[list[int], list[int], list[int]]:
-        """Where patches start along z, y and x."""
-        overlap = self.model.card.overlap
-        z, y, x = (patch_starts(n, p, overlap) for n, p in zip(self.lattice.shape, self.patch, strict=True))
-        return z, y, x
-
-    @property
     def patches(self) -> int:
         return math.prod(len(along) for along in self.starts)
 
@@ -117,28 +119,43 @@ class Job:
         return len(self.classes) * self.stored.size
 
     @property
-    def ring_planes(self) -> int:
-        """Planes of partial sums that are kept: a patch and the largest step between patches."""
-        return self.patch[0] + max((b - a for a, b in pairwise(self.starts[0])), default=0)
+    def chunk_planes(self) -> int:
+        """Planes of the lattice that a chunk of stored planes is made of, at most."""
+        ratio = max(1.0, self.stored.voxel_size_nm[0] / self.lattice.voxel_size_nm[0])
+        return math.ceil(STORED_PLANES * ratio) + 3
 
     @property
-    def waiting_planes(self) -> int:
-        """Finished planes that may wait for a stored chunk to be complete."""
-        ratio = self.stored.voxel_size_nm[0] / self.lattice.voxel_size_nm[0]
-        return self.ring_planes + math.ceil(STORED_PLANES * ratio) + 4
+    def ring_planes(self) -> int:
+        """Planes of partial sums that are kept: a patch, and those that wait for a stored chunk to be complete."""
+        return min(self.patch[0] + self.chunk_planes, self.lattice.shape[0])
 
     @property
     def sum_bytes(self) -> int:
-        """What partial sums and waiting planes take, in memory or on disk."""
-        wide = (len(self.classes) * self.ring_planes + self.patch[0]) * math.prod(self.lattice.shape[1:])
-        return 4 * (wide + len(self.classes) * self.waiting_planes * math.prod(self.stored.shape[1:]))
+        """What partial sums take, in memory or on disk, and what is made of them a group of channels at a time."""
+        plane = 4 * math.prod(self.lattice.shape[1:])
+        sums = (len(self.classes) * self.ring_planes + self.patch[0]) * plane
+        return sums + self._leaving_bytes
 
-    def spilled_bytes(self, workers: int) -> int:
-        """What of them is in memory at a time where they lie on disk: a row of patches, or a channel each."""
-        row = len(self.classes) * math.prod(self.patch[:2]) * self.lattice.shape[2]
-        step = max(self.ring_planes - self.patch[0], STORED_PLANES) * math.prod(self.lattice.shape[1:])
-        channel = 3 * step + self.waiting_planes * math.prod(self.stored.shape[1:])
-        return 4 * max(row, 2 * step + workers * channel)
+    @property
+    def spilled_bytes(self) -> int:
+        """What of them is in memory at a time where they lie on disk: a row of patches, or a group of channels."""
+        row = 4 * len(self.classes) * math.prod(self.patch[:2]) * self.lattice.shape[2]
+        return max(row, self._leaving_bytes)
+
+    @property
+    def channels_at_once(self) -> int:
+        """Channels whose finished planes are carried to the stored grid together."""
+        return max(1, min(len(self.classes), CHANNELS_BYTES // (4 * self.chunk_planes * self._plane_voxels)))
+
+    @property
+    def _plane_voxels(self) -> int:
+        return max(math.prod(self.lattice.shape[1:]), math.prod(self.stored.shape[1:]))
+
+    @property
+    def _leaving_bytes(self) -> int:
+        """Weights and finished planes of a stored chunk, before and after they are carried, twice; planes as bytes."""
+        floats = 4 * (4 * self.channels_at_once + 1) * self.chunk_planes * self._plane_voxels
+        return floats + len(self.classes) * STORED_PLANES * math.prod(self.stored.shape[1:])
 
     @property
     def read_bytes(self) -> int:

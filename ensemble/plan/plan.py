@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ensemble.core import Box, Grid, LevelFit, Target, fitting_level, nm_zyx, zyx
+from ensemble.core import Box, Grid, LevelFit, Target, fitting_level, nm_zyx, patch_starts, zyx
 from ensemble.plan.job import (
     Job,
     Model,
@@ -182,7 +182,9 @@ def _job(
     region = _region(core, wanted, there, card.patch_voxels)
     lattice, needed = frame.sub(region), core.relative_to(region)
     stored = _coarser(lattice.sub(needed), target.grid)
-    return Job(source, model, tta, target.crop, target.dataset, fit, level, box, lattice, needed, stored, classes)
+    z, y, x = (tuple(patch_starts(n, p, card.overlap)) for n, p in zip(lattice.shape, card.patch_voxels, strict=True))
+    dataset, starts = target.dataset, (z, y, x)
+    return Job(source, model, tta, target.crop, dataset, fit, level, box, lattice, needed, stored, starts, classes)
 
 
 def _tissue(

@@ -1,8 +1,9 @@
 """What a network has predicted so far of a crop: partial sums of overlapping patches.
 
-Patches are averaged with Gaussian weights, as MONAI's sliding window does. Sums are one patch and a step deep,
-whatever the crop's depth. Where they would take more memory than there is, they lie in an unlinked file
-whose pages are given back as soon as they are not in use.
+Patches are averaged with Gaussian weights, as MONAI's sliding window does. Sums lie on the device that runs the
+network, or in host memory, and are one patch and a stored chunk deep, whatever the crop's depth. Where they would
+take more host memory than there is, they lie in an unlinked file whose pages are given back as soon as they are not
+in use.
 """
 
 import mmap
@@ -64,46 +65,48 @@ class FloatBuffer:
 
 
 class PatchSums:
-    """Weighted sums of overlapping patches: plane z is kept at z modulo the ring's length.
+    """Weighted sums of overlapping patches on a device: plane z is kept at z modulo the ring's length.
 
-    The ring is a step longer than a patch, so that planes which are finished can be taken while the next
-    row of patches is added.
+    The ring is longer than a patch by the planes that wait for a stored chunk to be complete.
     """
 
     def __init__(
-        self,
-        job: Job,
-        buffer: FloatBuffer,
-        patch_weights: torch.Tensor,
-        row_weights: NDArray[np.float32],
-        sums: NDArray[np.float32],
+        self, job: Job, buffer: FloatBuffer, sums: torch.Tensor, patch_weights: torch.Tensor, row_weights: torch.Tensor
     ) -> None:
         self._buffer = buffer
         self._depth, self._ring = job.patch[0], job.ring_planes
-        self._sums = torch.from_numpy(sums).permute(1, 2, 0, 3)
-        self._map, self._weights = patch_weights, row_weights
+        self._sums, self._map, self._weights = sums, patch_weights, row_weights
         self._starts = job.starts[0]
         self._needed = job.needed
 
     @classmethod
-    def of(cls, job: Job, buffer: FloatBuffer) -> "PatchSums":
-        """Empty sums of a job."""
+    def of(cls, job: Job, device: torch.device, buffer: FloatBuffer) -> "PatchSums":
+        """Empty sums of a job, on a device; ``buffer`` is where those on the CPU lie."""
         from monai.data.utils import compute_importance_map  # seconds to import
 
-        patch_weights = compute_importance_map(job.patch, mode="gaussian", sigma_scale=0.125)
+        def zeros(shape: tuple[int, ...]) -> torch.Tensor:
+            if device.type == "cpu":
+                return torch.from_numpy(buffer.zeros(shape))
+            return torch.zeros(shape, device=device)
+
+        patch_weights = compute_importance_map(job.patch, mode="gaussian", sigma_scale=0.125).to(device)
         # what patches at one z sum to, (patch's depth, y, x), is the same at every z
-        row_weights = buffer.zeros((job.patch[0], *job.lattice.shape[1:]))
+        row_weights = zeros((job.patch[0], *job.lattice.shape[1:]))
         _, rows, columns = job.patch
         for y, x in product(*job.starts[1:]):
-            row_weights[:, y : y + rows, x : x + columns] += patch_weights.numpy()
+            row_weights[:, y : y + rows, x : x + columns] += patch_weights
         buffer.release()
         _, height, width = job.lattice.shape
         # rows are outermost, so that a row of patches lies together
-        sums = buffer.zeros((height, len(job.classes), job.ring_planes, width))
-        return cls(job, buffer, patch_weights, row_weights, sums)
+        sums = zeros((height, len(job.classes), job.ring_planes, width)).permute(1, 2, 0, 3)
+        return cls(job, buffer, sums, patch_weights, row_weights)
+
+    @property
+    def device(self) -> torch.device:
+        return self._sums.device
 
     def add(self, p: torch.Tensor, start: VoxelsZYX) -> None:
-        """Add a patch (channels, z, y, x) on the CPU."""
+        """Add a patch (channels, z, y, x) on the device of the sums."""
         z, y, x = start
         ys, xs = slice(y, y + p.shape[2]), slice(x, x + p.shape[3])
         for part, ring in self._pieces(z, z + self._depth):
@@ -122,21 +125,23 @@ class PatchSums:
             yield slice(at - start, at - start + n), slice(ring, ring + n)
             at += n
 
-    def taken(self, channel: int, start: int, stop: int, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities of planes start ... stop - 1 over the needed rows and columns; their sums restart."""
+    def probabilities(self, channels: slice, start: int, stop: int, weights: torch.Tensor) -> torch.Tensor:
+        """Of the finished planes start ... stop - 1, over the needed rows and columns: (channels, z, y, x)."""
         _, ys, xs = self._needed.slices
-        out = np.empty((stop - start, *self._needed.shape[1:]), np.float32)
-        for part, ring in self._pieces(start, stop):
-            planes = self._sums[channel, ring]
-            np.divide(planes[:, ys, xs].numpy(), weights[part], out=out[part])
-            planes.zero_()
+        parts = [self._sums[channels, ring, ys, xs] / weights[part] for part, ring in self._pieces(start, stop)]
         self._buffer.release()
-        return out
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def weights(self, start: int, stop: int) -> NDArray[np.float32]:
+    def drop(self, start: int, stop: int) -> None:
+        """Nobody needs the planes start ... stop - 1 any more: their place in the ring is free."""
+        for _, ring in self._pieces(start, stop):
+            self._sums[:, ring].zero_()
+        self._buffer.release()
+
+    def weights(self, start: int, stop: int) -> torch.Tensor:
         """What patches weigh in planes start ... stop - 1, over the needed rows and columns."""
         _, ys, xs = self._needed.slices
-        weights = np.zeros((stop - start, *self._needed.shape[1:]), np.float32)
+        weights = torch.zeros((stop - start, *self._needed.shape[1:]), device=self.device)
         for z in self._starts:
             low, high = max(start, z), min(stop, z + self._depth)
             if low < high:

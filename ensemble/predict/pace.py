@@ -56,9 +56,14 @@ def _pass_s(job: Job, prepared: Prepared, runner: "Runner") -> float:
     part = part_of(job, patches)
     with tempfile.TemporaryDirectory(prefix="ensemble-timed-") as folder:
         stored = open_prediction(Path(folder), "timed", part)
-        output = Output(stored.array, write_behind=runner.device.type != "cpu")
+        output = Output(stored.array, sums_on=runner.device)
         began = time.monotonic()
-        predict_job(part, Network(runner, runner.batch_size()), frame_reader(part, tissue_of(prepared.em, job)), output)
+        predict_job(
+            part,
+            Network(runner, runner.batch_size(), runner.device),
+            frame_reader(part, tissue_of(prepared.em, job)),
+            output,
+        )
         seconds = time.monotonic() - began
     return seconds / (part.patches * FORWARD_PASSES[job.tta])
 
@@ -75,4 +80,11 @@ def part_of(job: Job, patches: int) -> Job:
             box = box.with_axis(axis, 0, starts[count - 1] + job.patch[axis])
             kept = kept.with_axis(axis, 0, starts[count])
     lattice, needed = job.lattice.sub(box), kept.intersect(box)
-    return replace(job, lattice=lattice, needed=needed, stored=lattice.sub(needed).covering(job.stored.voxel_size_nm))
+    z, y, x = (along[:count] for along, count in zip(job.starts, counts, strict=True))
+    return replace(
+        job,
+        lattice=lattice,
+        needed=needed,
+        starts=(z, y, x),
+        stored=lattice.sub(needed).covering(job.stored.voxel_size_nm),
+    )

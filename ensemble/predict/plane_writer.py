@@ -1,115 +1,136 @@
 """Finished planes on their way out: carried to the stored grid, quantised, written a chunk deep."""
 
-from typing import Any, Protocol
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
 
-import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from ensemble.core import Grid, resample, support
+from ensemble.core import apply_along, resampling_matrices, support
 from ensemble.plan import STORED_PLANES, Job
-from ensemble.predict.accumulator import FloatBuffer, PatchSums
-from ensemble.support import EnsembleError, cores, in_threads
+from ensemble.predict.accumulator import PatchSums
+from ensemble.predict.lane import Lane
+from ensemble.support import EnsembleError, cores
+
+_WAITING = 4
+"""Groups of channels that may wait to be written, for each thread that writes."""
 
 
 class PlaneStore(Protocol):
-    """An array (channels, z, y, x) of uint8 that takes planes of a channel."""
+    """An array (channels, z, y, x) of uint8 that takes planes of some channels."""
 
     def __setitem__(self, index: tuple[slice, slice], values: NDArray[Any], /) -> None: ...
 
 
+class _Chunk(NamedTuple):
+    """Stored planes, and what of them is being written."""
+
+    stop: int
+    writes: list[Future[None]]
+
+
 class PlaneWriter:
-    """Carries finished planes to the stored grid and writes them a chunk deep, channel by channel.
+    """Carries finished planes to the stored grid on the device of the sums; threads write them a chunk deep.
 
     ``written``: planes of the stored grid before this are written for good.
     """
 
     def __init__(
-        self, job: Job, stored: PlaneStore, done_planes: int, buffer: FloatBuffer, waiting: NDArray[np.float32]
+        self, job: Job, stored: PlaneStore, done_planes: int, sums: PatchSums, pool: ThreadPoolExecutor
     ) -> None:
-        self._out, self._buffer, self._waiting = stored, buffer, waiting
-        self._grid = job.stored
-        self._source = job.lattice.sub(job.needed)
-        self._needed = job.needed.along(0)
-        self._channels = len(job.classes)
-        self.written = done_planes
-        # y and x are carried over at once; along z planes wait until a chunk of the stored grid is complete
-        self._middle = Grid(
-            (self._source.shape[0], *self._grid.shape[1:]),
-            (self._source.voxel_size_nm[0], *self._grid.voxel_size_nm[1:]),
-            (self._source.origin_nm[0], *self._grid.origin_nm[1:]),
-        )
-        self._from = self._need(self.written)[0] if self.written < self._grid.shape[0] else 0
-        self._count = 0
-
-    @classmethod
-    def of(cls, job: Job, stored: PlaneStore, done_planes: int, buffer: FloatBuffer) -> "PlaneWriter":
-        """A writer of a job of which some planes are written already."""
-        waiting = buffer.zeros((len(job.classes), job.waiting_planes, *job.stored.shape[1:]))
-        return cls(job, stored, done_planes, buffer, waiting)
-
-    def _planes(self, written: int) -> slice:
-        return slice(written, min(written + STORED_PLANES, self._grid.shape[0]))
-
-    def _need(self, written: int) -> tuple[int, int]:
-        """Planes of the needed part that the next chunk of the stored grid is made of."""
-        z = self._planes(written)
-        planes = support(self._middle, _planes_of(self._grid, z.start, z.stop)).along(0)
-        return planes.start, planes.stop
+        self._out, self._sums, self._pool = stored, sums, pool
+        self._grid, self._source, self._needed = job.stored, job.lattice.sub(job.needed), job.needed
+        self._groups = [
+            slice(first, min(first + job.channels_at_once, len(job.classes)))
+            for first in range(0, len(job.classes), job.channels_at_once)
+        ]
+        self._lane = Lane(sums.device)
+        self._matrices: dict[bytes, torch.Tensor] = {}
+        self._next = self.written = done_planes
+        self._waiting: deque[_Chunk] = deque()
+        self._dropped = next((z for z in job.starts[0] if z + job.patch[0] > self.first_plane_needed()), 0)
 
     def first_plane_needed(self) -> int:
-        return self._from + self._needed.start
+        """The first plane of the lattice that planes which are not written are made of."""
+        return self._from(self._next)
 
-    def take(self, sums: PatchSums, start: int, stop: int) -> None:
-        """Take the lattice's planes start ... stop - 1, which are finished, and write what is complete."""
-        skip = max(self._from + self._count - (start - self._needed.start), 0)
-        last = min(stop, self._needed.stop)
-        writes = self._complete(max(last - start - skip, 0))
-        weights = sums.weights(start, stop)
+    def take(self, final: int, *, wait: bool) -> None:
+        """Planes of the lattice before ``final`` are finished: hand over what they complete.
 
-        def take_channel(channel: int) -> None:
-            planes = sums.taken(channel, start, stop, weights)[skip : max(last - start, skip)]
-            self._take(channel, planes, writes)
+        With ``wait`` it is written when this returns.
+        """
+        while self._next < self._grid.shape[0]:
+            planes = slice(self._next, min(self._next + STORED_PLANES, self._grid.shape[0]))
+            needed = self._lattice_planes(planes)
+            if needed.stop > final:
+                break
+            self._hand_over(planes, needed)
+            self._next = planes.stop
+        unneeded = min(self._from(self._next), final)
+        if unneeded > self._dropped:
+            self._sums.drop(self._dropped, unneeded)
+            self._dropped = unneeded
+        self.settle(wait=wait)
 
-        list(in_threads(cores(), take_channel, range(self._channels)))
-        self._count += max(last - start - skip, 0)
-        if writes:
-            self.written = self._planes(writes[-1]).stop
-            first = self._need(self.written)[0] if self.written < self._grid.shape[0] else self._from
-            self._count -= first - self._from
-            self._from = first
+    def settle(self, *, wait: bool) -> None:
+        """Note what is written; raise what failed. With ``wait`` all of it is."""
+        while self._waiting and (wait or all(write.done() for write in self._waiting[0].writes)):
+            for write in self._waiting[0].writes:
+                write.result()
+            self.written = self._waiting.popleft().stop
 
-    def _complete(self, more: int) -> list[int]:
-        """Where the stored chunks start that ``more`` planes complete."""
-        written, complete = self.written, []
-        while written < self._grid.shape[0] and self._need(written)[1] <= self._from + self._count + more:
-            complete.append(written)
-            written = self._planes(written).stop
-        return complete
+    def _from(self, stored_plane: int) -> int:
+        if stored_plane >= self._grid.shape[0]:
+            return self._needed.stop[0]
+        return self._lattice_planes(slice(stored_plane, min(stored_plane + STORED_PLANES, self._grid.shape[0]))).start
 
-    def _take(self, channel: int, planes: NDArray[np.float32], writes: list[int]) -> None:
-        waiting, count = self._waiting[channel], self._count
-        if len(planes):
-            source, target = _planes_of(self._source, 0, len(planes)), _planes_of(self._middle, 0, len(planes))
-            waiting[count : count + len(planes)] = resample(planes, source, target)
-            count += len(planes)
-        for written in writes:
-            z, (start, stop) = self._planes(written), self._need(written)
-            source, target = _planes_of(self._middle, start, stop), _planes_of(self._grid, z.start, z.stop)
-            p = resample(waiting[start - self._from : stop - self._from], source, target)
-            self._out[channel : channel + 1, z] = quantised(p)[None]
-        if writes:
-            after = self._planes(writes[-1]).stop
-            first = (self._need(after)[0] if after < self._grid.shape[0] else self._from + count) - self._from
-            waiting[: count - first] = waiting[first:count].copy()
-        self._buffer.release()
+    def _lattice_planes(self, stored: slice) -> range:
+        """Planes of the lattice that planes of the stored grid are made of."""
+        target = self._grid.sub(self._grid.box.with_axis(0, stored.start, stored.stop))
+        return support(self._source, target).shifted(self._needed.start).along(0)
+
+    def _hand_over(self, planes: slice, needed: range) -> None:
+        first = self._needed.start[0]
+        source = self._source.sub(self._source.box.with_axis(0, needed.start - first, needed.stop - first))
+        target = self._grid.sub(self._grid.box.with_axis(0, planes.start, planes.stop))
+        matrices = [(axis, self._on_device(matrix)) for axis, matrix in resampling_matrices(source, target)]
+        weights = self._sums.weights(needed.start, needed.stop)
+        chunk = _Chunk(planes.stop, [])
+        self._waiting.append(chunk)
+        for channels in self._groups:
+            p = self._sums.probabilities(channels, needed.start, needed.stop, weights)
+            for axis, matrix in matrices:
+                p = apply_along(axis, matrix, p)
+            finished = quantised(p)
+            chunk.writes.append(self._pool.submit(self._write, channels, planes, finished, self._lane.mark()))
+            self._hold_back()
+
+    def _hold_back(self) -> None:
+        """Wait for the oldest writes where too many are under way."""
+        under_way = [write for chunk in self._waiting for write in chunk.writes if not write.done()]
+        if len(under_way) > _WAITING * cores():
+            under_way[0].result()
+
+    def _on_device(self, matrix: NDArray[Any]) -> torch.Tensor:
+        key = matrix.tobytes()
+        if key not in self._matrices:
+            self._matrices[key] = torch.from_numpy(matrix).to(self._sums.device)
+        return self._matrices[key]
+
+    def _write(self, channels: slice, planes: slice, finished: "Quantised", event: Any) -> None:
+        if self._lane.downloaded(finished.has_nan, event).any():
+            raise EnsembleError("a network predicted NaN; its weights or its normalisation do not fit the EM")
+        self._out[channels, planes] = self._lane.downloaded(finished.values, event)
 
 
-def _planes_of(grid: Grid, start: int, stop: int) -> Grid:
-    return grid.sub(grid.box.with_axis(0, start, stop))
+class Quantised(NamedTuple):
+    """round(255 p) as uint8, and whether any p was NaN, which nobody may store."""
+
+    values: torch.Tensor
+    has_nan: torch.Tensor
 
 
-def quantised(p: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """round(255 p) as uint8; NaN is refused."""
-    if np.isnan(p).any():
-        raise EnsembleError("a network predicted NaN; its weights or its normalisation do not fit the EM")
-    return np.rint(np.clip(p, 0, 1) * 255).astype(np.uint8)
+def quantised(p: torch.Tensor) -> Quantised:
+    """Of probabilities, on their device."""
+    return Quantised((p.clamp(0, 1) * 255).round().to(torch.uint8), p.isnan().any())

@@ -226,13 +226,13 @@ class Predictor:
 
         predict_job(
             job,
-            Network(runner, runner.batch_size()),
+            Network(runner, runner.batch_size(), runner.device),
             frame_reader(job, tissue_of(self._prepared.em, job)),
             Output(
                 stored.array,
                 written,
+                sums_on=runner.device,
                 spill_to=self._request.work / "scratch" if self._request.budget.spills(job) else None,
-                write_behind=runner.device.type != "cpu",
             ),
             advance,
         )

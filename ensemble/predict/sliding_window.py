@@ -1,13 +1,14 @@
 """Running a network over a crop, a row of patches at a time, and keeping its probabilities.
 
-Planes that no later patch touches are normalised, carried to the stored grid and written, so that memory is
-one patch deep whatever the crop's depth (see ``accumulator``). Probabilities are stored as uint8, round(255 p):
-within 1/510.
+Planes that no later patch touches are normalised, carried to the stored grid, made bytes and written, so that memory
+is one patch and a stored chunk deep whatever the crop's depth (see ``accumulator``). All of it happens on the device
+that keeps the sums; only finished bytes leave it. Probabilities are stored as uint8, round(255 p): within 1/510.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,12 +20,15 @@ from numpy.typing import NDArray
 from ensemble.core import Box, resample, support
 from ensemble.plan import ROWS_READ, Job
 from ensemble.predict.accumulator import FloatBuffer, PatchSums
+from ensemble.predict.lane import Lane
 from ensemble.predict.plane_writer import PlaneStore, PlaneWriter
 from ensemble.storage import Tissue
-from registry import Normalisation
+from ensemble.support import cores
 
 _PLANES_READ = 16
 """Planes of EM whose grey values are counted at once, where a network wants its input normalised by them."""
+
+CPU = torch.device("cpu")
 
 ReadEM = Callable[[Box], NDArray[Any]]
 """EM on a box of a job's lattice."""
@@ -35,25 +39,25 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Network:
-    """What answers patches (B, z, y, x) with probabilities (B, channels, z, y, x), and how many at a time."""
+    """What answers patches (B, z, y, x) with probabilities (B, channels, z, y, x), how many at a time, and where."""
 
     answer: Callable[[torch.Tensor], torch.Tensor]
     batch_size: int
+    device: torch.device = CPU
 
 
 @dataclass(frozen=True)
 class Output:
     """Where probabilities go: ``planes`` before ``done_planes`` are written already.
 
-    Partial sums are held in memory, or lie in a file in the folder ``spill_to``. With ``write_behind`` finished
-    planes are written while the network computes, for one that leaves the cores idle; where it does not,
-    threads that are held up at every operation cost more than is gained.
+    Partial sums are kept on the device ``sums_on``; those on the CPU lie in a file in the folder ``spill_to`` where
+    that is said.
     """
 
     planes: PlaneStore
     done_planes: int = 0
+    sums_on: torch.device = CPU
     spill_to: Path | None = None
-    write_behind: bool = False
 
 
 def frame_reader(job: Job, tissue: Tissue) -> ReadEM:
@@ -84,37 +88,32 @@ def predict_job(
     ``progress`` hears of patches computed and of planes of ``job.stored`` written for good.
     """
     normalisation = job.model.card.normalisation.fixed(_planes(job, read))
-    buffer = FloatBuffer(output.spill_to)
-    sink = PlaneWriter.of(job, output.planes, output.done_planes, buffer)
-    sums = PatchSums.of(job, buffer)
-    first = sink.first_plane_needed()
-    rows = [start for start in job.starts[0] if start + job.patch[0] > first]
+    sums = PatchSums.of(job, output.sums_on, FloatBuffer(output.spill_to))
+    lane, on_cpu = Lane(network.device), network.device.type == "cpu"
     swaths = [job.starts[1][at : at + ROWS_READ] for at in range(0, len(job.starts[1]), ROWS_READ)]
-    with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+    with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(cores(), "write") as pool:
         try:
-            ahead = _Ahead(reader, lambda place: _swath(job, read, normalisation, *place), list(product(rows, swaths)))
-            taking: Future[None] | None = None
-            for index, z in enumerate(rows):
+            writer = PlaneWriter(job, output.planes, output.done_planes, sums, pool)
+            first = writer.first_plane_needed()
+            rows = [start for start in job.starts[0] if start + job.patch[0] > first]
+            ahead = _Ahead(reader, partial(_swath, job, read, lane, normalisation.apply), list(product(rows, swaths)))
+            for z, following in zip(rows, [*rows[1:], job.lattice.shape[0]], strict=True):
                 for ys in swaths:
-                    swath = ahead.next()
+                    swath = lane.joined(*ahead.next())
                     for y in ys:
                         strip = swath[:, y - ys[0] : y - ys[0] + job.patch[1]]
                         for count in _add_row(job, network, strip, sums, (z, y)):
-                            progress(count, sink.written)
+                            lane.keep_pace()
+                            progress(count, writer.written)
                         sums.row_done()
-                if taking is not None:
-                    taking.result()
-                    progress(0, sink.written)
-                final = job.lattice.shape[0] if index + 1 == len(rows) else rows[index + 1]
-                taking = writer.submit(sink.take, sums, z, final)
-                if not output.write_behind:
-                    taking.result()
-            if taking is not None:
-                taking.result()
+                # on a CPU threads that compete with a network hold up each of its operations
+                writer.take(following, wait=on_cpu)
+                progress(0, writer.written)
+            writer.settle(wait=True)
         finally:
             reader.shutdown(cancel_futures=True)
-            writer.shutdown(cancel_futures=True)
-    progress(0, sink.written)
+            pool.shutdown(cancel_futures=True)
+    progress(0, writer.written)
 
 
 class _Ahead(Generic[Item, Result]):
@@ -143,11 +142,16 @@ def _planes(job: Job, read: ReadEM) -> Iterator[NDArray[Any]]:
         yield read(box)
 
 
-def _swath(job: Job, read: ReadEM, normalisation: Normalisation, z: int, ys: Sequence[int]) -> torch.Tensor:
-    """The EM under some rows of patches, normalised."""
-    depth, height, _ = job.patch
-    grey = read(Box((z, ys[0], 0), (z + depth, ys[-1] + height, job.lattice.shape[2])))
-    return torch.from_numpy(normalisation.apply(np.asarray(grey, np.float32)))
+def _swath(
+    job: Job,
+    read: ReadEM,
+    lane: Lane,
+    normalise: Callable[[torch.Tensor], torch.Tensor],
+    place: tuple[int, Sequence[int]],
+) -> tuple[torch.Tensor, Any]:
+    """The EM under some rows of patches, normalised, on its way to the network's device."""
+    (z, ys), (depth, height, _) = place, job.patch
+    return lane.uploaded(read(Box((z, ys[0], 0), (z + depth, ys[-1] + height, job.lattice.shape[2]))), normalise)
 
 
 def _add_row(job: Job, network: Network, strip: torch.Tensor, sums: PatchSums, start: tuple[int, int]) -> Iterator[int]:
@@ -155,7 +159,7 @@ def _add_row(job: Job, network: Network, strip: torch.Tensor, sums: PatchSums, s
     width, xs = job.patch[2], job.starts[2]
     for begin in range(0, len(xs), network.batch_size):
         batch = xs[begin : begin + network.batch_size]
-        answers = network.answer(torch.stack([strip[:, :, x : x + width] for x in batch])).cpu()
+        answers = network.answer(torch.stack([strip[:, :, x : x + width] for x in batch])).to(sums.device)
         for probabilities, x in zip(answers, batch, strict=True):
             sums.add(probabilities, (*start, x))
         yield len(batch)

@@ -64,8 +64,7 @@ class Job:
     classes: tuple[str, ...] = ("mito",)
     model: Model = Model()
 
-    def spilled_bytes(self, workers: int) -> int:
-        return 10 << 20
+    spilled_bytes: int = 10 << 20
 
 
 @pytest.mark.parametrize(("sum_gib", "spills"), [(0.5, False), (12, True)])

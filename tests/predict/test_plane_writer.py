@@ -4,11 +4,12 @@ import errno
 
 import numpy as np
 import pytest
+import torch
 
 from ensemble.core.box import Box
 from ensemble.core.manifest import Target
 from ensemble.predict.plane_writer import quantised
-from ensemble.predict.sliding_window import Output, predict_job
+from ensemble.predict.sliding_window import Network, Output, predict_job
 from ensemble.support.errors import EnsembleError, VolumeError
 from tests.support.inference import CLASSES, a_volume, card, empty, job, monai, on_cpu, order, reader
 
@@ -41,9 +42,21 @@ def test_what_fails_while_the_network_computes_is_told_as_it_is(tmp_path, networ
         predict_job(one, on_cpu(network, one, 1), damaged if where == "read" else read, output)
 
 
-def test_a_probability_is_its_share_of_255_to_the_nearest_and_nan_is_refused() -> None:
-    p = np.float32([-0.1, 0, 0.0019, 0.0021, 0.5, 1, 1.1])
-    assert quantised(p).tolist() == [0, 0, 0, 1, 128, 255, 255]
-    assert quantised(p).dtype == np.uint8
+def test_a_probability_is_its_share_of_255_to_the_nearest_and_nan_is_told() -> None:
+    p = torch.tensor([-0.1, 0, 0.0019, 0.0021, 0.5, 1, 1.1])
+    values, has_nan = quantised(p)
+    assert (values.tolist(), values.dtype) == ([0, 0, 0, 1, 128, 255, 255], torch.uint8)
+    assert not has_nan
+    assert quantised(torch.tensor([0.5, float("nan")])).has_nan
+
+
+def test_a_network_that_predicts_nan_is_refused(tmp_path) -> None:
+    _, grid, em = a_volume(tmp_path, (30, 40, 50))
+    one = job(tmp_path, Target("1", "d", grid, CLASSES), em, card())
     with pytest.raises(EnsembleError, match="a network predicted NaN"):
-        quantised(np.float32([0.5, np.nan]))
+        predict_job(
+            one,
+            Network(lambda x: torch.full((len(x), 3, *one.patch), torch.nan), 2),
+            reader(one, em),
+            Output(empty(one)),
+        )

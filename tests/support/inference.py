@@ -15,6 +15,7 @@ from ensemble.plan import recipe_reader as recipe_file
 from ensemble.plan.job import Job
 from ensemble.plan.plan import make_plan
 from ensemble.predict import plane_writer
+from ensemble.predict.plane_writer import Quantised
 from ensemble.predict.predictor import tissue_of
 from ensemble.predict.runner import Runner
 from ensemble.predict.sliding_window import Network, Output, ReadEM, frame_reader, predict_job
@@ -88,7 +89,7 @@ def predicted(one: Job, em: EM, network: torch.nn.Module, done_planes: int = 0) 
     """Probabilities as floats, before they are stored."""
     out = empty(one, np.float32)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(plane_writer, "quantised", lambda p: p)
+        patched.setattr(plane_writer, "quantised", lambda p: Quantised(p, p.isnan().any()))
         predict_job(one, on_cpu(network, one), reader(one, em), Output(out, done_planes))
     return out
 
