@@ -1,7 +1,9 @@
 """What several commands are told alike: what to build, and within what limits."""
 
 import argparse
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,9 +42,12 @@ def add_request(parser: argparse.ArgumentParser, *, recipe_needed: bool = True) 
     parser.add_argument("--data", default="data", metavar="ROOT", help="folder or URL of the EM (default: data)")
     parser.add_argument("--crops", type=names, metavar="A,B", help="only these crops")
     parser.add_argument("--classes", type=names, metavar="A,B", help="only these classes")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda:1, mps, cuda:0,cuda:1, all (default: auto)")
     parser.add_argument("--precision", choices=["32", "16", "bf16"], default="32", help="of the network's arithmetic")
     add_resources(parser)
+    parser.add_argument(
+        "--gpu-memory", type=float, metavar="GIB", help="of each GPU to stay within (default: 80%% of what is free)"
+    )
     parser.add_argument("--absent-is-zero", action="store_true", help="EM chunks never written are really black")
     parser.add_argument(
         "--cache",
@@ -62,7 +67,7 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def budget_of(arguments: argparse.Namespace, *, on_cpu: bool = True) -> "Budget":
+def budget_of(arguments: argparse.Namespace) -> "Budget":
     """The limits that were given. Raises EnsembleError for none."""
     from ensemble.plan import Budget
 
@@ -70,7 +75,21 @@ def budget_of(arguments: argparse.Namespace, *, on_cpu: bool = True) -> "Budget"
         raise EnsembleError(f"--workers {arguments.workers}: at least one thread is needed")
     if not arguments.memory > 0:
         raise EnsembleError(f"--memory {arguments.memory:g}: some memory is needed")
-    return Budget(int(arguments.memory * 2**30), arguments.workers, on_cpu)
+    return Budget(int(arguments.memory * 2**30), arguments.workers)
+
+
+def _with_devices(budget: "Budget", arguments: argparse.Namespace) -> "Budget":
+    """The limits with those of the devices that were named. Raises EnsembleError for one that is not there."""
+    given = arguments.gpu_memory
+    if given is not None and not (given > 0 and math.isfinite(given)):
+        raise EnsembleError(f"--gpu-memory {given:g}: some memory is needed")
+    if arguments.device == "cpu" or (arguments.device == "auto" and not has_gpu()):
+        return budget
+    from ensemble.predict import find_devices, lent_gpu_bytes
+
+    devices = find_devices(arguments.device)
+    lent = lent_gpu_bytes(arguments.device) if given is None else int(given * 2**30)
+    return replace(budget, on_cpu=devices[0].type == "cpu", gpu_bytes=lent, devices=len(devices))
 
 
 def default_out(arguments: argparse.Namespace, suffix: str = "") -> Path:
@@ -88,7 +107,6 @@ def request_of(arguments: argparse.Namespace, out: Path) -> "Request":
     if not Path(arguments.recipe).is_file():
         found = find_recipe(arguments.recipe)
         console.note(f"recipe: {found}, which is shipped; there is no file {arguments.recipe} here")
-    on_cpu = not has_gpu() if arguments.device == "auto" else arguments.device == "cpu"
     return Request(
         recipe=arguments.recipe,
         out=out,
@@ -98,7 +116,7 @@ def request_of(arguments: argparse.Namespace, out: Path) -> "Request":
         classes=arguments.classes,
         device=arguments.device,
         precision=arguments.precision,
-        budget=budget_of(arguments, on_cpu=on_cpu),
+        budget=_with_devices(budget_of(arguments), arguments),
         absent_is_zero=arguments.absent_is_zero,
         update_lock=arguments.update_lock,
         cache=arguments.cache,

@@ -11,8 +11,9 @@ from ensemble.plan.describe import (
 )
 from ensemble.plan.em_likeness import UnlikeEM, refuse_unlike, unlike_range
 from ensemble.plan.hours import Hours, Pacing, device_in_words, units
-from ensemble.plan.job import FORWARD_PASSES, ROWS_READ, STORED_PLANES, Job, Precision, patches_per_pass
+from ensemble.plan.job import FORWARD_PASSES, ROWS_READ, STORED_CHUNK, Job, Precision, patches_per_pass
 from ensemble.plan.lock import lock_contents, write_lock
+from ensemble.plan.parts import Part, columns_that_fit, parts_of, slabs_for
 from ensemble.plan.plan import CropPlan, Plan, classes_in, made_from, sources_in, sources_of
 from ensemble.plan.plan_description import ClassDescription, ModelUse, PlanCost, PlanDescription
 from ensemble.plan.recipe import (
@@ -36,7 +37,7 @@ __all__ = [
     "BAND_BYTES",
     "FORWARD_PASSES",
     "ROWS_READ",
-    "STORED_PLANES",
+    "STORED_CHUNK",
     "TTA",
     "Budget",
     "ClassDescription",
@@ -52,6 +53,7 @@ __all__ = [
     "NamedSource",
     "OfClasses",
     "Pacing",
+    "Part",
     "Plan",
     "PlanCost",
     "PlanDescription",
@@ -64,6 +66,7 @@ __all__ = [
     "Source",
     "UnlikeEM",
     "classes_in",
+    "columns_that_fit",
     "describe_route",
     "device_in_words",
     "expression_as_recipe",
@@ -72,6 +75,7 @@ __all__ = [
     "lock_contents",
     "made_from",
     "name_of_build",
+    "parts_of",
     "patches_per_pass",
     "predictions_of",
     "prepare",
@@ -79,6 +83,7 @@ __all__ = [
     "registry_in",
     "registry_of",
     "route_in_words",
+    "slabs_for",
     "source_in_words",
     "sources_in",
     "sources_of",

@@ -1,12 +1,13 @@
 """What each step of a build takes of memory, and how many of a kind may run at once within what is lent."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ensemble.core import CHUNK, Grid
 from ensemble.methods import Stage
 from ensemble.plan.job import Job, patches_per_pass
+from ensemble.plan.parts import columns_that_fit
 from ensemble.plan.plan import CropPlan, Plan
 from ensemble.support import EnsembleError
 
@@ -25,34 +26,44 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Budget:
-    """Memory and threads that are lent; ``on_cpu``: networks compute in that memory too."""
+    """Memory and threads that are lent; ``on_cpu``: networks compute in that memory too.
+
+    ``gpu_bytes`` are those of each of ``devices`` GPUs where partial sums may lie.
+    """
 
     memory_bytes: int = 4 << 30
     workers: int = 1
     on_cpu: bool = True
+    gpu_bytes: int = 0
+    devices: int = 1
 
     # -- predicting
 
     def network_bytes(self, job: Job) -> int:
-        """The libraries, the weights and one pass of a network."""
+        """The libraries, the weights and one pass of a network, in the memory that is lent."""
         if not self.on_cpu:
-            return _LIBRARIES_BYTES + 2 * job.model.weights_bytes
-        batch = patches_per_pass(job.patch, "cpu")
-        answers = 4 * len(job.classes) * math.prod(job.patch)
-        return (
-            _LIBRARIES_BYTES
-            + job.model.weights_bytes
-            + int(batch * (_CONVOLUTIONS * job.model.patch_bytes + 2 * answers))
-        )
+            return _LIBRARIES_BYTES + 2 * self.devices * job.model.weights_bytes
+        return _LIBRARIES_BYTES + self.devices * (job.model.weights_bytes + _pass_bytes(job, "cpu"))
+
+    def columns(self, job: Job) -> int:
+        """Into how many parts along y a job is cut for its sums to fit a GPU; 0: they lie in memory that is lent."""
+        if self.on_cpu:
+            return 0
+        room = self.gpu_bytes - job.model.weights_bytes - _pass_bytes(job, "cuda")
+        return columns_that_fit(job, room) or 0
 
     def spills(self, job: Job) -> bool:
         """Whether partial sums lie on disk."""
-        return self.network_bytes(job) + job.read_bytes + job.sum_bytes > self.memory_bytes
+        return not self.columns(job) and self._with_sums(job, job.sum_bytes) > self.memory_bytes
 
     def predicting_bytes(self, job: Job) -> int:
-        """About the peak of a job."""
-        sums = job.spilled_bytes if self.spills(job) else job.sum_bytes
-        return self.network_bytes(job) + job.read_bytes + sums
+        """About the peak of a job, or of one on each device."""
+        if self.columns(job):
+            return self._with_sums(job, job.leaving_bytes)
+        return self._with_sums(job, job.spilled_bytes if self.spills(job) else job.sum_bytes)
+
+    def _with_sums(self, job: Job, sums_bytes: int) -> int:
+        return self.network_bytes(job) + self.devices * (job.read_bytes + sums_bytes)
 
     # -- assembling
 
@@ -98,7 +109,7 @@ class Budget:
 
     def check(self, plan: Plan) -> None:
         """Raise EnsembleError for what cannot be done within the memory that is lent."""
-        alone = Budget(self.memory_bytes, 1, self.on_cpu)
+        alone = replace(self, workers=1)
         needs = {f"{job.source} on crop {job.crop}": self.predicting_bytes(job) for job in plan.jobs}
         needs |= {f"assembling crop {crop.target.crop}": _least(alone, crop) for crop in plan.crops}
         what, most = max(needs.items(), key=lambda item: item[1])
@@ -107,6 +118,13 @@ class Budget:
                 f"--memory {self.memory_bytes / _GIB:.2g}: {what} needs about {most / _GIB:.1f} GiB even with partial "
                 "sums on disk and one worker; give that much, or leave it out with --crops"
             )
+
+
+def _pass_bytes(job: Job, device_kind: str) -> int:
+    """One pass of a network, and its answers as probabilities."""
+    batch = patches_per_pass(job.patch, device_kind)
+    answers = 4 * len(job.classes) * math.prod(job.patch)
+    return int(batch * (_CONVOLUTIONS * job.model.patch_bytes + 2 * answers))
 
 
 def _least(budget: Budget, crop: CropPlan) -> int:

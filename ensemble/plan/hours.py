@@ -41,7 +41,8 @@ class Hours:
 class Pacing:
     """What was timed on this machine before, and what a plan would run with.
 
-    ``device`` as the request names it; ``threads`` of a network's operations, ``workers`` of assembling.
+    ``device`` as the request names it, ``devices`` how many that are; ``threads`` of a network's operations,
+    ``workers`` of assembling.
     """
 
     paces: Paces
@@ -49,6 +50,7 @@ class Pacing:
     precision: Precision
     threads: int
     workers: int
+    devices: int = 1
 
     @property
     def place(self) -> str:
@@ -75,7 +77,8 @@ class Pacing:
         predicting_s = None
         if not untimed:
             start_s = self.paces.seconds(self.start) or 0 if jobs else 0
-            predicting_s = start_s + sum(job.forward_passes * (seconds or 0) for job, seconds in passes)
+            passes_s = sum(job.forward_passes * (seconds or 0) for job, seconds in passes)
+            predicting_s = start_s + passes_s / self.devices
         unit_s = self.paces.seconds(self.assembling(plan))
         return Hours(self.place, predicting_s, None if unit_s is None else unit_s * units(plan), untimed)
 
@@ -87,7 +90,9 @@ def units(plan: Plan) -> float:
 
 def device_in_words(device: str, threads: int) -> str:
     """Where networks run, told without loading torch."""
-    kind = device.partition(":")[0]
+    names = device.split(",")
+    kind = names[0].partition(":")[0]
+    kind = "cuda" if kind == "all" else kind
     if kind == "auto":
         kind = ("mps" if platform.system() == "Darwin" else "cuda") if has_gpu() else "cpu"
     return f"{kind}, {threads} threads" if kind == "cpu" else kind

@@ -18,8 +18,8 @@ FORWARD_PASSES = {"none": 1, "mirror": 8, "octahedral": 48}
 CHANNELS_BYTES = 64 << 20
 """About how much of finished planes is carried to the stored grid at once; never less than one channel's."""
 
-STORED_PLANES = 16
-"""Depth of a chunk of stored probabilities."""
+STORED_CHUNK = (16, 128, 128)
+"""Chunk of stored probabilities: thin enough to be complete soon."""
 
 Precision = Literal["32", "16", "bf16"]
 """Of a network's arithmetic."""
@@ -122,7 +122,7 @@ class Job:
     def chunk_planes(self) -> int:
         """Planes of the lattice that a chunk of stored planes is made of, at most."""
         ratio = max(1.0, self.stored.voxel_size_nm[0] / self.lattice.voxel_size_nm[0])
-        return math.ceil(STORED_PLANES * ratio) + 3
+        return math.ceil(STORED_CHUNK[0] * ratio) + 3
 
     @property
     def ring_planes(self) -> int:
@@ -134,13 +134,13 @@ class Job:
         """What partial sums take, in memory or on disk, and what is made of them a group of channels at a time."""
         plane = 4 * math.prod(self.lattice.shape[1:])
         sums = (len(self.classes) * self.ring_planes + self.patch[0]) * plane
-        return sums + self._leaving_bytes
+        return sums + self.leaving_bytes
 
     @property
     def spilled_bytes(self) -> int:
         """What of them is in memory at a time where they lie on disk: a row of patches, or a group of channels."""
         row = 4 * len(self.classes) * math.prod(self.patch[:2]) * self.lattice.shape[2]
-        return max(row, self._leaving_bytes)
+        return max(row, self.leaving_bytes)
 
     @property
     def channels_at_once(self) -> int:
@@ -152,10 +152,10 @@ class Job:
         return max(math.prod(self.lattice.shape[1:]), math.prod(self.stored.shape[1:]))
 
     @property
-    def _leaving_bytes(self) -> int:
+    def leaving_bytes(self) -> int:
         """Weights and finished planes of a stored chunk, before and after they are carried, twice; planes as bytes."""
         floats = 4 * (4 * self.channels_at_once + 1) * self.chunk_planes * self._plane_voxels
-        return floats + len(self.classes) * STORED_PLANES * math.prod(self.stored.shape[1:])
+        return floats + len(self.classes) * STORED_CHUNK[0] * math.prod(self.stored.shape[1:])
 
     @property
     def read_bytes(self) -> int:

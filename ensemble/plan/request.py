@@ -176,5 +176,7 @@ def prepare(request: Request, store: Registry) -> Prepared:
     unlike = unlike_em(plan, em)
     warnings = (*plan_warnings(plan, manifest, em), *(entry.warning for entry in unlike))
     threads = resolved.threads or cores()
-    pacing = Pacing(store.paces, request.device, request.precision, threads, request.budget.workers)
+    pacing = Pacing(
+        store.paces, request.device, request.precision, threads, request.budget.workers, request.budget.devices
+    )
     return Prepared(plan, resolved.models, em, resolved.moved, threads, unlike, warnings, pacing)

@@ -1,4 +1,4 @@
-from .device import find_device, fix_threads
+from .device import find_device, find_devices, fix_threads, lent_gpu_bytes
 from .pace import time_networks
 from .prediction_store import open_prediction, shared_key
 from .predictor import Fields, Predictor, found_in_words, tissue_of
@@ -23,10 +23,12 @@ __all__ = [
     "SharedPredictions",
     "StoredProbabilities",
     "find_device",
+    "find_devices",
     "fix_threads",
     "found_in_words",
     "frame_reader",
     "is_far_below",
+    "lent_gpu_bytes",
     "open_prediction",
     "open_predictions",
     "predict_job",

@@ -7,24 +7,51 @@ from ensemble.support import EnsembleError, has_gpu
 if TYPE_CHECKING:
     import torch
 
+_LENT = 0.8
+"""Of the memory that is free on a GPU, where nothing else is said."""
+
 
 def device_kind(name: str) -> str:
     """cpu, cuda or mps. Raises EnsembleError for a device that is not there."""
-    return "cpu" if name == "cpu" or (name == "auto" and not has_gpu()) else find_device(name).type
+    return "cpu" if name == "cpu" or (name == "auto" and not has_gpu()) else find_devices(name)[0].type
 
 
 def find_device(name: str) -> "torch.device":
     """``auto`` is CUDA where there is some, then MPS, then the CPU. Raises EnsembleError for one not there."""
     import torch
 
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
-    kind = name.split(":")[0]
-    if not there.get(kind, False):
-        have = ", ".join(kind for kind, is_there in there.items() if is_there)
+    kind, _, index = name.partition(":")
+    if not (index == "" or index.isdecimal()) or int(index or 0) >= there.get(kind, 0):
+        have = ", ".join(
+            f"{kind}:0 to {kind}:{count - 1}" if count > 1 else kind for kind, count in there.items() if count
+        )
         raise EnsembleError(f"--device {name}: not on this machine, which has {have}")
     return torch.device(name)
+
+
+def find_devices(names: str) -> list["torch.device"]:
+    """Those of a list such as cuda:0,cuda:1; ``all`` are all CUDA devices. Raises EnsembleError for one not there."""
+    import torch
+
+    if names == "all" and torch.cuda.device_count():
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    devices = [find_device(name.strip()) for name in names.split(",")]
+    if len({device.type for device in devices}) > 1:
+        raise EnsembleError(f"--device {names}: devices of one kind are needed, so that results are the same on all")
+    return devices
+
+
+def lent_gpu_bytes(names: str) -> int:
+    """What a process may use of each GPU's memory: most of what is free on the fullest; 0 where that cannot be told."""
+    import torch
+
+    devices = find_devices(names)
+    if devices[0].type != "cuda":
+        return 0
+    return int(_LENT * min(torch.cuda.mem_get_info(device)[0] for device in devices))
 
 
 def fix_threads(count: int) -> None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.plan import FORWARD_PASSES, Job, Prepared, Request
-from ensemble.predict.device import fix_threads
+from ensemble.plan import FORWARD_PASSES, Budget, Job, Prepared, Request
+from ensemble.predict.device import find_devices, fix_threads
 from ensemble.predict.prediction_store import open_prediction
 from ensemble.predict.predictor import load_runner, tissue_of
 from ensemble.support import Progress
@@ -36,27 +36,27 @@ def time_networks(
         if pacing.paces.seconds(what) is None and (what not in untimed or job.patches > untimed[what].patches):
             untimed[what] = job
     progress.stage("time a part of each network's work", len(untimed))
-    loading_s = 0.0
+    device, loading_s = find_devices(request.device)[0], 0.0
     for done, (what, job) in enumerate(untimed.items()):
         progress.at(done, job.source)
         began = time.monotonic()
-        runner = load_runner(request, prepared, registry, job)
+        runner = load_runner(request, prepared, registry, job, device)
         loading_s += time.monotonic() - began
-        pacing.paces.note(what, _pass_s(job, prepared, runner))
+        pacing.paces.note(what, _pass_s(job, prepared, runner, request.budget))
     if loading_s:
         pacing.paces.note(pacing.start, loading_s)
     progress.at(len(untimed))
 
 
-def _pass_s(job: Job, prepared: Prepared, runner: "Runner") -> float:
+def _pass_s(job: Job, prepared: Prepared, runner: "Runner", budget: Budget) -> float:
     """Seconds that a pass takes when a part of the job is predicted, written to a folder that goes again."""
-    from ensemble.predict.sliding_window import Network, Output, frame_reader, predict_job
+    from ensemble.predict.sliding_window import CPU, Network, Output, frame_reader, predict_job
 
     patches = max(1, min(job.patches, int(TIMED_S / runner.patch_s())))
     part = part_of(job, patches)
     with tempfile.TemporaryDirectory(prefix="ensemble-timed-") as folder:
         stored = open_prediction(Path(folder), "timed", part)
-        output = Output(stored.array, sums_on=runner.device)
+        output = Output(stored.array, sums_on=runner.device if budget.columns(job) else CPU)
         began = time.monotonic()
         predict_job(
             part,

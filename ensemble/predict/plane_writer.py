@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ensemble.core import apply_along, resampling_matrices, support
-from ensemble.plan import STORED_PLANES, Job
+from ensemble.plan import STORED_CHUNK, Job
 from ensemble.predict.accumulator import PatchSums
 from ensemble.predict.lane import Lane
 from ensemble.support import EnsembleError, cores
@@ -61,7 +61,7 @@ class PlaneWriter:
         With ``wait`` it is written when this returns.
         """
         while self._next < self._grid.shape[0]:
-            planes = slice(self._next, min(self._next + STORED_PLANES, self._grid.shape[0]))
+            planes = slice(self._next, min(self._next + STORED_CHUNK[0], self._grid.shape[0]))
             needed = self._lattice_planes(planes)
             if needed.stop > final:
                 break
@@ -83,7 +83,7 @@ class PlaneWriter:
     def _from(self, stored_plane: int) -> int:
         if stored_plane >= self._grid.shape[0]:
             return self._needed.stop[0]
-        return self._lattice_planes(slice(stored_plane, min(stored_plane + STORED_PLANES, self._grid.shape[0]))).start
+        return self._lattice_planes(slice(stored_plane, min(stored_plane + STORED_CHUNK[0], self._grid.shape[0]))).start
 
     def _lattice_planes(self, stored: slice) -> range:
         """Planes of the lattice that planes of the stored grid are made of."""

@@ -8,10 +8,10 @@ import hashlib
 import math
 import os
 import re
-from collections import Counter
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import zarr
 from numpy.typing import NDArray
 
 from ensemble.core import Box, Grid, nm_zyx, zyx
-from ensemble.plan import STORED_PLANES, Job
+from ensemble.plan import STORED_CHUNK, Job
 from ensemble.predict.probabilities import StoredProbabilities
 from ensemble.predict.stored_values import Channel
 from ensemble.storage import Tissue, Volume, ZarrArray, open_node
@@ -81,7 +81,8 @@ class _WholeVolume(Volume):
 class StoredPrediction:
     """One job's stored array (classes, z, y, x), complete or begun.
 
-    ``marker`` is the file that says how many planes are written for good, and what the array's metadata were.
+    ``marker`` is the file that says which rows of chunks (z, y) are written for good, and what the array's metadata
+    were.
     """
 
     array: ZarrArray
@@ -89,21 +90,44 @@ class StoredPrediction:
     classes: tuple[str, ...]
     grid: Grid
     place: Path
+    _marking: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def done_planes(self) -> int:
-        """Planes before this are written for good, every chunk of theirs is there: also those of zeros are written."""
-        planes = _marked_planes(self.marker, self.place) or 0
-        thick = self.array.chunks[1]
-        counts = [-(-n // c) for n, c in zip(self.array.shape, self.array.chunks, strict=True)]
-        there = Counter(int(f.name.split(".")[1]) for f in os.scandir(self.place) if _CHUNK_FILE.fullmatch(f.name))
-        whole = math.prod(counts) // counts[1]
-        lacking = (index * thick for index in range(counts[1]) if there[index] < whole)
-        return min(planes, next(lacking, planes))
+    def _rows(self) -> tuple[int, int]:
+        """Chunks along z and y."""
+        (_, z, y, _), (_, depth, height, _) = self.array.shape, self.array.chunks
+        return math.ceil(z / depth), math.ceil(y / height)
+
+    @property
+    def _done(self) -> NDArray[np.bool_]:
+        """Rows of chunks (z, y) that are written for good, and every chunk of theirs is there: those of zeros too."""
+        marked = _marked(self.marker, self.place)
+        if marked is None or marked.shape != self._rows:
+            return np.zeros(self._rows, bool)
+        names = (file.name for file in os.scandir(self.place) if _CHUNK_FILE.fullmatch(file.name))
+        there = np.zeros(self._rows, int)
+        for name in names:
+            _, z, y, _ = map(int, name.split("."))
+            if z < there.shape[0] and y < there.shape[1]:
+                there[z, y] += 1
+        whole = self.array.shape[0] * math.ceil(self.array.shape[3] / self.array.chunks[3])
+        done: NDArray[np.bool_] = marked & (there == whole)
+        return done
+
+    def done_planes(self, box: Box) -> int:
+        """How many planes of a box of rows of chunks, from its first, are written for good."""
+        z, y = self._rows_of(box)
+        lacking = np.flatnonzero(~self._done[z, y].all(axis=1))
+        row = z.start + int(lacking[0]) if lacking.size else z.stop
+        return int(min(row * self.array.chunks[1], box.stop[0]) - box.start[0])
 
     @property
     def complete(self) -> bool:
-        return self.done_planes == self.grid.shape[0]
+        return bool(self._done.all())
+
+    def _rows_of(self, box: Box) -> tuple[slice, slice]:
+        z, y, _ = box.to_chunks(self.array.chunks[1:]).slices
+        return z, y
 
     def forget(self) -> None:
         """Have it computed anew, unless somebody is at that already."""
@@ -111,13 +135,32 @@ class StoredPrediction:
             if free:
                 self.marker.unlink(missing_ok=True)
 
-    def mark(self, planes: int) -> None:
-        """Say that planes before ``planes`` are written for good."""
-        write_sealed(self.marker, {"planes": planes, "metadata": _metadata_digest(self.place)})
+    def mark(self, box: Box) -> None:
+        """Say that a box of rows of chunks is written for good."""
+        with self._marking:
+            marked = _marked(self.marker, self.place)
+            done = np.zeros(self._rows, bool) if marked is None or marked.shape != self._rows else marked
+            if box.size:
+                done[self._rows_of(box)] = True
+            rows = ["".join(map(str, row.astype(int))) for row in done]
+            write_sealed(self.marker, {"done": rows, "metadata": _metadata_digest(self.place)})
 
     def of(self, name: str) -> StoredProbabilities:
         volume = _WholeVolume(self.array, self.grid, str(self.place))
         return StoredProbabilities(Channel(volume, self.classes.index(name)))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A box of a stored array (classes, z, y, x), to be written as if it were the whole."""
+
+    array: ZarrArray
+    box: Box
+
+    def __setitem__(self, index: tuple[slice, slice], values: NDArray[Any]) -> None:
+        channels, planes = index
+        (first, _, _), (_, ys, xs) = self.box.start, self.box.slices
+        self.array[channels, planes.start + first : planes.stop + first, ys, xs] = values
 
 
 def claim(folder: Path, key: str) -> AbstractContextManager[bool]:
@@ -163,20 +206,20 @@ def open_prediction(folder: Path, key: str, job: Job) -> StoredPrediction:
         attributes=_attributes(job.classes, job.stored),
     )
     stored = StoredPrediction(new, marker, job.classes, job.stored, place)
-    stored.mark(0)
+    stored.mark(Box.at((0, 0, 0), (0, 0, 0)))
     return stored
 
 
 def stored_chunks(job: Job) -> tuple[int, int, int, int]:
-    """Chunks of a stored probability array: one class, thin enough to complete soon."""
-    z, y, x = (min(c, n) for c, n in zip((STORED_PLANES, 128, 128), job.stored.shape, strict=True))
+    """Chunks of a stored probability array, of one class each."""
+    z, y, x = (min(c, n) for c, n in zip(STORED_CHUNK, job.stored.shape, strict=True))
     return 1, z, y, x
 
 
 def _stored(marker: Path) -> StoredPrediction | None:
     """The array that a marker is of; None where marker or metadata are not as they were written."""
     place = marker.with_suffix(".zarr")
-    if _marked_planes(marker, place) is None:
+    if _marked(marker, place) is None:
         return None
     try:
         array = open_node(place)
@@ -189,13 +232,21 @@ def _stored(marker: Path) -> StoredPrediction | None:
     return StoredPrediction(array, marker, tuple(attributes["classes"]), grid, place)
 
 
-def _marked_planes(marker: Path, place: Path) -> int | None:
-    """How many planes a marker says are done; None where it, or the metadata of its array, are not as written."""
+def _marked(marker: Path, place: Path) -> NDArray[np.bool_] | None:
+    """Rows of chunks that a marker says are done; None where it, or the metadata of its array, are not as written."""
     marked = read_sealed(marker)
     if not isinstance(marked, dict) or marked.get("metadata") != _metadata_digest(place):
         return None
-    planes = marked.get("planes")
-    return planes if isinstance(planes, int) and planes >= 0 else None
+    rows = marked.get("done")
+    if (
+        not isinstance(rows, list)
+        or not rows
+        or not all(isinstance(row, str) and set(row) <= {"0", "1"} for row in rows)
+    ):
+        return None
+    if len(set(map(len, rows))) != 1:
+        return None
+    return np.array([[cell == "1" for cell in row] for row in rows])
 
 
 def _metadata_digest(place: Path) -> str | None:

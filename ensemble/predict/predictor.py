@@ -2,14 +2,15 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from ensemble.core import Box, Grid, zyx
 from ensemble.plan import (
-    FORWARD_PASSES,
     CropPlan,
     Job,
     LabelSource,
@@ -18,11 +19,18 @@ from ensemble.plan import (
     Request,
     UnlikeEM,
     refuse_unlike,
+    slabs_for,
     sources_in,
     unlike_range,
 )
-from ensemble.predict.device import device_kind, find_device, fix_threads
-from ensemble.predict.prediction_store import StoredPrediction, claim, complete_prediction, job_key, open_prediction
+from ensemble.predict.device import device_kind, find_devices
+from ensemble.predict.prediction_store import (
+    StoredPrediction,
+    claim,
+    complete_prediction,
+    job_key,
+    open_prediction,
+)
 from ensemble.predict.probabilities import StoredLabels, StoredProbabilities
 from ensemble.predict.scales import refuse_other_scales
 from ensemble.predict.stored_sources import open_labels, open_predictions
@@ -34,10 +42,17 @@ ENOUGH_PASSES = 8
 LOOKED_AT_VOXELS = 64
 
 if TYPE_CHECKING:
+    import torch
+
+    from ensemble.predict.crew import Crew
+    from ensemble.predict.job_run import JobRun, PassCount
     from ensemble.predict.runner import Runner
 
 Fields = dict[tuple[str, str], StoredProbabilities | StoredLabels]
 """What a crop is made of: by class and source."""
+
+_JOBS_A_DEVICE = 2
+"""Jobs begun for each of several devices: where the parts of one run out, those of the next are there."""
 
 _LOOK_AGAIN_S = 0.5
 """How long to wait before looking again whether another process has finished."""
@@ -68,7 +83,7 @@ class Predictor:
         self._request, self._prepared, self._registry, self._progress = request, prepared, registry, progress
         self._plan = prepared.plan
         self.keys, self.given = keys, given
-        self.kept, self.passes, self._done = len(prepared.plan.jobs), 0, 0
+        self.kept, self.passes = len(prepared.plan.jobs), 0
         self._loading_s = 0.0
 
     @classmethod
@@ -152,98 +167,94 @@ class Predictor:
         Sources of ``may_lack`` come last, and none of their jobs begins after ``until`` (of time.monotonic): those that
         lack one are returned.
         """
-        fix_threads(self._prepared.threads)
+        from ensemble.predict.crew import Crew
+        from ensemble.predict.job_run import PassCount
+
         jobs = self._plan.jobs
         waiting = self.open_jobs
         self.kept = len(jobs) - len(waiting)
         if jobs:
             self._progress.say(found_in_words(self.kept, len(jobs)))
         self._progress.stage("predict", sum(job.forward_passes for job in jobs))
-        self._done = sum(job.forward_passes for job in jobs) - sum(job.forward_passes for job in waiting)
+        count = PassCount(self._progress, sum(job.forward_passes for job in jobs if job not in waiting))
+        if not waiting:
+            count.advance(0)
+            return ()
 
         def may_begin(job: Job) -> bool:
             return job.source not in may_lack or time.monotonic() <= until
 
-        left = self._compute(sorted(waiting, key=lambda job: job.source in may_lack), may_begin)
-        if awaited := [f"{job.source} on crop {job.crop}" for job in left if may_begin(job)]:
-            self._progress.say(f"another process is predicting {', '.join(awaited)} for the same store; waiting for it")
-        while any(map(may_begin, left)):
-            time.sleep(_LOOK_AGAIN_S)
-            left = self._compute(left, may_begin)
-        self._progress.at(self._done)
+        with Crew(find_devices(self._request.device), self._prepared.threads, self._load) as crew:
+            left = self._compute(crew, sorted(waiting, key=lambda job: job.source in may_lack), may_begin, count)
+            if awaited := [f"{job.source} on crop {job.crop}" for job in left if may_begin(job)]:
+                self._progress.say(
+                    f"another process is predicting {', '.join(awaited)} for the same store; waiting for it"
+                )
+            while any(map(may_begin, left)):
+                time.sleep(_LOOK_AGAIN_S)
+                left = self._compute(crew, left, may_begin, count)
         if self._loading_s:
             self._prepared.pacing.paces.note(self._prepared.pacing.start, self._loading_s)
         return tuple(dict.fromkeys(job.source for job in left))
 
-    def _compute(self, jobs: Sequence[Job], may_begin: Callable[[Job], bool]) -> list[Job]:
+    def _compute(
+        self, crew: "Crew", jobs: Sequence[Job], may_begin: Callable[[Job], bool], count: "PassCount"
+    ) -> list[Job]:
         """Compute these jobs; those that may not begin, or that another process is at work on, are returned."""
-        left = []
-        for source in dict.fromkeys(job.source for job in jobs):
-            runner = None
-            for job in (job for job in jobs if job.source == source):
+        left, devices = [], self._request.budget.devices
+        slabs, at_once = slabs_for(jobs, devices), 1 if devices == 1 else _JOBS_A_DEVICE * devices
+        with ExitStack() as everything:
+            under_way: deque[JobRun] = deque()
+            for job in jobs:
+                while len(under_way) >= at_once:
+                    self._end(under_way.popleft())
+                claims = everything.enter_context(ExitStack())
                 if not may_begin(job):
                     left.append(job)
                     continue
-                with claim(self._request.predictions, self.keys[job.identity]) as free:
-                    if self.stored(job) is None:
-                        if not free:
-                            left.append(job)
-                            continue
-                        runner = self._runner(job) if runner is None else runner.for_job(job)
-                        before, began = self.passes, time.monotonic()
-                        self._predict(job, runner)
-                        self._note_pace(job, self.passes - before, time.monotonic() - began)
-                self._done += job.forward_passes
+                free = claims.enter_context(claim(self._request.predictions, self.keys[job.identity]))
+                if self.stored(job) is not None:
+                    count.advance(job.forward_passes)
+                elif free:
+                    under_way.append(self._begun(crew, job, slabs[job.identity], claims, count))
+                    continue
+                else:
+                    left.append(job)
+                claims.close()
+            while under_way:
+                self._end(under_way.popleft())
         return left
 
-    def _note_pace(self, job: Job, passes: int, seconds: float) -> None:
-        """Keep what a pass took with all around it; a few alone say little."""
-        if passes >= ENOUGH_PASSES:
-            pacing = self._prepared.pacing
-            pacing.paces.note(pacing.network(job), seconds / passes)
+    def _begun(self, crew: "Crew", job: Job, slabs: int, claims: ExitStack, count: "PassCount") -> "JobRun":
+        from ensemble.predict.job_run import JobRun
 
-    def _runner(self, job: Job) -> "Runner":
+        request = self._request
+        stored = open_prediction(request.predictions, self.keys[job.identity], job)
+        tissue = tissue_of(self._prepared.em, job)
+        run = JobRun(job, tissue, stored, request.budget, request.work / "scratch")
+        run.begin(crew, slabs, claims, count)
+        return run
+
+    def _end(self, run: "JobRun") -> None:
+        """Wait for a job, and keep what a pass took with all around it; a few alone say little."""
+        run.end()
+        self.passes += run.passes
+        if run.passes >= ENOUGH_PASSES:
+            self._prepared.pacing.paces.note(self._prepared.pacing.network(run.job), run.computing_s / run.passes)
+
+    def _load(self, job: Job, device: "torch.device") -> "Runner":
         began = time.monotonic()
-        runner = load_runner(self._request, self._prepared, self._registry, job)
+        runner = load_runner(self._request, self._prepared, self._registry, job, device)
         self._loading_s += time.monotonic() - began
         return runner
 
-    def _predict(self, job: Job, runner: "Runner") -> None:
-        from ensemble.predict.sliding_window import Network, Output, frame_reader, predict_job
 
-        stored = open_prediction(self._request.predictions, self.keys[job.identity], job)
-        passes, done = FORWARD_PASSES[job.tta], self._done
-        patches, written = 0, stored.done_planes
-
-        def advance(count: int, planes: int) -> None:
-            nonlocal patches, written
-            patches += count
-            self.passes += count * passes
-            if planes > written:
-                stored.mark(planes)
-                written = planes
-            self._progress.at(done + patches * passes, f"{job.source} on crop {job.crop}")
-
-        predict_job(
-            job,
-            Network(runner, runner.batch_size(), runner.device),
-            frame_reader(job, tissue_of(self._prepared.em, job)),
-            Output(
-                stored.array,
-                written,
-                sums_on=runner.device,
-                spill_to=self._request.work / "scratch" if self._request.budget.spills(job) else None,
-            ),
-            advance,
-        )
-
-
-def load_runner(request: Request, prepared: Prepared, registry: Registry, job: Job) -> "Runner":
-    """The network of a job, loaded where the request wants it to run."""
+def load_runner(request: Request, prepared: Prepared, registry: Registry, job: Job, device: "torch.device") -> "Runner":
+    """The network of a job, loaded on a device."""
     from ensemble.predict.runner import Runner
     from registry import load_network
 
-    model, device = prepared.models[job.source], find_device(request.device)
+    model = prepared.models[job.source]
     network = load_network(model.card, registry.weights(model)).to(device)
     return Runner.of(network, job, device, request.precision)
 

@@ -8,7 +8,8 @@ import pytest
 
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
-from ensemble.predict.prediction_store import complete_prediction, open_prediction
+from ensemble.plan.parts import parts_of
+from ensemble.predict.prediction_store import Section, complete_prediction, open_prediction
 from ensemble.support.errors import VolumeError
 from tests.support import inference
 from tests.support.built import OUT, STORE
@@ -70,11 +71,11 @@ def test_what_is_kept_is_complete_once_every_chunk_of_its_planes_is_there(tmp_pa
     _, grid, em = a_volume(tmp_path, (40, 20, 20))
     one = job(tmp_path, Target("1", "d", grid, CLASSES), em, inference.card())
     kept = open_prediction(tmp_path / "kept", "shared-all", one)
-    assert (kept.done_planes, kept.complete) == (0, False)
+    assert (kept.done_planes(one.stored.box), kept.complete) == (0, False)
     assert complete_prediction(tmp_path / "kept", "shared-all", one) is None
     kept.array[:, :16] = 0  # zeros are written too, so that a lost chunk is told from one of zeros
-    kept.mark(40)
-    assert open_prediction(tmp_path / "kept", "shared-all", one).done_planes == 16
+    kept.mark(one.stored.box)
+    assert open_prediction(tmp_path / "kept", "shared-all", one).done_planes(one.stored.box) == 16
     kept.array[:] = 51
     found = complete_prediction(tmp_path / "kept", "shared-all", one)
     assert found.complete
@@ -90,7 +91,7 @@ def _stored(tmp_path):
     stored = open_prediction(tmp_path / "kept", "shared-all", one)
     values = noise(stored.array.shape) % 5
     stored.array[:] = values
-    stored.mark(20)
+    stored.mark(one.stored.box)
     return one, stored, values
 
 
@@ -112,7 +113,7 @@ def test_a_flipped_bit_in_any_byte_of_a_marker_or_of_metadata_has_it_computed_an
         file.write_bytes(whole)
     _flip(file, 80)
     anew = open_prediction(tmp_path / "kept", "shared-all", one)
-    assert anew.done_planes == 0
+    assert anew.done_planes(one.stored.box) == 0
     assert (anew.place / "1.0.0.0").exists()  # who reads it meanwhile takes nothing for zeros
     assert complete_prediction(tmp_path / "kept", "shared-all", one) is None
     assert file.read_bytes() == whole or name == "marker"
@@ -160,7 +161,7 @@ def test_an_array_of_more_classes_serves_a_job_of_fewer(tmp_path) -> None:
     one = job(tmp_path, Target("1", "d", grid, CLASSES), em, inference.card())
     kept = open_prediction(tmp_path / "kept", "shared-all", one)
     kept.array[:] = 1
-    kept.mark(20)
+    kept.mark(one.stored.box)
     fewer = replace(one, classes=("nuc",))
     assert complete_prediction(tmp_path / "kept", "shared-nuc", fewer).place == kept.place
     assert complete_prediction(tmp_path / "kept", "others-nuc", fewer) is None
@@ -175,3 +176,31 @@ def test_a_chunk_that_is_lost_while_somebody_reads_is_told_and_never_read_as_zer
         field.read(one.stored.box)
     above = one.stored.box.with_axis(0, 0, 16)
     assert np.array_equal(field.read(above), values[1][above.slices])
+
+
+def test_parts_are_done_each_for_itself_whatever_parts_were_before(tmp_path) -> None:
+    _, grid, em = a_volume(tmp_path, (40, 300, 20))
+    one = job(tmp_path, Target("1", "d", grid, CLASSES), em, inference.card())
+    stored = open_prediction(tmp_path / "kept", "shared-all", one)
+    stored.array[:] = 7
+    low, high = parts_of(one, columns=2)
+    stored.mark(low.box)
+    stored.mark(high.box.with_axis(0, 0, 16))
+    again = open_prediction(tmp_path / "kept", "shared-all", one)
+    assert (again.done_planes(low.box), again.done_planes(high.box)) == (40, 16)
+    assert (again.done_planes(one.stored.box), again.complete) == (16, False)
+    assert [again.done_planes(part.box) for part in parts_of(one, columns=3)] == [40, 16, 16]
+    again.mark(high.box)
+    assert open_prediction(tmp_path / "kept", "shared-all", one).complete
+
+
+def test_a_section_is_written_where_it_lies(tmp_path) -> None:
+    _, grid, em = a_volume(tmp_path, (40, 300, 20))
+    one = job(tmp_path, Target("1", "d", grid, CLASSES), em, inference.card())
+    stored = open_prediction(tmp_path / "kept", "shared-all", one)
+    box = parts_of(one, columns=2, slabs=2)[3].box
+    Section(stored.array, box)[slice(1, 3), slice(0, 16)] = np.full((2, 16, *box.shape[1:]), 9, np.uint8)
+    expected = np.zeros(stored.array.shape, np.uint8)
+    z, y, x = box.start
+    expected[1:3, z : z + 16, y:, x:] = 9
+    assert np.array_equal(stored.array[:], expected)

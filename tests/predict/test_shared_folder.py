@@ -109,9 +109,9 @@ def test_who_reads_a_prediction_that_is_made_anew_reads_its_values_and_never_zer
     one = job(tmp_path, Target("1", "d", grid, CLASSES), em, inference.card())
     stored = open_prediction(tmp_path / "kept", "shared-all", one)
     stored.array[:] = 51
-    stored.mark(20)
+    stored.mark(one.stored.box)
     reader = stored.of("nuc")
     stored.forget()
     anew = open_prediction(tmp_path / "kept", "shared-all", one)
-    assert anew.done_planes == 0
+    assert anew.done_planes(one.stored.box) == 0
     assert np.allclose(reader.probability(one.stored, "linear"), 0.2)

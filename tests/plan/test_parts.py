@@ -1,0 +1,73 @@
+"""A job in parts: each voxel is computed once, of just the patches that the whole job would give it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ensemble.core.grid import Grid
+from ensemble.core.manifest import Target
+from ensemble.plan.job import Job
+from ensemble.plan.parts import columns_that_fit, parts_of, slabs_for
+from tests.support.inference import a_volume, card, job
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory) -> dict[float, Job]:
+    """A crop of 8 nm EM, by its own voxel size."""
+    folder = tmp_path_factory.mktemp("volume")
+    _, grid, em = a_volume(folder, (150, 300, 40))
+    found = {}
+    for nm in (8, 6, 20):
+        shape = tuple(n * 8 // nm for n in grid.shape)
+        target = Target("1", "d", Grid(shape, (nm,) * 3, grid.origin_nm), ("mito", "nuc"))
+        found[nm] = job(folder, target, em, card(patch_voxels=16))
+    return found
+
+
+def places(one: Job, origin: Grid) -> tuple[set, set, set]:
+    """Where patches start, in voxels of another lattice."""
+    z, y, x = (
+        {round(origin.position_voxels(axis, one.lattice.origin_nm[axis])) + at for at in one.starts[axis]}
+        for axis in range(3)
+    )
+    return z, y, x
+
+
+@given(nm=st.sampled_from([8, 6, 20]), columns=st.integers(1, 5), slabs=st.integers(1, 9))
+def test_parts_cover_what_is_stored_once_with_the_patches_of_the_whole(jobs, nm, columns, slabs) -> None:
+    one = jobs[nm]
+    covered = np.zeros(one.stored.shape, int)
+    for part in parts_of(one, columns, slabs):
+        covered[part.box.slices] += 1
+        assert part.job.stored == one.stored.sub(part.box)
+        assert part.job.needed.within(part.job.lattice.box)
+        needed = part.job.lattice.sub(part.job.needed)
+        for axis in range(3):
+            mine, theirs = places(part.job, one.lattice)[axis], set(one.starts[axis])
+            low = round(one.lattice.position_voxels(axis, needed.origin_nm[axis]))
+            touching = {at for at in theirs if at < low + needed.shape[axis] and at + one.patch[axis] > low}
+            assert mine == touching or (axis == 2 and mine == theirs)
+            assert max(part.job.starts[axis]) + one.patch[axis] == part.job.lattice.shape[axis]
+    assert (covered == 1).all()
+
+
+def test_one_part_is_the_job(jobs) -> None:
+    (part,) = parts_of(jobs[8], 1)
+    assert (part.job, part.box) == (jobs[8], jobs[8].stored.box)
+
+
+def test_sums_are_cut_no_further_than_needed(jobs) -> None:
+    one = jobs[8]
+    assert columns_that_fit(one, one.sum_bytes) == 1
+    assert columns_that_fit(one, one.sum_bytes - 1) == 2
+    assert columns_that_fit(one, 1000) is None
+    least = max(part.job.sum_bytes for part in parts_of(one, 3))
+    assert columns_that_fit(one, least) <= 3
+
+
+def test_slabs_are_for_several_devices_and_thick(jobs) -> None:
+    one = jobs[8]
+    assert slabs_for([one], 1) == {one.identity: 1}
+    slabs = slabs_for([one], 4)[one.identity]
+    assert 1 < slabs <= len(one.starts[0]) // 4

@@ -1,0 +1,105 @@
+"""A job on one device or several, whole or in parts: the same bytes."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from ensemble.core.manifest import Target
+from ensemble.plan.budget import Budget
+from ensemble.predict.crew import Crew
+from ensemble.predict.job_run import JobRun, PassCount
+from ensemble.predict.prediction_store import open_prediction
+from ensemble.predict.predictor import tissue_of
+from ensemble.predict.runner import Runner
+from ensemble.support.errors import EnsembleError
+from ensemble.support.progress import QuietProgress
+from tests.support.inference import CLASSES, a_volume, card, job, tiny_network
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Columns(Budget):
+    """As if a GPU were lent that needs so many parts along y."""
+
+    so_many: int = 1
+
+    def columns(self, job) -> int:
+        return self.so_many
+
+
+class Heard(QuietProgress):
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[float] = []
+
+    def at(self, done: float, what: str = "") -> None:
+        self.told.append(done)
+
+
+def run(folder, one, em, devices: int, slabs: int, columns: int = 1, network=None, progress=None) -> np.ndarray:
+    budget = Columns(4 << 30, 2, so_many=columns)
+    stored = open_prediction(folder, "key-all", one)
+    count = PassCount(progress or QuietProgress(), 0)
+    network = network or tiny_network()
+    with (
+        Crew([CPU] * devices, 1, lambda job, device: Runner.of(network, job, device, "32")) as crew,
+        ExitStack() as claims,
+    ):
+        under_way = JobRun(one, tissue_of(em, one), stored, budget, folder / "scratch")
+        under_way.begin(crew, slabs, claims.enter_context(ExitStack()), count)
+        under_way.end()
+    assert count.done == one.forward_passes
+    assert under_way.computing_s > 0
+    assert open_prediction(folder, "key-all", one).complete
+    return stored.array[:]
+
+
+@pytest.fixture
+def one(tmp_path):
+    _, grid, em = a_volume(tmp_path, (90, 150, 40))
+    return job(tmp_path, Target("1", "d", grid, CLASSES), em, card()), em
+
+
+@pytest.mark.parametrize(("devices", "slabs", "columns"), [(2, 1, 1), (2, 3, 1), (1, 1, 2), (3, 2, 2)])
+def test_bytes_do_not_depend_on_devices_slabs_and_columns(tmp_path, one, devices, slabs, columns) -> None:
+    alone = run(tmp_path / "alone", *one, 1, 1)
+    heard = Heard()
+    assert np.array_equal(run(tmp_path / "parts", *one, devices, slabs, columns, progress=heard), alone)
+    assert alone.any()
+    assert heard.told == sorted(heard.told)
+
+
+class Narrow(torch.nn.Module):
+    """A device without memory for more than some patches at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.network, self.most, self.seen = tiny_network(), most, []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(x))
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.network(x)
+
+
+def test_without_memory_for_a_pass_it_goes_on_with_half_as_many_patches_and_says_so(tmp_path, one, monkeypatch) -> None:
+    monkeypatch.setattr(Runner, "batch_size", lambda self: 3)
+    narrow, heard = Narrow(1), Heard()
+    got = run(tmp_path / "narrow", *one, 1, 1, network=narrow, progress=heard)
+    monkeypatch.setattr(Runner, "batch_size", lambda self: 1)
+    assert np.array_equal(got, run(tmp_path / "alone", *one, 1, 1))
+    assert heard.said == ["cpu: no memory for 3 patches of m a pass; going on with 1"]
+    assert narrow.seen[0] == 2  # in a row of two
+    assert set(narrow.seen[1:]) == {1}
+
+
+def test_without_memory_for_one_patch_it_ends_in_one_line(tmp_path, one) -> None:
+    with pytest.raises(
+        EnsembleError, match="cpu: no memory for a patch of m; lend less of it to sums with --gpu-memory"
+    ):
+        run(tmp_path / "none", *one, 1, 1, network=Narrow(0))
