@@ -50,7 +50,7 @@ class Budget:
         if self.on_cpu:
             return 0
         room = self.gpu_bytes - job.model.weights_bytes - _pass_bytes(job, "cuda")
-        return columns_that_fit(job, room) or 0
+        return (columns_that_fit(job, room) or 0) if room > 0 else 0
 
     def spills(self, job: Job) -> bool:
         """Whether partial sums lie on disk."""
