@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.processes import forget_peak, in_a_process, peak_gib
 from ensemble.core import Grid, Target, official_manifest, write_manifest
-from ensemble.plan import Budget, Job, Prepared, Request
+from ensemble.plan import Budget, Job, Prepared, Request, plain_use
 from ensemble.support import keep_freed_memory
 from registry import Architecture, Registry
 
@@ -136,7 +136,7 @@ def measure(name: str, work: Path) -> dict[str, float]:
     from registry import load_network
 
     network = load_network(job.model.card, registry.weights(ready.models[job.source]))
-    runner = Runner.of(network, job, torch.device("cpu"), "32")
+    runner = Runner.of(network, job, torch.device("cpu"), plain_use(job, "32", "cpu"))
     fix_threads(ready.threads)
     rows = job.patches // len(job.starts[2])
 

@@ -94,8 +94,9 @@ class _Build:
         for line in (*self.prepared.moved, *self.prepared.warnings):
             self.progress.say(line)
         wanted = made_from(request, [crop.target for crop in self.plan.crops])
+        prepared, uses = self.prepared, self.predictor.uses
         locked = lock_contents(
-            self.plan, self.prepared.models, request.manifest, request.data_root, self.prepared.threads, wanted
+            self.plan, prepared.models, request.manifest, request.data_root, prepared.threads, uses, wanted
         )
         key = digest({"groups": list(self._groups.values()), "models": locked["models"], "recipe": self.recipe.name})
         state = read_sealed(self._state) or {}
@@ -275,7 +276,7 @@ class _Build:
         if self._assembled == len(self._groups) and amount:
             seconds = sum(stage.seconds for stage in stages if stage.stage in _AFTER_PREDICTING)
             pacing = self.prepared.pacing
-            pacing.paces.note(pacing.assembling(self.plan), seconds / amount)
+            pacing.paces.keep(pacing.assembling(self.plan), seconds / amount)
 
     def _record(self, report: CheckReport) -> str | None:
         """The id of the MLflow run that tells of this build; None, and said, where the registry does not take it."""

@@ -69,17 +69,20 @@ def _plan(arguments: argparse.Namespace) -> int:
     left = predictor.open_jobs
     if prepared.hours(left).untimed:
         with bars.progress() as progress:
-            time_networks(request, prepared, registry, progress, left)
+            time_networks(request, prepared, registry, progress, left, predictor.uses)
     unlike = [entry.warning for entry in predictor.unlike_ranges()]
     hours, found = prepared.hours(left), len(plan.jobs) - len(left)
     if arguments.json:
         prepared = replace(prepared, warnings=(*prepared.warnings, *unlike))
         said = prepared.described(request.budget, hours).as_plain()
-        print(json.dumps({**said, "predictions_found": found}, indent=1))
+        runs = {source: use.as_plain() for source, use in predictor.uses.items()}
+        print(json.dumps({**said, "predictions_found": found, "networks": runs}, indent=1))
     else:
         console.show(plan_tables(plan, request.budget))
         if plan.jobs:
             console.line(f"{found_in_words(found, len(plan.jobs))} ({request.predictions})")
+        for source, use in predictor.uses.items():
+            console.line(f"{source} runs in {use.in_words}")
         console.line(hours.in_words)
         if plan.left_out:
             console.line(f"partial: not for upload, {plan.left_out} arrays of the manifest are left out")

@@ -43,7 +43,12 @@ def add_request(parser: argparse.ArgumentParser, *, recipe_needed: bool = True) 
     parser.add_argument("--crops", type=names, metavar="A,B", help="only these crops")
     parser.add_argument("--classes", type=names, metavar="A,B", help="only these classes")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:1, mps, cuda:0,cuda:1, all (default: auto)")
-    parser.add_argument("--precision", choices=["32", "16", "bf16"], default="32", help="of the network's arithmetic")
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "32", "tf32", "16", "bf16"],
+        default="auto",
+        help="of networks (default: auto, the fastest that changes answers little enough; a CPU's is 32)",
+    )
     add_resources(parser)
     parser.add_argument(
         "--gpu-memory", type=float, metavar="GIB", help="of each GPU to stay within (default: 80%% of what is free)"

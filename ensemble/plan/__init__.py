@@ -13,6 +13,7 @@ from ensemble.plan.em_likeness import UnlikeEM, refuse_unlike, unlike_range
 from ensemble.plan.hours import Hours, Pacing, device_in_words, units
 from ensemble.plan.job import FORWARD_PASSES, ROWS_READ, STORED_CHUNK, Job, Precision, patches_per_pass
 from ensemble.plan.lock import lock_contents, write_lock
+from ensemble.plan.network_use import Arithmetic, Deviation, NetworkUse, plain_use
 from ensemble.plan.parts import Part, columns_that_fit, parts_of, slabs_for
 from ensemble.plan.plan import CropPlan, Plan, classes_in, made_from, sources_in, sources_of
 from ensemble.plan.plan_description import ClassDescription, ModelUse, PlanCost, PlanDescription
@@ -39,9 +40,11 @@ __all__ = [
     "ROWS_READ",
     "STORED_CHUNK",
     "TTA",
+    "Arithmetic",
     "Budget",
     "ClassDescription",
     "CropPlan",
+    "Deviation",
     "EmptySource",
     "Expression",
     "Hours",
@@ -51,6 +54,7 @@ __all__ = [
     "ModelSource",
     "ModelUse",
     "NamedSource",
+    "NetworkUse",
     "OfClasses",
     "Pacing",
     "Part",
@@ -77,6 +81,7 @@ __all__ = [
     "name_of_build",
     "parts_of",
     "patches_per_pass",
+    "plain_use",
     "predictions_of",
     "prepare",
     "refuse_unlike",

@@ -21,8 +21,8 @@ CHANNELS_BYTES = 64 << 20
 STORED_CHUNK = (16, 128, 128)
 """Chunk of stored probabilities: thin enough to be complete soon."""
 
-Precision = Literal["32", "16", "bf16"]
-"""Of a network's arithmetic."""
+Precision = Literal["auto", "32", "tf32", "16", "bf16"]
+"""Of a network's arithmetic; "auto" is the fastest that changes its answers little enough, as measured."""
 
 _VOXELS_PER_PASS = {"cpu": 1 << 17, "cuda": 1 << 22, "mps": 1 << 20}
 

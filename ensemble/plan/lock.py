@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ensemble.plan.network_use import NetworkUse
 from ensemble.plan.plan import Plan
 from ensemble.plan.recipe import ModelSource, Recipe, Source
 from ensemble.support import COMPUTING_LIBRARIES, RegistryError, dump_yaml, library_versions, load_yaml, write_text
@@ -19,11 +20,13 @@ class ResolvedModels:
     """The models of a recipe's sources by name, and what to tell of aliases that have moved since.
 
     ``threads``: how many the lock says a network's operations use, which decides their last bits; None: no lock.
+    ``uses``: source -> how the lock says that its network runs.
     """
 
     models: dict[str, ModelVersion]
     moved: tuple[str, ...]
     threads: int | None
+    uses: dict[str, NetworkUse]
 
 
 def resolve_models(
@@ -35,7 +38,7 @@ def resolve_models(
     """
     known_lock = {} if update else _read(lock_path)
     locked = known_lock.get("models", {})
-    models, moved = {}, []
+    models, moved, uses = {}, [], {}
     for name in used:
         source = recipe.sources[name]
         if not isinstance(source, ModelSource):
@@ -52,7 +55,10 @@ def resolve_models(
         except RegistryError as error:
             raise RegistryError(f"{recipe.source_places[name]}: {error}") from error
         models[name] = model
-    return ResolvedModels(models, tuple(moved), known_lock.get("threads"))
+        use = NetworkUse.from_plain(known.get("runs"))
+        if use is not None and known.get("sha256") == model.sha256:
+            uses[name] = use
+    return ResolvedModels(models, tuple(moved), known_lock.get("threads"), uses)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -71,11 +77,13 @@ def lock_contents(
     manifest: Path | None,
     data_root: str,
     threads: int,
+    uses: Mapping[str, NetworkUse],
     made_from: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What the lock says: everything that decides the submission's bytes, and where it came from.
 
-    ``made_from``: which recipe and selection it is, whatever is edited in them.
+    ``uses``: source -> how its network runs. ``made_from``: which recipe and selection it is, whatever is edited in
+    them.
     """
     return {
         "made_from": dict(made_from),
@@ -90,6 +98,7 @@ def lock_contents(
                 "version": model.version,
                 "sha256": model.sha256,
                 "em": em_use(plan, name),
+                "runs": uses[name].as_plain() if name in uses else None,
             }
             for name, model in models.items()
         },

@@ -14,6 +14,7 @@ from ensemble.plan.budget import Budget
 from ensemble.plan.em_likeness import UnlikeEM, refuse_unlike, unlike_em
 from ensemble.plan.hours import Hours, Pacing
 from ensemble.plan.job import Job, Precision
+from ensemble.plan.network_use import NetworkUse
 from ensemble.plan.plan import Plan
 from ensemble.plan.plan_description import PlanDescription
 from ensemble.plan.plan_warnings import check_datasets, plan_warnings
@@ -40,7 +41,7 @@ class Request:
     crops: Sequence[str] | None = None
     classes: Sequence[str] | None = None
     device: str = "auto"
-    precision: Precision = "32"
+    precision: Precision = "auto"
     budget: Budget = field(default_factory=lambda: Budget(default_memory_bytes(), cores()))
     absent_is_zero: bool = False
     update_lock: bool = False
@@ -137,7 +138,8 @@ def predictions_of(out: Path) -> Path:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan, what it was made from, what a person should know of it, a line each, and what was timed."""
+    """A plan, what it was made from, what a person should know of it, a line each, what was timed, and how the
+    lock says that networks run."""
 
     plan: Plan
     models: Mapping[str, ModelVersion]
@@ -147,6 +149,7 @@ class Prepared:
     unlike: tuple[UnlikeEM, ...]
     warnings: tuple[str, ...]
     pacing: Pacing
+    locked_uses: Mapping[str, NetworkUse]
 
     def check(self) -> None:
         """Raise RecipeError where a model would run on EM unlike that of its training, unasked."""
@@ -179,4 +182,4 @@ def prepare(request: Request, store: Registry) -> Prepared:
     pacing = Pacing(
         store.paces, request.device, request.precision, threads, request.budget.workers, request.budget.devices
     )
-    return Prepared(plan, resolved.models, em, resolved.moved, threads, unlike, warnings, pacing)
+    return Prepared(plan, resolved.models, em, resolved.moved, threads, unlike, warnings, pacing, resolved.uses)

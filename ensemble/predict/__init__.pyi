@@ -1,7 +1,8 @@
 from .device import find_device, find_devices, fix_threads, lent_gpu_bytes
+from .network_uses import settled_uses
 from .pace import time_networks
 from .prediction_store import open_prediction, shared_key
-from .predictor import Fields, Predictor, found_in_words, tissue_of
+from .predictor import Fields, Predictor, found_in_words
 from .probabilities import StoredProbabilities
 from .runner import Runner
 from .scales import is_far_below, refuse_other_scales
@@ -9,6 +10,7 @@ from .shared_folder import NEEDED, SURVEYED, SharedPredictions
 from .sliding_window import Network, Output, frame_reader, predict_job
 from .stored_sources import open_predictions
 from .stored_values import ArrayInMemory, Fractions
+from .tissues import tissue_of
 
 __all__ = [
     "NEEDED",
@@ -33,6 +35,7 @@ __all__ = [
     "open_predictions",
     "predict_job",
     "refuse_other_scales",
+    "settled_uses",
     "shared_key",
     "time_networks",
     "tissue_of",

@@ -2,15 +2,16 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.plan import FORWARD_PASSES, Budget, Job, Prepared, Request
+from ensemble.plan import FORWARD_PASSES, Budget, Job, NetworkUse, Prepared, Request
 from ensemble.predict.device import find_devices, fix_threads
 from ensemble.predict.prediction_store import open_prediction
-from ensemble.predict.predictor import load_runner, tissue_of
+from ensemble.predict.predictor import load_runner
+from ensemble.predict.tissues import tissue_of
 from ensemble.support import Progress
 from registry import Registry
 
@@ -22,7 +23,12 @@ TIMED_S = 3.0
 
 
 def time_networks(
-    request: Request, prepared: Prepared, registry: Registry, progress: Progress, jobs: Sequence[Job]
+    request: Request,
+    prepared: Prepared,
+    registry: Registry,
+    progress: Progress,
+    jobs: Sequence[Job],
+    uses: Mapping[str, NetworkUse],
 ) -> None:
     """Each network of the jobs that was never timed here predicts a part of one; what a pass took is kept.
 
@@ -40,11 +46,11 @@ def time_networks(
     for done, (what, job) in enumerate(untimed.items()):
         progress.at(done, job.source)
         began = time.monotonic()
-        runner = load_runner(request, prepared, registry, job, device)
+        runner = load_runner(prepared, registry, job, device, uses[job.source])
         loading_s += time.monotonic() - began
-        pacing.paces.note(what, _pass_s(job, prepared, runner, request.budget))
+        pacing.paces.keep(what, _pass_s(job, prepared, runner, request.budget))
     if loading_s:
-        pacing.paces.note(pacing.start, loading_s)
+        pacing.paces.keep(pacing.start, loading_s)
     progress.at(len(untimed))
 
 

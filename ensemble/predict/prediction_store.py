@@ -21,7 +21,7 @@ import zarr
 from numpy.typing import NDArray
 
 from ensemble.core import Box, Grid, nm_zyx, zyx
-from ensemble.plan import STORED_CHUNK, Job
+from ensemble.plan import STORED_CHUNK, Job, NetworkUse
 from ensemble.predict.probabilities import StoredProbabilities
 from ensemble.predict.stored_values import Channel
 from ensemble.storage import Tissue, Volume, ZarrArray, open_node
@@ -38,7 +38,7 @@ _CHECKED = [numcodecs.CRC32()]
 """A damaged chunk is told from a right one."""
 
 
-def job_key(job: Job, tissue: Tissue, device_kind: str, precision: str, threads: int) -> str:
+def job_key(job: Job, tissue: Tissue, device_kind: str, use: NetworkUse, threads: int) -> str:
     """What decides a job's probabilities to the last bit; ``threads`` work on one operation of the network.
 
     Its first part is that of all jobs that differ only in the classes asked for; none changes another's values.
@@ -51,7 +51,7 @@ def job_key(job: Job, tissue: Tissue, device_kind: str, precision: str, threads:
             "tta": job.tta,
             "patches": (job.patch, job.starts, job.lattice, job.needed, job.stored),
             "em": (tissue.volume.identity(tissue.box), tissue.box, tissue.absent_is_zero, job.level_grid),
-            "device": (device_kind, precision, threads),
+            "device": (device_kind, use.decides, threads),
             "code": code_digest("ensemble.predict"),
             "libraries": library_versions(),
         }

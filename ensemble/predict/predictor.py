@@ -14,6 +14,7 @@ from ensemble.plan import (
     CropPlan,
     Job,
     LabelSource,
+    NetworkUse,
     PredictionSource,
     Prepared,
     Request,
@@ -24,6 +25,7 @@ from ensemble.plan import (
     unlike_range,
 )
 from ensemble.predict.device import device_kind, find_devices
+from ensemble.predict.network_uses import settled_uses
 from ensemble.predict.prediction_store import (
     StoredPrediction,
     claim,
@@ -34,7 +36,7 @@ from ensemble.predict.prediction_store import (
 from ensemble.predict.probabilities import StoredLabels, StoredProbabilities
 from ensemble.predict.scales import refuse_other_scales
 from ensemble.predict.stored_sources import open_labels, open_predictions
-from ensemble.storage import EM, Tissue
+from ensemble.predict.tissues import tissue_of
 from ensemble.support import EnsembleError, Progress, VolumeError
 from registry import Registry
 
@@ -58,17 +60,12 @@ _LOOK_AGAIN_S = 0.5
 """How long to wait before looking again whether another process has finished."""
 
 
-def tissue_of(em: EM, job: Job) -> Tissue:
-    """The EM that a job reads."""
-    return em.tissue(job.dataset, job.fit.level, job.tissue_box)
-
-
 class Predictor:
     """A plan's jobs, the probabilities they leave where builds share them, and those that others wrote.
 
-    Made by ``Predictor.of``. ``keys``: source and crop of a job -> what decides its probabilities. ``given``: crop
-    -> what other tools wrote. ``kept``: how many jobs were complete before ``run``; ``passes``: how often it ran a
-    network over a patch.
+    Made by ``Predictor.of``. ``uses``: source -> how its network runs. ``keys``: source and crop of a job -> what
+    decides its probabilities. ``given``: crop -> what other tools wrote. ``kept``: how many jobs were complete before
+    ``run``; ``passes``: how often it ran a network over a patch.
     """
 
     def __init__(
@@ -77,21 +74,22 @@ class Predictor:
         prepared: Prepared,
         registry: Registry,
         progress: Progress,
-        keys: Mapping[tuple[str, str], str],
+        uses: Mapping[str, NetworkUse],
         given: Mapping[str, Fields],
     ) -> None:
         self._request, self._prepared, self._registry, self._progress = request, prepared, registry, progress
         self._plan = prepared.plan
-        self.keys, self.given = keys, given
+        self.uses, self.given = uses, given
+        self.keys = _keys(request, prepared, uses)
         self.kept, self.passes = len(prepared.plan.jobs), 0
         self._loading_s = 0.0
 
     @classmethod
     def of(cls, request: Request, prepared: Prepared, registry: Registry, progress: Progress) -> "Predictor":
         """Opens what other tools wrote, before hours are spent. Raises EnsembleError for what is not there."""
-        keys = _keys(request, prepared)
+        uses = settled_uses(request, prepared, registry, progress)
         given = {crop.target.crop: _given(request, prepared, crop) for crop in prepared.plan.crops}
-        return cls(request, prepared, registry, progress, keys, given)
+        return cls(request, prepared, registry, progress, uses, given)
 
     def stored(self, job: Job) -> StoredPrediction | None:
         """A job's probabilities; None where they are not there in whole."""
@@ -194,7 +192,7 @@ class Predictor:
                 time.sleep(_LOOK_AGAIN_S)
                 left = self._compute(crew, left, may_begin, count)
         if self._loading_s:
-            self._prepared.pacing.paces.note(self._prepared.pacing.start, self._loading_s)
+            self._prepared.pacing.paces.keep(self._prepared.pacing.start, self._loading_s)
         return tuple(dict.fromkeys(job.source for job in left))
 
     def _compute(
@@ -240,23 +238,23 @@ class Predictor:
         run.end()
         self.passes += run.passes
         if run.passes >= ENOUGH_PASSES:
-            self._prepared.pacing.paces.note(self._prepared.pacing.network(run.job), run.computing_s / run.passes)
+            self._prepared.pacing.paces.keep(self._prepared.pacing.network(run.job), run.computing_s / run.passes)
 
     def _load(self, job: Job, device: "torch.device") -> "Runner":
         began = time.monotonic()
-        runner = load_runner(self._request, self._prepared, self._registry, job, device)
+        runner = load_runner(self._prepared, self._registry, job, device, self.uses[job.source])
         self._loading_s += time.monotonic() - began
         return runner
 
 
-def load_runner(request: Request, prepared: Prepared, registry: Registry, job: Job, device: "torch.device") -> "Runner":
+def load_runner(prepared: Prepared, registry: Registry, job: Job, device: "torch.device", use: NetworkUse) -> "Runner":
     """The network of a job, loaded on a device."""
     from ensemble.predict.runner import Runner
     from registry import load_network
 
     model = prepared.models[job.source]
     network = load_network(model.card, registry.weights(model)).to(device)
-    return Runner.of(network, job, device, request.precision)
+    return Runner.of(network, job, device, use)
 
 
 def _middle(grid: Grid) -> Box:
@@ -273,10 +271,10 @@ def _doubt(source: str, seen: Sequence[tuple[StoredProbabilities, int]]) -> str 
     return None
 
 
-def _keys(request: Request, prepared: Prepared) -> dict[tuple[str, str], str]:
+def _keys(request: Request, prepared: Prepared, uses: Mapping[str, NetworkUse]) -> dict[tuple[str, str], str]:
     device = device_kind(request.device)
     return {
-        job.identity: job_key(job, tissue_of(prepared.em, job), device, request.precision, prepared.threads)
+        job.identity: job_key(job, tissue_of(prepared.em, job), device, uses[job.source], prepared.threads)
         for job in prepared.plan.jobs
     }
 

@@ -1,43 +1,54 @@
 """A network on a device: from EM patches to probabilities, averaged over augmentations."""
 
-import contextlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import permutations, product
 
 import torch
 from torch import nn
 
-from ensemble.plan import Job, Precision, patches_per_pass
+from ensemble.plan import Arithmetic, Job, NetworkUse
 from registry import Card
+
+_DTYPES: Mapping[Arithmetic, torch.dtype] = {
+    "32": torch.float32,
+    "tf32": torch.float32,
+    "16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 
 
 @dataclass(frozen=True)
 class Runner:
-    """A network on a device, from EM patches to probabilities."""
+    """A network on a device, from EM patches to probabilities.
+
+    ``network`` has weights and activations of the arithmetic that ``use`` names; what it normalises by is summed up in
+    float32 by PyTorch's own layers.
+    """
 
     network: nn.Module
     card: Card
     channels: tuple[int, ...]
     tta: str
     device: torch.device
-    precision: Precision = "32"
+    use: NetworkUse
 
     @classmethod
-    def of(cls, network: nn.Module, job: Job, device: torch.device, precision: Precision) -> "Runner":
-        """The network with the channels, augmentation and card of a job."""
-        card = job.model.card
-        channels = tuple(card.classes.index(name) for name in job.classes)
-        return cls(network, card, channels, job.tta, device, precision)
+    def of(cls, network: nn.Module, job: Job, device: torch.device, use: NetworkUse) -> "Runner":
+        """The network, which is changed for its use, with the channels, augmentation and card of a job."""
+        network = network.to(_DTYPES[use.arithmetic])
+        if use.is_compiled:
+            network.compile(dynamic=False)
+        return cls(network, job.model.card, _channels(job), job.tta, device, use)
 
     def for_job(self, job: Job) -> "Runner":
         """The same network for another job of its model."""
-        return Runner.of(self.network, job, self.device, self.precision)
+        return replace(self, card=job.model.card, channels=_channels(job), tta=job.tta)
 
     def batch_size(self) -> int:
         """Patches per forward pass."""
-        return patches_per_pass(self.card.patch_voxels, self.device.type)
+        return self.use.patches
 
     def patch_s(self) -> float:
         """Seconds that a patch takes, augmentations too, once the first pass has paid for what only it does."""
@@ -49,16 +60,20 @@ class Runner:
 
     def __call__(self, patches: torch.Tensor) -> torch.Tensor:
         """Probabilities (B, channels, z, y, x) of normalised patches (B, z, y, x), averaged over augmentations."""
-        inputs = patches.to(self.device).unsqueeze(1)
+        fix_arithmetic(self.use.arithmetic)
+        inputs = patches.to(self.device, _DTYPES[self.use.arithmetic]).unsqueeze(1)
+        missing = self.use.patches - len(inputs) if self.use.is_compiled else 0
+        if missing > 0:  # a compiled network has seen one shape
+            inputs = torch.cat([inputs, inputs[-1:].expand(missing, *inputs.shape[1:])])
         turns = list(_turns(self.tta))
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode():
             total = self._turned(turns[0], inputs)
             for turn in turns[1:]:
-                total = total + self._turned(turn, inputs)
-        return total if len(turns) == 1 else total / len(turns)
+                total += self._turned(turn, inputs)
+        return (total if len(turns) == 1 else total / len(turns))[: len(patches)]
 
     def _turned(self, turn: "_Turn", inputs: torch.Tensor) -> torch.Tensor:
-        return turn.undo(self._activated(self.network(turn.do(inputs))))
+        return turn.undo(self._activated(self.network(turn.do(inputs).contiguous())))
 
     def _activated(self, outputs: torch.Tensor) -> torch.Tensor:
         outputs = outputs.float()
@@ -71,11 +86,15 @@ class Runner:
     def _wanted(self, outputs: torch.Tensor) -> torch.Tensor:
         return outputs if self.channels == tuple(range(outputs.shape[1])) else outputs[:, self.channels]
 
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        if self.precision == "32":
-            return contextlib.nullcontext()
-        dtype = torch.float16 if self.precision == "16" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype=dtype)
+
+def fix_arithmetic(arithmetic: Arithmetic) -> None:
+    """Let CUDA round the factors of products, as TF32 does, only where that is asked for."""
+    torch.backends.cudnn.allow_tf32 = arithmetic == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def _channels(job: Job) -> tuple[int, ...]:
+    return tuple(job.model.card.classes.index(name) for name in job.classes)
 
 
 @dataclass(frozen=True)

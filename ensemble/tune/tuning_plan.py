@@ -63,7 +63,7 @@ def plan_tuning(task: TuningTask, registry: Registry) -> TuningPlan:
         predictor = Predictor.of(request, ready, registry, QuietProgress())
     request.budget.check(ready.plan)
     to_compute = predictor.open_jobs
-    time_networks(request, ready, registry, QuietProgress(), to_compute)
+    time_networks(request, ready, registry, QuietProgress(), to_compute, predictor.uses)
     return TuningPlan(
         survey=ready.plan,
         units=units,

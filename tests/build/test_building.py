@@ -158,6 +158,13 @@ def test_any_number_of_workers_gives_the_same_bytes(built, workers: str) -> None
     assert (OUT / "submission.zip").read_bytes() == whole
 
 
+@pytest.mark.parametrize("devices", ["cpu,cpu", "cpu,cpu,cpu"])
+def test_any_number_of_devices_gives_the_same_bytes(built, devices: str) -> None:
+    whole = begun_anew()
+    assert main([*BUILD[:-2], "--device", devices]) == 0
+    assert (OUT / "submission.zip").read_bytes() == whole
+
+
 def test_a_build_of_some_crops_and_classes_holds_these_alone_and_says_what_it_found(place) -> None:
     only = {"crops": ["2"], "classes": ["mito", "ecs", "nuc"]}
     request = Request("small.yaml", Path("out"), Path("manifest.csv"), device="cpu", **only)

@@ -39,9 +39,9 @@ def test_passes_times_their_pace_and_voxels_times_theirs(plan, tmp_path):
     here = pacing(tmp_path)
     eight, one = plan.jobs
     assert (one.forward_passes * 8, units(plan)) == (eight.forward_passes, 2 * 32**3 / 1e6)
-    here.paces.note(here.network(one), 0.5)
-    here.paces.note(here.start, 4.0)
-    here.paces.note(here.assembling(plan), 1000.0)
+    here.paces.keep(here.network(one), 0.5)
+    here.paces.keep(here.start, 4.0)
+    here.paces.keep(here.assembling(plan), 1000.0)
     found = here.hours(plan, plan.jobs)
     # both jobs run the same network for one class each
     assert found.predicting_s == pytest.approx(4 + 0.5 * (one.forward_passes + eight.forward_passes))
@@ -54,8 +54,8 @@ def test_passes_times_their_pace_and_voxels_times_theirs(plan, tmp_path):
 
 def test_only_what_is_left_to_compute_takes_time(plan, tmp_path):
     here = pacing(tmp_path)
-    here.paces.note(here.network(plan.jobs[0]), 0.5)
-    here.paces.note(here.start, 4.0)
+    here.paces.keep(here.network(plan.jobs[0]), 0.5)
+    here.paces.keep(here.start, 4.0)
     assert here.hours(plan, plan.jobs[1:]).predicting_s == pytest.approx(4 + 0.5 * plan.jobs[1].forward_passes)
     nothing = here.hours(plan, [])
     assert nothing.predicting_s == 0

@@ -28,7 +28,7 @@ def test_what_is_written_down_does_not_depend_on_the_working_directory(place) ->
         "crops": ["1"],
         "classes": None,
         "device": "auto",
-        "precision": "32",
+        "precision": "auto",
         "absent_is_zero": True,
         "cache": None,
     }

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ensemble.core.manifest import Target
+from ensemble.plan.network_use import plain_use
 from ensemble.predict.crew import Crew
 from ensemble.predict.runner import Runner
 from tests.support.inference import CLASSES, a_volume, card, job, tiny_network
@@ -22,7 +23,7 @@ def two_jobs(tmp_path):
 def crew(count: int, loaded: list) -> Crew:
     def load(one, device):
         loaded.append(threading.get_ident())
-        return Runner.of(tiny_network(), one, device, "32")
+        return Runner.of(tiny_network(), one, device, plain_use(one, "32", "cpu"))
 
     return Crew([CPU] * count, 1, load)
 

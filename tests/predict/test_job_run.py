@@ -9,11 +9,12 @@ import torch
 
 from ensemble.core.manifest import Target
 from ensemble.plan.budget import Budget
+from ensemble.plan.network_use import plain_use
 from ensemble.predict.crew import Crew
 from ensemble.predict.job_run import JobRun, PassCount
 from ensemble.predict.prediction_store import open_prediction
-from ensemble.predict.predictor import tissue_of
 from ensemble.predict.runner import Runner
+from ensemble.predict.tissues import tissue_of
 from ensemble.support.errors import EnsembleError
 from ensemble.support.progress import QuietProgress
 from tests.support.inference import CLASSES, a_volume, card, job, tiny_network
@@ -46,7 +47,9 @@ def run(folder, one, em, devices: int, slabs: int, columns: int = 1, network=Non
     count = PassCount(progress or QuietProgress(), 0)
     network = network or tiny_network()
     with (
-        Crew([CPU] * devices, 1, lambda job, device: Runner.of(network, job, device, "32")) as crew,
+        Crew(
+            [CPU] * devices, 1, lambda job, device: Runner.of(network, job, device, plain_use(job, "32", "cpu"))
+        ) as crew,
         ExitStack() as claims,
     ):
         under_way = JobRun(one, tissue_of(em, one), stored, budget, folder / "scratch")

@@ -10,6 +10,7 @@ from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.plan.request import Request, prepare
 from ensemble.predict import pace
+from ensemble.predict.network_uses import settled_uses
 from ensemble.predict.pace import part_of, time_networks
 from ensemble.predict.sliding_window import Output, predict_job
 from ensemble.support.progress import QuietProgress
@@ -22,14 +23,14 @@ def test_networks_that_were_never_timed_are_and_the_plan_knows_its_hours(place, 
     request, registry = Request("small.yaml", Path("out"), Path("manifest.csv"), device="cpu"), Registry()
     registry.paces.path.unlink(missing_ok=True)
     prepared = prepare(request, registry)
-    jobs = prepared.plan.jobs
+    jobs, uses = prepared.plan.jobs, settled_uses(request, prepared, registry, QuietProgress())
     assert prepared.hours(jobs).untimed == ["fine", "coarse"]
-    time_networks(request, prepared, registry, QuietProgress(), [one for one in jobs if one.source == "fine"])
+    time_networks(request, prepared, registry, QuietProgress(), [one for one in jobs if one.source == "fine"], uses)
     assert prepared.hours(jobs).untimed == ["coarse"]
-    time_networks(request, prepared, registry, QuietProgress(), jobs)
+    time_networks(request, prepared, registry, QuietProgress(), jobs, uses)
     assert prepared.hours(jobs).untimed == []
     kept = registry.paces.path.read_bytes()
-    time_networks(request, prepared, registry, QuietProgress(), jobs)
+    time_networks(request, prepared, registry, QuietProgress(), jobs, uses)
     assert registry.paces.path.read_bytes() == kept  # nothing was timed again
     assert 0 < prepared.hours(jobs[:1]).predicting_s < prepared.hours(jobs).predicting_s
     assert not Path("out").exists()

@@ -1,12 +1,18 @@
 """A network on a batch of patches: turned, activated, its channels chosen."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from ensemble.predict.runner import Runner
-from tests.support.inference import PATCH, Centre, card
+from ensemble.core.manifest import Target
+from ensemble.plan.network_use import NetworkUse
+from ensemble.predict.runner import Runner, fix_arithmetic
+from tests.support.inference import CLASSES, PATCH, Centre, a_volume, card, job, tiny_network
 from tests.support.volumes import noise
+
+ONE = NetworkUse("32", 1)
 
 
 @pytest.mark.parametrize(("tta", "count"), [("none", 1), ("mirror", 8), ("octahedral", 48)])
@@ -19,7 +25,7 @@ def test_augmented_predictions_turn_back_to_where_they_were(tta: str, count: int
             seen.append(x[0, 0].clone())
             return super().forward(x)
 
-    run = Runner(Watching(), of, (0,), tta, torch.device("cpu"))
+    run = Runner(Watching(), of, (0,), tta, torch.device("cpu"), ONE)
     patch = torch.from_numpy(noise((16, 16, 16))) / 255
     assert torch.allclose(run(patch[None])[0, 0], patch, atol=1e-6)
     assert len(seen) == count
@@ -28,7 +34,7 @@ def test_augmented_predictions_turn_back_to_where_they_were(tta: str, count: int
 
 def test_softmax_leaves_out_channels_nobody_wants(tmp_path) -> None:
     of = card(classes=(None, "mito", "nuc"), activation="softmax")
-    run = Runner(Centre(), of, (1,), "none", torch.device("cpu"))
+    run = Runner(Centre(), of, (1,), "none", torch.device("cpu"), ONE)
     assert np.allclose(run(torch.rand(1, *PATCH)).numpy(), 1 / 3)
 
 
@@ -41,6 +47,43 @@ def test_a_patch_is_timed_after_a_first_pass_and_all_its_augmentations_count(tta
             seen.append(x.shape[0])
             return super().forward(x)
 
-    run = Runner(Counting(), card(), (0,), tta, torch.device("cpu"))
+    run = Runner(Counting(), card(), (0,), tta, torch.device("cpu"), ONE)
     assert run.patch_s() > 0
     assert seen == [run.batch_size()] * count * 2
+
+
+def whole(tmp_path):
+    _, grid, em = a_volume(tmp_path, (32, 48, 64))
+    return job(tmp_path, Target("1", "d", grid, CLASSES), em, card())
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "dtype", "most"), [("bf16", torch.bfloat16, 0.03), ("16", torch.float16, 0.005)]
+)
+def test_a_whole_network_computes_in_half_as_many_bits(tmp_path, arithmetic, dtype, most: float) -> None:
+    one, patches = whole(tmp_path), torch.rand(2, *PATCH)
+    plain = Runner.of(tiny_network(), one, torch.device("cpu"), ONE)
+    half = Runner.of(tiny_network(), one, torch.device("cpu"), NetworkUse(arithmetic, 1))
+    assert {p.dtype for p in half.network.parameters()} == {dtype}
+    assert half(patches).dtype == torch.float32
+    apart = (half(patches) - plain(patches)).abs().max()
+    assert 0 < apart < most
+
+
+def test_a_compiled_network_sees_one_shape_and_answers_alike(tmp_path) -> None:
+    one, patches, seen = whole(tmp_path), torch.rand(5, *PATCH), []
+    plain = Runner.of(tiny_network(), one, torch.device("cpu"), ONE)
+    network = tiny_network()
+    network.compile = partial(network.compile, backend="eager")  # traced as any other, and no compiler waited for
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    compiled = Runner.of(network, one, torch.device("cpu"), NetworkUse("32", 2, is_compiled=True))
+    answers = torch.cat([compiled(patches[:2]), compiled(patches[2:4]), compiled(patches[4:])])
+    assert (answers - plain(patches)).abs().max() < 1e-5
+    assert set(seen) == {2}
+
+
+def test_only_tf32_rounds_the_factors_of_products() -> None:
+    for arithmetic, rounds in (("tf32", True), ("bf16", False), ("32", False)):
+        fix_arithmetic(arithmetic)
+        assert torch.backends.cudnn.allow_tf32 is rounds
+        assert torch.backends.cuda.matmul.allow_tf32 is False

@@ -34,5 +34,5 @@ def test_what_makes_no_sense_is_not_known_and_is_written_over(tmp_path, text):
 def test_a_place_that_cannot_be_written_keeps_nothing_and_stops_nobody(tmp_path):
     (tmp_path / "file").write_text("")
     paces = Paces(tmp_path / "file" / "paces.json")
-    paces.note("a", 1.0)
+    paces.keep("a", 1.0)
     assert paces.seconds("a") is None

@@ -13,12 +13,13 @@ from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.plan import recipe_reader as recipe_file
 from ensemble.plan.job import Job
+from ensemble.plan.network_use import plain_use
 from ensemble.plan.plan import make_plan
 from ensemble.predict import plane_writer
 from ensemble.predict.plane_writer import Quantised
-from ensemble.predict.predictor import tissue_of
 from ensemble.predict.runner import Runner
 from ensemble.predict.sliding_window import Network, Output, ReadEM, frame_reader, predict_job
+from ensemble.predict.tissues import tissue_of
 from ensemble.storage.em_pyramids import EM
 from registry.card import Card
 from tests.support.volumes import noise, write_em
@@ -72,7 +73,7 @@ def job(tmp_path: Path, target: Target, em: EM, of: Card, tta: str = "none") -> 
 
 def on_cpu(network: torch.nn.Module, one: Job, batch_size: int | None = None) -> Network:
     """The network as a job runs it."""
-    runner = Runner.of(network, one, torch.device("cpu"), "32")
+    runner = Runner.of(network, one, torch.device("cpu"), plain_use(one, "32", "cpu"))
     return Network(runner, batch_size or runner.batch_size())
 
 
