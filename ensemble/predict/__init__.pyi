@@ -7,12 +7,13 @@ from .probabilities import StoredProbabilities
 from .runner import Runner
 from .scales import is_far_below, refuse_other_scales
 from .shared_folder import NEEDED, SURVEYED, SharedPredictions
-from .sliding_window import Network, Output, frame_reader, predict_job
+from .sliding_window import CPU, Network, Output, frame_reader, predict_job
 from .stored_sources import open_predictions
 from .stored_values import ArrayInMemory, Fractions
 from .tissues import tissue_of
 
 __all__ = [
+    "CPU",
     "NEEDED",
     "SURVEYED",
     "ArrayInMemory",
