@@ -127,6 +127,12 @@ def models(versions: "Sequence[ModelVersion]", where: str) -> None:
     _OUT.print(table)
 
 
+def broken(lines: Iterable[str]) -> None:
+    """Versions whose files are not what was registered."""
+    for text in lines:
+        line(f"broken: {text}")
+
+
 def history(versions: "Sequence[ModelVersion]", moves: Sequence[str]) -> None:
     """Where each version comes from, why some were retired, and when aliases moved."""
     for version in versions:
