@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ensemble.support import EnsembleError, RegistryError
+from ensemble.support import EnsembleError, RegistryError, without_credentials
 from registry import embedded
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Connection:
 
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
-        self.address = re.sub(r"^([\w+.-]+://)[^/@]*@", r"\1…@", tracking_uri)  # as told in messages: no password
+        self.address = without_credentials(tracking_uri)
+        """As it is shown."""
         self._is_ready = False
 
     @cached_property

@@ -69,7 +69,7 @@ class Runs:
     def add(self, run_id: str, metrics: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
         """Add metrics and files to a run there is. Raises RegistryError when there is no such run."""
         if not self._connection.exists():
-            raise RegistryError(f"{self._connection.tracking_uri}: there is no registry, and so no run {run_id}")
+            raise RegistryError(f"{self._connection.address}: there is no registry, and so no run {run_id}")
         with self._connection.writing():
             self._log(run_id, {}, metrics, artifacts)
 

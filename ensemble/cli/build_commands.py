@@ -48,7 +48,7 @@ def _build(arguments: argparse.Namespace) -> int:
         console.line(f"partial: not for upload, {built.left_out} arrays of the manifest are left out")
     console.line(f"submission: {request.zip}   report: {out / 'report.html'}   lock: {request.lock}")
     if built.run_id is not None:
-        console.line(f"recorded as MLflow run {built.run_id} in {registry.tracking_uri}")
+        console.line(f"recorded as MLflow run {built.run_id} in {registry.address}")
     return EXIT_FAULTS_FOUND if built.report.faults else 0
 
 
@@ -248,5 +248,5 @@ def _demo(arguments: argparse.Namespace) -> int:
     if finished.scores is not None:
         console.show(score_tables(finished.scores, which="all"))
     console.line(f"submission: {arguments.out / 'submission.zip'}   report: {arguments.out / 'report.html'}")
-    console.line(f"its models are in a registry of their own: {registry_in(arguments.out).tracking_uri}")
+    console.line(f"its models are in a registry of their own: {registry_in(arguments.out).address}")
     return EXIT_FAULTS_FOUND if finished.built.report.faults else 0

@@ -128,7 +128,7 @@ class ReportFacts:
 
 
 def gather_facts(
-    build: FinishedBuild, *, likely: Mapping[str, float], tracking_uri: str, without: Sequence[str] = ()
+    build: FinishedBuild, *, likely: Mapping[str, float], registry_address: str, without: Sequence[str] = ()
 ) -> ReportFacts:
     """The facts of a build; ``likely``: the highest probability of arrays that are empty."""
     cells = {target.group: _cells(build, target, likely) for target in build.targets}
@@ -144,7 +144,7 @@ def gather_facts(
         faults=build.check.faults,
         warnings=(*build.plan.warnings, *build.check.warnings),
         crops={t.group: CropFacts(t.dataset, t.grid.shape, t.grid.voxel_size_nm) for t in build.targets},
-        classes={name: facts_of_class(build, name, contents, tracking_uri) for name in names},
+        classes={name: facts_of_class(build, name, contents, registry_address) for name in names},
         cells=cells,
         consistent=ConsistencyFacts(
             build.check.violations, build.check.violations_before, build.check.relations, _decoding(build)
