@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ensemble.cli import bars, console
 from ensemble.cli.options import Commands, add_request, add_resources, budget_of, command, default_out, request_of
 from ensemble.cli.plan_tables import plan_tables, tuning_tables
-from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError, QuietProgress
+from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError, QuietProgress, counted
 
 if TYPE_CHECKING:
     pass
@@ -45,7 +45,7 @@ def _build(arguments: argparse.Namespace) -> int:
             make_report(out, registry, progress=progress)
     console.report(built.report)
     if built.left_out:
-        console.line(f"partial: not for upload, {built.left_out} arrays of the manifest are left out")
+        console.line(f"partial: not for upload, {counted(built.left_out, 'array')} of the manifest left out")
     console.line(f"submission: {request.zip}   report: {out / 'report.html'}   lock: {request.lock}")
     if built.run_id is not None:
         console.line(f"recorded as MLflow run {built.run_id} in {registry.address}")
@@ -82,7 +82,7 @@ def _plan(arguments: argparse.Namespace) -> int:
             console.line(f"{found_in_words(found, len(plan.jobs))} ({request.predictions})")
         console.line(hours.in_words)
         if plan.left_out:
-            console.line(f"partial: not for upload, {plan.left_out} arrays of the manifest are left out")
+            console.line(f"partial: not for upload, {counted(plan.left_out, 'array')} of the manifest left out")
         console.warnings((*prepared.warnings, *unlike))
     request.budget.check(plan)
     return 0
@@ -104,7 +104,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     for finding in diagnose(Registry() if request is None else registry_of(request.out), request):
         console.finding(finding)
         wrong += finding.state == "wrong"
-    console.line(f"{console.counted(wrong, 'thing')} to mend first" if wrong else "nothing stands in the way")
+    console.line(f"{counted(wrong, 'thing')} to mend first" if wrong else "nothing stands in the way")
     return EXIT_FAULTS_FOUND if wrong else 0
 
 
@@ -205,7 +205,7 @@ def _postprocess(arguments: argparse.Namespace) -> int:
             budget=budget,
             progress=progress,
         )
-    console.line(f"{done} arrays written under {arguments.out}")
+    console.line(f"{counted(done, 'array')} written under {arguments.out}")
     return 0
 
 

@@ -27,7 +27,7 @@ from ensemble.predict.probabilities import StoredLabels, StoredProbabilities
 from ensemble.predict.scales import refuse_other_scales
 from ensemble.predict.stored_sources import open_labels, open_predictions
 from ensemble.storage import EM, Tissue
-from ensemble.support import EnsembleError, Progress, VolumeError
+from ensemble.support import EnsembleError, Progress, VolumeError, counted
 from registry import Registry
 
 ENOUGH_PASSES = 8
@@ -272,7 +272,9 @@ def _keys(request: Request, prepared: Prepared) -> dict[tuple[str, str], str]:
 
 def found_in_words(found: int, jobs: int) -> str:
     """How many of the predictions are there, and how many must be computed."""
-    return f"{found} of {jobs} predictions found" + (f", {jobs - found} to compute" if found < jobs else "")
+    return f"{found:,} of {counted(jobs, 'prediction')} found" + (
+        f", {jobs - found} to compute" if found < jobs else ""
+    )
 
 
 def _given(request: Request, prepared: Prepared, crop: CropPlan) -> Fields:

@@ -36,7 +36,7 @@ from ensemble.support.files import (
 from ensemble.support.journal import Journal
 from ensemble.support.machine import cores, default_memory_bytes, has_gpu, in_threads, keep_freed_memory
 from ensemble.support.progress import Costs, Progress, QuietProgress, StageClock, StageCost, duration
-from ensemble.support.shown_text import plain_line, printable, without_credentials
+from ensemble.support.shown_text import counted, plain_line, printable, without_credentials
 from ensemble.support.yaml_files import (
     YamlKey,
     YamlLines,
@@ -76,6 +76,7 @@ __all__ = [
     "alone_with",
     "code_digest",
     "cores",
+    "counted",
     "default_memory_bytes",
     "digest",
     "dotted_key",

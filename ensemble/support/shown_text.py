@@ -28,6 +28,11 @@ def _shown(rest: str) -> str:
     return place + mark + _QUERY_VALUE.sub("…", query)
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Such as "1 fault", "2 faults"; ``many`` where no s is put to it: "1 class is", "2 classes are"."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def plain_line(text: str) -> str:
     """The text on one line, safe to show: nothing of it is secret or obeyed, at most MAX_LINE characters."""
     text = without_credentials(text)

@@ -71,16 +71,16 @@ def test_no_password_of_registry_or_data_is_shown_or_kept_in_what_is_handed_on(p
     with mlflow_server.started(place / "server") as server, served(place / "data") as data:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address.replace("://", "://ann:s3cr3t@"))
         registered(Registry())
-        request = [*BUILD[1:], "--data", f"http://ann:s3cr3t@{data}"]
+        request = [*BUILD[1:], "--data", f"http://ann:s3cr3t@{data}", "--crops", "2"]
         for command in (["plan", *request], ["plan", "--json", *request], ["doctor", *request], ["build", *request]):
             assert main(command) == 0
         assert main(["models"]) == 0
-        assert main(["report", "build/small"]) == 0
+        assert main(["report", "build/small--crop2"]) == 0
         said = capsys.readouterr()
         assert f"in {server.address}\n" in said.out
     handed_on = [path for path in Path().rglob("*") if path.is_file() and path.name != "request.json"]
     assert {"report.html", "lock.yaml", "plan.json", "costs.json", "mlflow.db"} <= {path.name for path in handed_on}
     assert "s3cr3t" not in said.out + said.err
     assert [path for path in handed_on if b"s3cr3t" in path.read_bytes()] == []
-    assert f"data: http://{data}\n" in Path("build/small/lock.yaml").read_text()
-    assert f"{server.address}/#/models/fine/versions/1" in Path("build/small/report.html").read_text()
+    assert f"data: http://{data}\n" in Path("build/small--crop2/lock.yaml").read_text()
+    assert f"{server.address}/#/models/fine/versions/1" in Path("build/small--crop2/report.html").read_text()

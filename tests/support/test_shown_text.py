@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble.support.shown_text import plain_line, printable, without_credentials
+from ensemble.support.shown_text import counted, plain_line, printable, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,12 @@ def test_an_address_is_shown_without_what_only_its_owner_should_know(around, add
 @given(st.text(alphabet="ab:/@?=&# %\n", max_size=200))
 def test_nothing_between_a_scheme_and_the_last_at_sign_before_its_host_is_left(text):
     assert without_credentials(f"x http://u:{SECRET}@h/{text}").startswith("x http://h/")
+
+
+def test_one_is_told_of_as_one():
+    assert [counted(n, "fault") for n in (0, 1, 2, 1000)] == ["0 faults", "1 fault", "2 faults", "1,000 faults"]
+    assert [counted(n, "class is", "classes are") for n in (0, 1, 2)] == [
+        "0 classes are",
+        "1 class is",
+        "2 classes are",
+    ]
