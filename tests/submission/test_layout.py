@@ -147,7 +147,7 @@ def test_files_nobody_asked_for_are_warnings(tmp_path):
     assert report.faults == ()
     assert sorted(report.warnings) == [
         "__MACOSX/._crop557: is no part of the store",
-        "crop557/ecs: 1 files are no chunk of the array, such as 9.9.9",
+        "crop557/ecs: 1 file is no chunk of the array, such as 9.9.9",
         "crop557/notes.txt: is no part of the store",
         "notes.txt: is no part of the store",
     ]
