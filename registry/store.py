@@ -348,4 +348,6 @@ def _sha256(card: Path) -> str:
 
 def _is_ours(entry: Entry) -> bool:
     """Whether this program registered the version, with a card."""
-    return bool(entry.run_id and entry.source and all(entry.tags.get(tag) for tag in _REQUIRED_TAGS))
+    has_tags = all(entry.tags.get(tag) for tag in _REQUIRED_TAGS)
+    sizes = (entry.tags.get(tag, "") for tag in (_WEIGHTS_BYTES, _PATCH_BYTES))
+    return bool(entry.run_id and entry.source and has_tags) and all(map(str.isdecimal, sizes))

@@ -52,8 +52,8 @@ def test_a_build_of_a_part_goes_to_a_folder_of_its_own_and_is_never_called_ready
 def test_another_selection_or_recipe_replaces_nothing_unless_that_is_said(built, capsys) -> None:
     part = [*BUILD, "--crops", "2", "--out", str(OUT)]
     assert refused(capsys, *part) == (
-        "ensemble: build/small/submission.zip: holds another selection of arrays, 16 where 8 are asked for; give another"
-        " --out, or say --overwrite: then its lock and report are kept in build/small/replaced"
+        "ensemble: build/small/submission.zip: holds another selection of arrays, 16 where 8 are asked for; give"
+        " another --out, or say --overwrite: then its lock and report are kept in build/small/replaced"
     )
     shutil.copy("small.yaml", "copy.yaml")
     assert main(["build", "copy.yaml", *BUILD[2:]]) == 0  # the very same submission: nothing is replaced

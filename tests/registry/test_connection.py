@@ -2,7 +2,7 @@
 
 import socket
 
-from registry import connection, weights
+from registry import server_trouble, weights
 from registry.store import Registry
 from tests.support.small_models import card, checkpoint, refusal
 
@@ -33,7 +33,7 @@ def test_the_environment_names_the_store_unless_an_argument_does(monkeypatch):
 
 
 def test_a_server_that_is_not_there_is_told_and_not_waited_for(monkeypatch):
-    monkeypatch.setattr(connection, "ANSWER_WITHIN_S", 0.5)
+    monkeypatch.setattr(server_trouble, "ANSWER_WITHIN_S", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()  # takes the connection and never answers
