@@ -24,11 +24,15 @@ def add_build_commands(commands: Commands) -> None:
 def _add_build(commands: Commands) -> None:
     parser = command(commands, "build", _build, "Build the submission that a recipe describes, and check it.")
     add_request(parser)
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="default: build/NAME of the recipe, of a part build/NAME--crop902"
-    )
+    _add_out(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace even the submission of another recipe or selection"
+    )
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: build/NAME of the recipe, of a part build/NAME--crop902"
     )
 
 
@@ -92,6 +96,7 @@ def _add_doctor(commands: Commands) -> None:
     text = "Look for what stands in the way of a build: machine, registry, data, recipe, memory, disk."
     parser = command(commands, "doctor", _doctor, text)
     add_request(parser, recipe_needed=False)
+    _add_out(parser)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -99,9 +104,10 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from ensemble.plan import registry_of
     from registry import Registry
 
-    request = request_of(arguments, default_out(arguments)) if arguments.recipe else None
+    out = arguments.out or (default_out(arguments) if arguments.recipe else None)
+    request = request_of(arguments, out) if arguments.recipe and out else None
     wrong = 0
-    for finding in diagnose(Registry() if request is None else registry_of(request.out), request):
+    for finding in diagnose(Registry() if out is None else registry_of(out), request):
         console.finding(finding)
         wrong += finding.state == "wrong"
     console.line(f"{counted(wrong, 'thing')} to mend first" if wrong else "nothing stands in the way")

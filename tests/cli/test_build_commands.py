@@ -7,7 +7,7 @@ from pathlib import Path
 from ensemble.cli import main
 from ensemble.cli.build_commands import add_build_commands
 from registry.store import Registry
-from tests.support import mlflow_server
+from tests.support import empty_registry, mlflow_server
 from tests.support.file_server import served
 from tests.support.small_build import BUILD, registered, wrong
 
@@ -84,3 +84,12 @@ def test_no_password_of_registry_or_data_is_shown_or_kept_in_what_is_handed_on(p
     assert [path for path in handed_on if b"s3cr3t" in path.read_bytes()] == []
     assert f"data: http://{data}\n" in Path("build/small--crop2/lock.yaml").read_text()
     assert f"{server.address}/#/models/fine/versions/1" in Path("build/small--crop2/report.html").read_text()
+
+
+def test_the_doctor_looks_where_the_build_would_lie(place, capsys) -> None:
+    said = ["doctor", "small.yaml", "--manifest", "manifest.csv", "--device", "cpu", "--out", "elsewhere/mine"]
+    assert main(said) == 0
+    assert "free at elsewhere/mine" in capsys.readouterr().out
+    empty_registry.store_in(place / "own" / "mlruns")
+    assert main(["doctor", "--out", "own"]) == 0
+    assert f"nothing is registered in sqlite:///{place}/own/mlruns/mlflow.db" in capsys.readouterr().out
