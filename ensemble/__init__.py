@@ -4,6 +4,7 @@ The public names are those of ``__init__.pyi``; each is imported when it is firs
 waits for nothing.
 """
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -12,6 +13,8 @@ from typing import Any
 import lazy_loader
 
 __version__ = "0.1.0"
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # also for whoever imports MLflow after this
 
 _load, __dir__, _names = lazy_loader.attach_stub(__name__, __file__)
 __all__ = ["__version__", *_names]

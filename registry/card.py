@@ -30,6 +30,9 @@ Architecture = Literal[MonaiArchitecture, PublishedArchitecture, NnUNetArchitect
 Activation = Literal["sigmoid", "softmax", "none"]
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 
+TO_BE_FILLED = "# please check:"
+"""How the comment begins that a draft has above each line which only a person can fill."""
+
 Where = Callable[..., str]
 """Tells the place of a key, given as its path from the top, in messages about a card."""
 
@@ -210,7 +213,10 @@ def load_card(path: Path) -> Card:
     try:
         return Card.model_validate(data)
     except ValidationError as invalid:
-        raise CardError(explain_invalid(invalid, path, lines, model=Card)) from invalid
+        fault = explain_invalid(invalid, path, lines, model=Card)
+        is_draft = f"\n{TO_BE_FILLED}" in path.read_text(encoding="utf-8", errors="replace")
+        hint = f'; this is a draft: fill in each line below a "{TO_BE_FILLED}"' if is_draft else ""
+        raise CardError(f"{fault}{hint}") from invalid
 
 
 def dump_card(card: Card) -> str:

@@ -21,6 +21,8 @@ from registry.torch_file import NOT_WHOLE, read_older, read_zip
 from registry.weight_choice import SETTINGS, choose
 
 LISTED = 5
+MAX_HEADER_BYTES = 8 << 20
+"""Of a safetensors file: enough for fifty thousand tensors, where networks here have some hundreds."""
 _ZIP = b"PK\x03\x04"
 _TORCHSCRIPT = "constants.pkl"
 _EXPORTED = ("serialized_exported_program.json", "models/model.json", "archive_format")
@@ -85,6 +87,11 @@ def read(path: Path, key: str | None = None) -> Tensors:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}") from error
     if head[8:9] == b"{" and not head.startswith(_ZIP):
+        if (header := int.from_bytes(head[:8], "little")) > MAX_HEADER_BYTES:
+            raise CheckpointError(
+                f"{path}: a safetensors header of {header:,} bytes: damaged, or more tensors than any network here has"
+                f" (at most {MAX_HEADER_BYTES:,}); save only the weights of one network"
+            )
         return _read_safetensors(path, key)
     return _chosen(path, _read_pickle(path, zipped=head.startswith(_ZIP)), key)
 

@@ -3,35 +3,28 @@
 import logging
 import os
 import random
-import re
-import sqlite3
-import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
-from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ensemble.support import EnsembleError, RegistryError
+from ensemble.support import EnsembleError, RegistryError, without_credentials
 from registry import embedded
+from registry.server_trouble import in_words, is_answer, is_trouble, silence_at
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-ANSWER_WITHIN_S = 5
 LOCK_WITHIN_S = 300
 ATTEMPTS = 8
 # A server that is gone is told of in seconds, and nothing chatters; what the user has set stays.
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what it logs as an error is raised too
 }
 T = TypeVar("T")
@@ -42,7 +35,8 @@ class Connection:
 
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri
-        self.address = re.sub(r"^([\w+.-]+://)[^/@]*@", r"\1…@", tracking_uri)  # as told in messages: no password
+        self.address = without_credentials(tracking_uri)
+        """As it is shown."""
         self._is_ready = False
 
     @cached_property
@@ -68,7 +62,9 @@ class Connection:
             fault = embedded.write_fault(self.database)
             return fault and f"{self.database}: the model registry cannot be written: {fault}; make it writable"
         try:
-            self._check_address()
+            with self.answering():
+                self._check_address()
+                _ = self.client
         except RegistryError as error:
             return str(error)
         return None
@@ -76,7 +72,8 @@ class Connection:
     def _check_address(self) -> None:
         """Raise RegistryError for an address that keeps no registry, or at which no server answers."""
         if self.tracking_uri.startswith(("http://", "https://")):
-            _check_answers(self.tracking_uri, self.address)
+            if silence := silence_at(self.tracking_uri):
+                raise RegistryError(f"{self.address}: {silence}")
         elif self.tracking_uri.startswith(("file:", "/", "./", "../")):
             raise RegistryError(
                 f"{self.address}: MLflow 3 keeps no registry in plain folders; use sqlite:///PATH/mlflow.db"
@@ -89,15 +86,15 @@ class Connection:
         self._check_address()
         import mlflow  # noqa: F401  (its loggers are there then)
 
-        for name in ("mlflow", "alembic"):
+        for name in ("mlflow", "alembic", "urllib3"):
             logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
         with self.locked():
             if self.database is not None and not self.exists():
                 embedded.make_tables(self.database)
             try:
                 return self._opened()
-            except _failures():
-                if self.database is None or not embedded.holds_nothing(self.database):
+            except Exception as error:
+                if not is_trouble(error) or self.database is None or not embedded.holds_nothing(self.database):
                     raise
                 embedded.make_tables(self.database)  # another tool was interrupted while it made them
                 return self._opened()
@@ -154,21 +151,9 @@ class Connection:
         except EnsembleError:
             raise
         except Exception as error:
-            if not isinstance(error, _failures()):
+            if not is_trouble(error):
                 raise
-            lines = str(error).splitlines() or [type(error).__name__]
-            raise RegistryError(f"{self.address}: the model registry failed: {lines[0][:300]}") from error
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What MLflow raises; known only once something failed, since it takes seconds to import."""
-    try:
-        from alembic.util import CommandError
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-    except ImportError:
-        return sqlite3.Error, ImportError, OSError
-    return MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, ImportError, OSError
+            raise RegistryError(f"{self.address}: {in_words(error)}") from error
 
 
 def pages(search: Callable[..., Any], query: str | None = None) -> Iterator[Any]:
@@ -194,30 +179,14 @@ def unless_there(create: Callable[[], Any]) -> None:
 
 
 def persistently(call: Callable[[], T]) -> T:
-    """The answer of ``call``, asked again while others keep the database busy."""
+    """The answer of ``call``, asked again while others keep the database busy; requests are tried again by MLflow."""
     from mlflow.exceptions import MlflowException
 
     for attempt in range(ATTEMPTS - 1):
         try:
             return call()
         except MlflowException as error:
-            if error.error_code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
+            if error.error_code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE") or not is_answer(error):
                 raise
             time.sleep(random.uniform(0.5, 1) * min(0.1 * 2**attempt, 2))
     return call()
-
-
-def _check_answers(uri: str, address: str) -> None:
-    """Raise RegistryError within seconds if no server answers, however it does."""
-    health = re.sub(r"//[^/@]*@", "//", uri).rstrip("/") + "/health"
-    try:
-        urllib.request.urlopen(health, timeout=ANSWER_WITHIN_S).close()
-    except urllib.error.HTTPError:
-        return
-    except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLError):
-            return
-        raise RegistryError(
-            f"{address}: the MLflow server does not answer ({reason}); start it, or correct MLFLOW_TRACKING_URI"
-        ) from error

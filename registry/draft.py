@@ -10,7 +10,7 @@ import torch
 
 from ensemble.support import CheckpointError, dump_yaml, one_line
 from registry import mednext_names, monai_bundle, networks, nnunet
-from registry.card import ARCHITECTURES
+from registry.card import ARCHITECTURES, TO_BE_FILLED
 from registry.checkpoint import Tensors, read
 from registry.description_files import known_class
 from registry.network_settings import described_by
@@ -54,7 +54,7 @@ class Draft:
         for line in dump_yaml({key: self.values.get(key) for key in KEYS}).splitlines():
             key = line.partition(":")[0]
             if key in self.asks:
-                lines.append(f"# please check: {self.asks[key]}")
+                lines.append(f"{TO_BE_FILLED} {self.asks[key]}")
             lines.append(line)
         return "\n".join(lines) + "\n"
 

@@ -84,9 +84,12 @@ def _ask(connection: Connection, name: str | None) -> Listing:
             tags=dict(version.tags),
         )
         for version in pages(client.search_model_versions, query)
+        if str(version.version).isdecimal()  # whatever else a server says names no version
     ]
     models = {
-        model.name: Model({alias: int(number) for alias, number in model.aliases.items()}, dict(model.tags))
+        model.name: Model(
+            {alias: int(number) for alias, number in model.aliases.items() if str(number).isdecimal()}, dict(model.tags)
+        )
         for model in pages(client.search_registered_models, query)
     }
     return Listing(tuple(entries), models)

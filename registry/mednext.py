@@ -11,6 +11,7 @@ from functools import partial
 from monai.networks.blocks.mednext_block import MedNeXtBlock, MedNeXtDownBlock, MedNeXtOutBlock, MedNeXtUpBlock
 from torch import Tensor, nn
 
+from ensemble.support import counted
 from registry.mednext_names import BLOCKS, LEVELS, RATIOS, STAGES, Size
 
 
@@ -41,7 +42,9 @@ class MedNeXtV1(nn.Module):
         ratios, counts = expansion_ratios or RATIOS[size], blocks or BLOCKS[size]
         for name, values in (("expansion_ratios", ratios), ("blocks", counts)):
             if len(values) != STAGES:
-                raise ValueError(f"{name} has {len(values)} entries where the network has {STAGES} stages")
+                raise ValueError(
+                    f"{name} has {counted(len(values), 'entry', 'entries')} where the network has {STAGES} stages"
+                )
         dim = f"{spatial_dims}d"
 
         block = partial(MedNeXtBlock, kernel_size=kernel_size, dim=dim, use_residual_connection=residual)

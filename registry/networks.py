@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ensemble.support import CardError, CheckpointError, dotted_key, suggestion
+from ensemble.support import CardError, CheckpointError, counted, dotted_key, suggestion
 from registry import nnunet
 from registry.card import ARCHITECTURES, Card, Where, where_in
 
@@ -128,7 +128,7 @@ def arguments_of(card: Card, where: Where | None = None) -> dict[str, Any]:
     why = {
         "spatial_dims": "volumes have 3 axes",
         "in_channels": "EM has 1 channel",
-        "out_channels": f"the card lists {len(card.classes)} classes (null for a channel nobody wants)",
+        "out_channels": f"the card lists {counted(len(card.classes), 'class', 'classes')}, null for one nobody wants",
     }
     for name, value in implied.items():
         if card.arguments.get(name, value) != value:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from ensemble.support import RegistryError
 from registry.connection import Connection, persistently, unless_there
 from registry.embedded import artifacts_of
+from registry.server_trouble import NO_MLFLOW
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -69,7 +70,7 @@ class Runs:
     def add(self, run_id: str, metrics: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
         """Add metrics and files to a run there is. Raises RegistryError when there is no such run."""
         if not self._connection.exists():
-            raise RegistryError(f"{self._connection.tracking_uri}: there is no registry, and so no run {run_id}")
+            raise RegistryError(f"{self._connection.address}: there is no registry, and so no run {run_id}")
         with self._connection.writing():
             self._log(run_id, {}, metrics, artifacts)
 
@@ -124,7 +125,10 @@ class Runs:
 
     def _create(self, experiment: str, name: str, tags: dict[str, str]) -> "Run":
         identifier = self._experiment(experiment)
-        return persistently(lambda: self._connection.client.create_run(identifier, tags=tags, run_name=name))
+        run = persistently(lambda: self._connection.client.create_run(identifier, tags=tags, run_name=name))
+        if not run.info.run_id:
+            raise RegistryError(f"{self._connection.address}: {NO_MLFLOW}")
+        return run
 
     def _experiment(self, name: str) -> str:
         """The id of the experiment of that name, made if it is not there."""

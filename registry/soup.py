@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 
-from ensemble.support import CheckpointError, RegistryError
+from ensemble.support import CheckpointError, RegistryError, counted
 from registry import checkpoint, networks, weights
 from registry.card import Card
 from registry.store import ModelVersion, Registry
@@ -101,7 +101,7 @@ def member_shares(how: Averaging, count: int, *, given: Sequence[float] = (), de
     if how == "weighted":
         total = sum(given)
         if len(given) != count or not all(math.isfinite(w) and w > 0 for w in (*given, total)):
-            raise RegistryError(f"--weights: give {count} numbers above 0, one for each member")
+            raise RegistryError(f"--weights: give {counted(count, 'number')} above 0, one for each member")
         return [w / total for w in given]
     if how == "ema":
         if not 0 <= decay < 1:

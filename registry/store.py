@@ -3,6 +3,7 @@
 MLflow and torch take seconds to import, so they are imported where they are first needed.
 """
 
+import hashlib
 import os
 import tempfile
 import time
@@ -36,6 +37,8 @@ TAG_CHARACTERS = 5000
 READY_WITHIN_S = 60
 _WEIGHTS_BYTES, _PATCH_BYTES = "weights_bytes", "patch_bytes"
 _REQUIRED_TAGS = ("sha256", "architecture", _WEIGHTS_BYTES, _PATCH_BYTES)
+_CARD_SHA256 = "card_sha256"
+_CHANGED_CARD = f"put that back, or register the changed one as a new version: {REGISTER}"
 _RETIRED, _MOVED = "retired", "moved."
 
 
@@ -43,6 +46,7 @@ _RETIRED, _MOVED = "retired", "moved."
 class ModelVersion:
     """One registered model; ``uri`` is ``models:/NAME/VERSION``, ``source`` is where its files are kept.
 
+    ``sha256`` is that of its weights, ``card_sha256`` that of its card's file.
     ``weights_bytes`` and ``patch_bytes`` are what its network takes of memory (see ``networks.footprint``).
     ``retired`` is why it is no longer to be used, None while it is.
     """
@@ -52,6 +56,7 @@ class ModelVersion:
     aliases: tuple[str, ...]
     card: Card
     sha256: str
+    card_sha256: str
     uri: str
     source: str
     run_id: str
@@ -79,7 +84,7 @@ class Registry:
 
     @property
     def address(self) -> str:
-        """Where it is, as told in messages: without a password."""
+        """Where it is, as it is shown: without user and password."""
         return self._mlflow.address
 
     def register(
@@ -168,16 +173,9 @@ class Registry:
         from registry.weights import check_sha256
 
         with self._mlflow.answering():
-            path = self._file(version, WEIGHTS)
-            try:
-                check_sha256(path, version.sha256)
-            except CheckpointError:
-                if not version_folder.is_fetched(path):
-                    raise
-                path.unlink(missing_ok=True)
-                path = self._file(version, WEIGHTS)
-                check_sha256(path, version.sha256)
-        return path
+            return version_folder.whole_file(
+                self._mlflow, version.source, version.run_id, WEIGHTS, lambda path: check_sha256(path, version.sha256)
+            )
 
     def file(self, version: ModelVersion, name: str) -> Path:
         """One of the version's files on this machine, such as its card or its golden answer."""
@@ -233,7 +231,13 @@ class Registry:
 
     def _version(self, entry: Entry, aliases: Mapping[str, int]) -> ModelVersion:
         uri, digest = f"models:/{entry.name}/{entry.version}", entry.tags["sha256"]
-        card = load_card(version_folder.local_file(self._mlflow, entry.source, entry.run_id, CARD))
+        card_digest = entry.tags.get(_CARD_SHA256, "")
+
+        def check(path: Path) -> None:
+            if _sha256(path) != card_digest:
+                raise RegistryError(f"{path}: not the card that {uri} was registered with; {_CHANGED_CARD}")
+
+        card = load_card(version_folder.whole_file(self._mlflow, entry.source, entry.run_id, CARD, check))
         if card.sha256 != digest:
             raise RegistryError(f"{uri}: its card is of other weights than its tag says; {REGISTER}")
         return ModelVersion(
@@ -242,6 +246,7 @@ class Registry:
             aliases=tuple(sorted(alias for alias, number in aliases.items() if number == entry.version)),
             card=card,
             sha256=digest,
+            card_sha256=card_digest,
             uri=uri,
             source=entry.source,
             run_id=entry.run_id,
@@ -288,6 +293,7 @@ class Registry:
             "voxel_size_nm": "x".join(f"{v:g}" for v in card.voxel_size_nm),
             "architecture": card.architecture,
             "sha256": card.sha256 or "",
+            _CARD_SHA256: _sha256(folder / CARD),
             **({"fine_tuned_from": card.fine_tuned_from} if card.fine_tuned_from else {}),
             **({"merged_from": " ".join(card.merged_from)[:TAG_CHARACTERS]} if card.merged_from else {}),
             _WEIGHTS_BYTES: str(packed.weights_bytes),
@@ -335,6 +341,13 @@ def _on_one_line(reason: str) -> str:
     return one_line(reason)
 
 
+def _sha256(card: Path) -> str:
+    with card.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _is_ours(entry: Entry) -> bool:
     """Whether this program registered the version, with a card."""
-    return bool(entry.run_id and entry.source and all(entry.tags.get(tag) for tag in _REQUIRED_TAGS))
+    has_tags = all(entry.tags.get(tag) for tag in _REQUIRED_TAGS)
+    sizes = (entry.tags.get(tag, "") for tag in (_WEIGHTS_BYTES, _PATCH_BYTES))
+    return bool(entry.run_id and entry.source and has_tags) and all(map(str.isdecimal, sizes))

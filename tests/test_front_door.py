@@ -1,5 +1,6 @@
 """``import ensemble``: quick, and its verbs are there whoever imported what before."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,11 @@ from tests.support.modules import forget, imported_anew
 from tests.support.processes import ROOT
 
 
-def run(code: str) -> str:
+def run(code: str, environment: dict[str, str] | None = None) -> str:
     """What a fresh interpreter prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, env=environment
+    )
     return done.stdout.strip()
 
 
@@ -26,6 +29,16 @@ def test_it_loads_no_library() -> None:
         "import sys, ensemble; print(*{'torch', 'numpy', 'mlflow', 'zarr', 'pydantic', 'yaml'} & {*sys.modules})"
     )
     assert heavy == ""
+
+
+@pytest.mark.parametrize("library", ["ensemble", "registry"])
+def test_who_imports_it_sends_nothing_about_their_use_unless_they_say_so(library) -> None:
+    """As at somebody's desk: MLflow is silent anyway where it sees tests or a CI run."""
+    desk = {key: os.environ[key] for key in ("PATH", "HOME", "PYTHONPATH") if key in os.environ}
+    asked = "from mlflow.telemetry import get_telemetry_client as client; print(client())"
+    assert run(f"import {library}; {asked}", desk) == "None"
+    setting = "MLFLOW_DISABLE_TELEMETRY"
+    assert run(f"import os, {library}; print(os.environ['{setting}'])", {**desk, setting: "false"}) == "false"
 
 
 def test_planning_checking_and_opening_wait_for_neither_torch_nor_mlflow() -> None:

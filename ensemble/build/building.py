@@ -37,6 +37,7 @@ from ensemble.support import (
     RegistryError,
     StageCost,
     VolumeError,
+    counted,
     digest,
     read_sealed,
     write_json,
@@ -281,7 +282,8 @@ class _Build:
     def _record(self, report: CheckReport) -> str | None:
         """The id of the MLflow run that tells of this build; None, and said, where the registry does not take it."""
         models = {f"model.{name}": f"{m.name} version {m.version}" for name, m in self.prepared.models.items()}
-        partial = {"partial": f"{self.plan.left_out} arrays of the manifest left out"} if self.plan.left_out else {}
+        left_out = counted(self.plan.left_out, "array")
+        partial = {"partial": f"{left_out} of the manifest left out"} if self.plan.left_out else {}
         try:
             return self.registry.runs.record(
                 BUILDS,

@@ -11,7 +11,7 @@ from ensemble.core import Target, load_manifest, select_targets
 from ensemble.plan import ModelSource, Prepared, Request, load_recipe, prepare
 from ensemble.predict import Predictor, find_device, found_in_words
 from ensemble.storage import EM
-from ensemble.support import EnsembleError, QuietProgress, cores, default_memory_bytes, has_gpu
+from ensemble.support import EnsembleError, QuietProgress, cores, counted, default_memory_bytes, has_gpu
 from registry import Registry
 
 State = Literal["good", "look", "wrong"]
@@ -72,7 +72,7 @@ def _machine() -> Iterator[Finding]:
 def _registry(registry: Registry) -> Iterator[Finding]:
     versions = registry.versions()
     if versions:
-        yield Finding("good", "registry", f"{len(versions)} model versions in {registry.address}")
+        yield Finding("good", "registry", f"{counted(len(versions), 'model version')} in {registry.address}")
     else:
         yield Finding("look", "registry", f"nothing is registered in {registry.address}; ensemble register CHECKPOINT")
     for line in registry.broken:
@@ -98,12 +98,12 @@ def _data(request: Request) -> Iterator[Finding]:
             continue
         finest = min(levels, key=lambda grid: math.prod(grid.voxel_size_nm)).voxel_size_nm
         size = "x".join(f"{nm:g}" for nm in finest)
-        yield Finding("good", "data", f"{dataset} (crops {names}): {len(levels)} levels from {size} nm")
+        yield Finding("good", "data", f"{dataset} (crops {names}): {counted(len(levels), 'level')} from {size} nm")
 
 
 def _recipe(prepared: Prepared) -> Iterator[Finding]:
-    jobs = len(prepared.plan.jobs)
-    yield Finding("good", "recipe", f"{prepared.plan.recipe.name}: {jobs} passes of models over crops planned")
+    jobs = counted(len(prepared.plan.jobs), "pass of a model over a crop", "passes of models over crops")
+    yield Finding("good", "recipe", f"{prepared.plan.recipe.name}: {jobs} planned")
     for line in (*prepared.moved, *prepared.warnings):
         yield Finding("look", "recipe", line)
     prepared.check()

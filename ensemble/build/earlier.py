@@ -84,7 +84,7 @@ def _otherwise_made(request: Request, wanted: dict[str, Any]) -> str:
     if known.get("recipe") != wanted["recipe"]:
         return f"was made from {os.path.normpath(request.out / str(known.get('recipe')))}, another recipe"
     if known.get("selection") != wanted["selection"]:
-        return f"holds another selection, {known.get('arrays')} arrays where {wanted['arrays']} are asked for"
+        return f"holds another selection of arrays, {known.get('arrays')} where {wanted['arrays']} are asked for"
     return ""
 
 

@@ -9,7 +9,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from ensemble.cli.console import ERRORS
-from ensemble.support import QuietProgress, StageClock, duration
+from ensemble.support import QuietProgress, StageClock, duration, plain_line
 
 
 class _Clock(ProgressColumn):
@@ -31,19 +31,21 @@ class _Shown:
 
     def stage(self, name: str, total: float) -> None:
         self.close()
+        name = plain_line(name)
         if not ERRORS.is_terminal:
-            ERRORS.print(f"{name} …", markup=False)
+            ERRORS.print(f"{name} …")
             self._clock = StageClock(name, total, time.monotonic())
         self._task = self._bars.add_task(name, total=max(total, 1e-9), what="")
 
     def at(self, done: float, what: str = "") -> None:
+        what = plain_line(what)
         if self._task is not None:
             self._bars.update(self._task, completed=done, what=what)
         if self._clock is not None and (text := self._clock.line(done, what, time.monotonic())) is not None:
-            ERRORS.print(text, markup=False)
+            ERRORS.print(text)
 
     def say(self, text: str) -> None:
-        self._bars.console.print(text, markup=False)
+        self._bars.console.print(text)
 
     def close(self) -> None:
         if self._task is not None:
@@ -57,8 +59,15 @@ def progress(show: bool = True) -> Iterator[_Shown | QuietProgress]:
     if not show:
         yield QuietProgress()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), _Clock())
-    with Bars(*columns, TextColumn("{task.fields[what]}"), console=ERRORS, disable=not ERRORS.is_terminal) as bars:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        _Clock(),
+    )
+    with Bars(
+        *columns, TextColumn("{task.fields[what]}", markup=False), console=ERRORS, disable=not ERRORS.is_terminal
+    ) as bars:
         shown = _Shown(bars)
         yield shown
         shown.close()

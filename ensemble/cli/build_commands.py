@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ensemble.cli import bars, console
 from ensemble.cli.options import Commands, add_request, add_resources, budget_of, command, default_out, request_of
 from ensemble.cli.plan_tables import plan_tables, tuning_tables
-from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError, QuietProgress
+from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError, QuietProgress, counted
 
 if TYPE_CHECKING:
     pass
@@ -24,11 +24,15 @@ def add_build_commands(commands: Commands) -> None:
 def _add_build(commands: Commands) -> None:
     parser = command(commands, "build", _build, "Build the submission that a recipe describes, and check it.")
     add_request(parser)
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="default: build/NAME of the recipe, of a part build/NAME--crop902"
-    )
+    _add_out(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace even the submission of another recipe or selection"
+    )
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: build/NAME of the recipe, of a part build/NAME--crop902"
     )
 
 
@@ -45,10 +49,10 @@ def _build(arguments: argparse.Namespace) -> int:
             make_report(out, registry, progress=progress)
     console.report(built.report)
     if built.left_out:
-        console.line(f"partial: not for upload, {built.left_out} arrays of the manifest are left out")
+        console.line(f"partial: not for upload, {counted(built.left_out, 'array')} of the manifest left out")
     console.line(f"submission: {request.zip}   report: {out / 'report.html'}   lock: {request.lock}")
     if built.run_id is not None:
-        console.line(f"recorded as MLflow run {built.run_id} in {registry.tracking_uri}")
+        console.line(f"recorded as MLflow run {built.run_id} in {registry.address}")
     return EXIT_FAULTS_FOUND if built.report.faults else 0
 
 
@@ -85,7 +89,7 @@ def _plan(arguments: argparse.Namespace) -> int:
             console.line(f"{source} runs in {use.in_words}")
         console.line(hours.in_words)
         if plan.left_out:
-            console.line(f"partial: not for upload, {plan.left_out} arrays of the manifest are left out")
+            console.line(f"partial: not for upload, {counted(plan.left_out, 'array')} of the manifest left out")
         console.warnings((*prepared.warnings, *unlike))
     request.budget.check(plan)
     return 0
@@ -95,6 +99,7 @@ def _add_doctor(commands: Commands) -> None:
     text = "Look for what stands in the way of a build: machine, registry, data, recipe, memory, disk."
     parser = command(commands, "doctor", _doctor, text)
     add_request(parser, recipe_needed=False)
+    _add_out(parser)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -102,12 +107,13 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from ensemble.plan import registry_of
     from registry import Registry
 
-    request = request_of(arguments, default_out(arguments)) if arguments.recipe else None
+    out = arguments.out or (default_out(arguments) if arguments.recipe else None)
+    request = request_of(arguments, out) if arguments.recipe and out else None
     wrong = 0
-    for finding in diagnose(Registry() if request is None else registry_of(request.out), request):
+    for finding in diagnose(Registry() if out is None else registry_of(out), request):
         console.finding(finding)
         wrong += finding.state == "wrong"
-    console.line(f"{console.counted(wrong, 'thing')} to mend first" if wrong else "nothing stands in the way")
+    console.line(f"{counted(wrong, 'thing')} to mend first" if wrong else "nothing stands in the way")
     return EXIT_FAULTS_FOUND if wrong else 0
 
 
@@ -208,7 +214,7 @@ def _postprocess(arguments: argparse.Namespace) -> int:
             budget=budget,
             progress=progress,
         )
-    console.line(f"{done} arrays written under {arguments.out}")
+    console.line(f"{counted(done, 'array')} written under {arguments.out}")
     return 0
 
 
@@ -251,5 +257,5 @@ def _demo(arguments: argparse.Namespace) -> int:
     if finished.scores is not None:
         console.show(score_tables(finished.scores, which="all"))
     console.line(f"submission: {arguments.out / 'submission.zip'}   report: {arguments.out / 'report.html'}")
-    console.line(f"its models are in a registry of their own: {registry_in(arguments.out).tracking_uri}")
+    console.line(f"its models are in a registry of their own: {registry_in(arguments.out).address}")
     return EXIT_FAULTS_FOUND if finished.built.report.faults else 0

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from ensemble.cli.plan_tables import size_in_words
-from ensemble.support import plain_line
+from ensemble.support import counted, plain_line, printable, without_credentials
 
 if TYPE_CHECKING:
     from ensemble.build import Finding
@@ -20,25 +21,37 @@ if TYPE_CHECKING:
 _PIPE_COLUMNS = 240
 _RELATIONS = 10
 """So many ways of contradicting are printed."""
-_OUT = Console(highlight=False, soft_wrap=True)
-ERRORS = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _PlainConsole(Console):
+    """Shows every text, also that of a table's cell, as it is: nothing in it is markup, obeyed, a break or a secret."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(without_credentials(text)), **options)
+
+
+_OUT = _PlainConsole()
+ERRORS = _PlainConsole(stderr=True)
 if not _OUT.is_terminal:
-    _OUT = Console(highlight=False, soft_wrap=True, width=_PIPE_COLUMNS)
+    _OUT = _PlainConsole(width=_PIPE_COLUMNS)
 
 
 def line(text: str) -> None:
-    _OUT.print(text, markup=False)
+    _OUT.print(text)
 
 
 def note(text: str) -> None:
     """A line beside the result, on stderr."""
-    ERRORS.print(text, markup=False)
+    ERRORS.print(text)
 
 
 def report(found: "CheckReport") -> None:
     """What a check found: faults and warnings by name, then what the arrays hold, in words."""
     for text in found.faults:
-        _OUT.print(f"fault: {text}", style="red", markup=False)
+        _OUT.print(f"fault: {text}", style="red")
     warnings(found.warnings)
     arrays = sum(len(classes) for classes in found.arrays.values())
     if found.empty:
@@ -57,20 +70,15 @@ def report(found: "CheckReport") -> None:
     line(f"{counted(arrays, 'array')} checked: {verdict}, {looks}")
 
 
-def counted(count: int, what: str) -> str:
-    """Such as "1 fault", "2 faults"."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def finding(found: "Finding") -> None:
     """One line of the doctor's."""
     styles = {"good": "green", "look": "yellow", "wrong": "red"}
-    _OUT.print(f"{found.state:<6}{found.about}: {plain_line(found.text)}", style=styles[found.state], markup=False)
+    _OUT.print(f"{found.state:<6}{found.about}: {plain_line(found.text)}", style=styles[found.state])
 
 
 def warnings(lines: Iterable[str]) -> None:
     for text in map(plain_line, lines):
-        _OUT.print(f"warning: {text}", style="yellow", markup=False)
+        _OUT.print(f"warning: {text}", style="yellow")
 
 
 def _contradictions(found: "CheckReport") -> Table:
@@ -125,6 +133,12 @@ def models(versions: "Sequence[ModelVersion]", where: str) -> None:
             " ".join(f"{name} {score:.2f}" for name, score in card.validation.items()),
         )
     _OUT.print(table)
+
+
+def broken(lines: Iterable[str]) -> None:
+    """Versions whose files are not what was registered."""
+    for text in lines:
+        line(f"broken: {text}")
 
 
 def history(versions: "Sequence[ModelVersion]", moves: Sequence[str]) -> None:

@@ -55,7 +55,7 @@ def _register(arguments: argparse.Namespace) -> int:
         weights_key=arguments.weights,
     )
     aliases = "".join(f" @{alias}" for alias in version.aliases)
-    console.line(f"registered {version.name} version {version.version}{aliases} in {store.tracking_uri}")
+    console.line(f"registered {version.name} version {version.version}{aliases} in {store.address}")
     return 0
 
 
@@ -104,9 +104,8 @@ def _list(arguments: argparse.Namespace) -> int:
 
     store = Registry()
     versions = store.versions(arguments.name)
-    console.models(versions, store.tracking_uri)
-    for text in store.broken:
-        console.line(f"broken: {text}")
+    console.models(versions, store.address)
+    console.broken(store.broken)
     if arguments.name is not None:
         console.history(versions, store.moves(arguments.name))
     return 0
@@ -129,7 +128,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     device = find_device(arguments.device)
     verifications = [verify_model(store, version, device) for version in versions]
     console.verified(verifications)
-    return 0 if all(verification.holds for verification in verifications) else EXIT_FAULTS_FOUND
+    console.broken(store.broken)
+    holds = not store.broken and all(verification.holds for verification in verifications)
+    return 0 if holds else EXIT_FAULTS_FOUND
 
 
 def _add_compare(verbs: Commands) -> None:

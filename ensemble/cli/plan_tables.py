@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from ensemble.support import duration
+from ensemble.support import counted, duration
 
 if TYPE_CHECKING:
     from ensemble.plan import Budget, CropPlan, Job, Plan
@@ -24,7 +24,8 @@ def plan_tables(value: "Plan", budget: "Budget") -> Iterator[RenderableType]:
     yield _passes(value, budget)
     cost = PlanCost.of(value, budget)
     yield (
-        f"{cost.arrays} arrays, {cost.voxels / 1e9:.2f} Gvoxel; {cost.forward_passes:,} forward passes, "
+        f"{counted(cost.arrays, 'array')}, {cost.voxels / 1e9:.2f} Gvoxel; "
+        f"{counted(cost.forward_passes, 'forward pass', 'forward passes')}, "
         f"{size_in_words(cost.stored_bytes)} of probabilities before compression, "
         f"about {size_in_words(cost.peak_memory_bytes)} of memory at the peak"
     )

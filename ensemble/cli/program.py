@@ -11,7 +11,14 @@ from ensemble.cli.build_commands import add_build_commands
 from ensemble.cli.model_commands import add_model_commands, with_verb
 from ensemble.cli.options import Run
 from ensemble.cli.result_commands import add_result_commands
-from ensemble.support import EXIT_INTERRUPTED, EXIT_WRONG_INPUT, EnsembleError, is_disk_full, keep_freed_memory
+from ensemble.support import (
+    EXIT_INTERRUPTED,
+    EXIT_WRONG_INPUT,
+    EnsembleError,
+    is_disk_full,
+    keep_freed_memory,
+    plain_line,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not is_disk_full(error):
             if error.filename is None:
                 raise
-            print(f"ensemble: {error.filename}: {error.strerror}", file=sys.stderr)
+            print(f"ensemble: {plain_line(str(error.filename))}: {error.strerror}", file=sys.stderr)
             return EXIT_WRONG_INPUT
-        where = f" ({error.filename})" if error.filename else ""
+        where = f" ({plain_line(str(error.filename))})" if error.filename else ""
         print(f"ensemble: the disk is full{where}; free some space and run the same command again", file=sys.stderr)
     except KeyboardInterrupt:
         print("\nensemble: interrupted; run the same command again to go on from here", file=sys.stderr)

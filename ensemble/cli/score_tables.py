@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ensemble.scoring import ArrayStatus, MetricSet, Scores
+from ensemble.support import counted, printable
 
 _MAX_PLACES = 12
 
@@ -96,7 +97,7 @@ def changes(scores: Scores, against: Scores) -> Table:
     return table
 
 
-def notes(scores: Scores) -> Iterator[Text]:
+def notes(scores: Scores) -> Iterator[str | Text]:
     """What a person should know of arrays that did not count as they should."""
     said = (
         (ArrayStatus.MISSING, "missing from the submission, and held against it"),
@@ -110,19 +111,23 @@ def notes(scores: Scores) -> Iterator[Text]:
             if array.status == status
         ]
         if places:
-            yield Text(f"{len(places)} arrays are {what}: {_listed(places)}", style="yellow")
+            yield _note(f"{counted(len(places), 'array is', 'arrays are')} {what}: {_listed(places)}")
     for crop, arrays in scores.arrays.items():
         for name, array in arrays.items():
             if array.status == ArrayStatus.TOO_MANY:
-                yield Text(f"{crop}/{name} is left out of its class: {array.why}", style="yellow")
+                yield _note(f"{crop}/{name} is left out of its class: {array.why}")
 
     for crop, sources in scores.leaks.items():
         what = "its scores flatter; judge by crops no model was trained on"
-        yield Text(f"leakage: {', '.join(sources)} was trained on {crop}, so {what}", style="yellow")
+        yield _note(f"leakage: {', '.join(sources)} was trained on {crop}, so {what}")
     nothing = [name for name in scores.tallies if _is_empty(scores, name)]
     if nothing:
-        what = "classes have nothing in the truth or the prediction, which counts as 1"
-        yield Text(f"{len(nothing)} {what}: {' '.join(nothing)}")
+        what = "nothing in the truth or the prediction, which counts as 1"
+        yield f"{counted(len(nothing), 'class has', 'classes have')} {what}: {' '.join(nothing)}"
+
+
+def _note(text: str) -> Text:
+    return Text(printable(text), style="yellow")
 
 
 def summary(scores: Scores) -> Text:
@@ -131,7 +136,7 @@ def summary(scores: Scores) -> Text:
     return Text.assemble(
         "overall ",
         (f"{overall.score:.4f}", "bold"),
-        f" = √(instance {overall.instance:.4f} · semantic {overall.semantic:.4f}), rules {scores.rules}",
+        f" = √(instance {overall.instance:.4f} · semantic {overall.semantic:.4f}), rules {printable(scores.rules)}",
     )
 
 

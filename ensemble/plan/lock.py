@@ -11,7 +11,15 @@ from typing import Any
 from ensemble.plan.network_use import NetworkUse
 from ensemble.plan.plan import Plan
 from ensemble.plan.recipe import ModelSource, Recipe, Source
-from ensemble.support import COMPUTING_LIBRARIES, RegistryError, dump_yaml, library_versions, load_yaml, write_text
+from ensemble.support import (
+    COMPUTING_LIBRARIES,
+    RegistryError,
+    dump_yaml,
+    library_versions,
+    load_yaml,
+    without_credentials,
+    write_text,
+)
 from registry import ModelVersion, Registry
 
 
@@ -46,12 +54,18 @@ def resolve_models(
         try:
             model = store.resolve(source.uri)
             known = locked.get(name, {})
-            if known.get("uri") == source.uri and known.get("sha256") != model.sha256:
+            if known.get("uri") == source.uri and not _is_locked(model, known):
+                now = model.version
+                model = store.resolve(f"models:/{known.get('name')}/{known.get('version')}")
+                if not _is_locked(model, known):
+                    raise RegistryError(
+                        f"{model.uri}: has other weights or another card than {lock_path} says; register it as a new"
+                        " version, or say --update-lock"
+                    )
                 moved.append(
-                    f"{source.uri} now means version {model.version}; this build keeps version {known['version']} "
+                    f"{source.uri} now means version {now}; this build keeps version {known['version']} "
                     "of its lock (--update-lock takes the new one)"
                 )
-                model = store.resolve(f"models:/{known['name']}/{known['version']}")
         except RegistryError as error:
             raise RegistryError(f"{recipe.source_places[name]}: {error}") from error
         models[name] = model
@@ -59,6 +73,11 @@ def resolve_models(
         if use is not None and known.get("sha256") == model.sha256:
             uses[name] = use
     return ResolvedModels(models, tuple(moved), known_lock.get("threads"), uses)
+
+
+def _is_locked(model: ModelVersion, known: Mapping[str, Any]) -> bool:
+    """Whether it is, in weights and card, what the lock says of it."""
+    return (model.sha256, model.card_sha256) == (known.get("sha256"), known.get("card_sha256"))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -89,7 +108,7 @@ def lock_contents(
         "made_from": dict(made_from),
         "recipe": {"name": plan.recipe.name, "sha256": _digest(plan.recipe.path)},
         "manifest": {"path": str(manifest), "sha256": _digest(manifest)} if manifest else "official",
-        "data": str(data_root),
+        "data": without_credentials(str(data_root)),
         "threads": threads,
         "models": {
             name: {
@@ -97,6 +116,7 @@ def lock_contents(
                 "name": model.name,
                 "version": model.version,
                 "sha256": model.sha256,
+                "card_sha256": model.card_sha256,
                 "em": em_use(plan, name),
                 "runs": uses[name].as_plain() if name in uses else None,
             }

@@ -20,7 +20,15 @@ from ensemble.plan.plan_description import PlanDescription
 from ensemble.plan.plan_warnings import check_datasets, plan_warnings
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
 from ensemble.storage import EM
-from ensemble.support import EnsembleError, cores, default_memory_bytes, digest, read_sealed, write_sealed
+from ensemble.support import (
+    EnsembleError,
+    cores,
+    default_memory_bytes,
+    digest,
+    read_sealed,
+    without_credentials,
+    write_sealed,
+)
 from registry import ModelVersion, Registry
 
 _LONGEST_NAME = 100
@@ -177,9 +185,10 @@ def prepare(request: Request, store: Registry) -> Prepared:
     plan = planning.make_plan(recipe, targets, resolved.models, em)
     plan = replace(plan, left_out=left_out)
     unlike = unlike_em(plan, em)
-    warnings = (*plan_warnings(plan, manifest, em), *(entry.warning for entry in unlike))
+    found = (*plan_warnings(plan, manifest, em), *(entry.warning for entry in unlike))
     threads = resolved.threads or cores()
     pacing = Pacing(
         store.paces, request.device, request.precision, threads, request.budget.workers, request.budget.devices
     )
+    warnings = tuple(map(without_credentials, found))
     return Prepared(plan, resolved.models, em, resolved.moved, threads, unlike, warnings, pacing, resolved.uses)

@@ -37,7 +37,7 @@ from ensemble.predict.probabilities import StoredLabels, StoredProbabilities
 from ensemble.predict.scales import refuse_other_scales
 from ensemble.predict.stored_sources import open_labels, open_predictions
 from ensemble.predict.tissues import tissue_of
-from ensemble.support import EnsembleError, Progress, VolumeError
+from ensemble.support import EnsembleError, Progress, VolumeError, counted
 from registry import Registry
 
 ENOUGH_PASSES = 8
@@ -281,7 +281,9 @@ def _keys(request: Request, prepared: Prepared, uses: Mapping[str, NetworkUse]) 
 
 def found_in_words(found: int, jobs: int) -> str:
     """How many of the predictions are there, and how many must be computed."""
-    return f"{found} of {jobs} predictions found" + (f", {jobs - found} to compute" if found < jobs else "")
+    return f"{found:,} of {counted(jobs, 'prediction')} found" + (
+        f", {jobs - found} to compute" if found < jobs else ""
+    )
 
 
 def _given(request: Request, prepared: Prepared, crop: CropPlan) -> Fields:

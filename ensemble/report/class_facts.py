@@ -66,10 +66,10 @@ class ClassFacts:
 
 
 def facts_of_class(
-    build: FinishedBuild, name: str, contents: Mapping[str, Mapping[str, ArrayContents]], tracking_uri: str
+    build: FinishedBuild, name: str, contents: Mapping[str, Mapping[str, ArrayContents]], registry_address: str
 ) -> ClassFacts:
     """The facts of one class; ``contents``: crop ("crop557") -> class -> what the check counted."""
-    routes = _routes(build, name, tracking_uri)
+    routes = _routes(build, name, registry_address)
     arrays = {crop: row[name] for crop, row in contents.items() if name in row}
     sizes: dict[str, int] = {}
     for crop, array in arrays.items():
@@ -100,12 +100,12 @@ def _most_objects(arrays: Mapping[str, ArrayContents]) -> MostObjects | None:
     return MostObjects(crop, objects, arrays[crop].truth_objects_needed)
 
 
-def _routes(build: FinishedBuild, name: str, tracking_uri: str) -> tuple[RouteFacts, ...]:
+def _routes(build: FinishedBuild, name: str, registry_address: str) -> tuple[RouteFacts, ...]:
     """How the class was made; crops that do it alike together."""
     routes: list[RouteFacts] = []
     for crop_name, crop in build.plan.crops.items():
         if name in crop.classes:
-            made = _route(crop.classes[name], tracking_uri)
+            made = _route(crop.classes[name], registry_address)
             alike = [place for place, route in enumerate(routes) if replace(route, crops=()) == made]
             if not alike:
                 routes.append(made)
@@ -114,13 +114,13 @@ def _routes(build: FinishedBuild, name: str, tracking_uri: str) -> tuple[RouteFa
     return tuple(routes)
 
 
-def _route(made: ClassDescription, tracking_uri: str) -> RouteFacts:
-    models = {source: _linked(model, tracking_uri) for source, model in made.models.items()}
+def _route(made: ClassDescription, registry_address: str) -> RouteFacts:
+    models = {source: _linked(model, registry_address) for source, model in made.models.items()}
     return RouteFacts(made.source, made.threshold, made.weight, made.postprocess, made.words, models, ())
 
 
-def _linked(built: ModelUse, tracking_uri: str) -> ModelFacts:
+def _linked(built: ModelUse, registry_address: str) -> ModelFacts:
     name, version = built.model.removeprefix("models:/").rsplit("/", 1)
-    page = f"{tracking_uri.rstrip('/')}/#/models/{name}/versions/{version}"
-    link = page if tracking_uri.startswith("http") else None
+    page = f"{registry_address.rstrip('/')}/#/models/{name}/versions/{version}"
+    link = page if registry_address.startswith("http") else None
     return ModelFacts(built.model, built.validation, built.truth_sizes_log2_nm3, built.voxel_size_nm, link)

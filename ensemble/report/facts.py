@@ -9,7 +9,7 @@ from ensemble.report.class_facts import ClassFacts, facts_of_class
 from ensemble.report.class_scores import ScoreRow, score_rows
 from ensemble.report.finished_build import FinishedBuild
 from ensemble.submission import NOTABLE_CHANGE, ArrayContents, ArrayPlace, BrokenRelation
-from ensemble.support import StageCost
+from ensemble.support import StageCost, counted
 
 WRITTEN, EMPTY, LIKELY, UNCLAIMED, FAULT = "written", "empty", "likely", "unclaimed", "fault"
 STATUSES = {
@@ -128,7 +128,7 @@ class ReportFacts:
 
 
 def gather_facts(
-    build: FinishedBuild, *, likely: Mapping[str, float], tracking_uri: str, without: Sequence[str] = ()
+    build: FinishedBuild, *, likely: Mapping[str, float], registry_address: str, without: Sequence[str] = ()
 ) -> ReportFacts:
     """The facts of a build; ``likely``: the highest probability of arrays that are empty."""
     cells = {target.group: _cells(build, target, likely) for target in build.targets}
@@ -144,7 +144,7 @@ def gather_facts(
         faults=build.check.faults,
         warnings=(*build.plan.warnings, *build.check.warnings),
         crops={t.group: CropFacts(t.dataset, t.grid.shape, t.grid.voxel_size_nm) for t in build.targets},
-        classes={name: facts_of_class(build, name, contents, tracking_uri) for name in names},
+        classes={name: facts_of_class(build, name, contents, registry_address) for name in names},
         cells=cells,
         consistent=ConsistencyFacts(
             build.check.violations, build.check.violations_before, build.check.relations, _decoding(build)
@@ -181,21 +181,22 @@ def _cells(build: FinishedBuild, target: Target, likely: Mapping[str, float]) ->
 def _verdict(build: FinishedBuild, cells: Mapping[str, Mapping[str, CellFacts]]) -> str:
     """One line in words."""
     arrays = [cell for row in cells.values() for cell in row.values()]
-    counted = {status: sum(cell.status == status for cell in arrays) for status in STATUSES}
+    cells_of = {status: sum(cell.status == status for cell in arrays) for status in STATUSES}
     faults, warnings = len(build.check.faults), len(build.plan.warnings) + len(build.check.warnings)
     legal = "complete and legal: ready to upload"
     if not build.check.is_official:
         legal = "complete and legal for a manifest that is not the challenge's"
     if build.plan.left_out:
-        legal = f"partial: not for upload, {build.plan.left_out} arrays of the manifest are left out"
-    elif counted[LIKELY]:
-        legal = f"complete and legal, but {counted[LIKELY]} look wrongly empty"
+        legal = f"partial: not for upload, {counted(build.plan.left_out, 'array')} of the manifest left out"
+    elif cells_of[LIKELY]:
+        legal = f"complete and legal, but {counted(cells_of[LIKELY], 'looks', 'look')} wrongly empty"
     if faults:
-        legal = f"NOT ready: {faults} fault{'' if faults == 1 else 's'} to mend"
+        legal = f"NOT ready: {counted(faults, 'fault')} to mend"
     return (
-        f"{len(arrays)} arrays of {len(cells)} crops, {legal}; {counted[WRITTEN]} hold voxels,"
-        f" {counted[EMPTY] + counted[LIKELY]} are empty, {counted[UNCLAIMED]} are zeros on purpose,"
-        f" {warnings} warning{'' if warnings == 1 else 's'}"
+        f"{counted(len(arrays), 'array')} of {counted(len(cells), 'crop')}, {legal};"
+        f" {counted(cells_of[WRITTEN], 'holds', 'hold')} voxels,"
+        f" {counted(cells_of[EMPTY] + cells_of[LIKELY], 'is', 'are')} empty,"
+        f" {counted(cells_of[UNCLAIMED], 'is', 'are')} zeros on purpose, {counted(warnings, 'warning')}"
     )
 
 

@@ -30,6 +30,7 @@ from ensemble.support import (
     RegistryError,
     read_json,
     read_sealed,
+    without_credentials,
     write_json,
     write_text,
 )
@@ -58,7 +59,7 @@ def make_report(
     page = write_report(
         out,
         probabilities=probabilities,
-        tracking_uri=store.tracking_uri,
+        registry_address=store.address,
         scores=scores,
         truth=truth,
         progress=costs,
@@ -78,7 +79,7 @@ def write_report(
     out: Path,
     *,
     probabilities: BuildProbabilities,
-    tracking_uri: str,
+    registry_address: str,
     scores: Scores | None = None,
     truth: Path | None = None,
     progress: Progress | None = None,
@@ -95,7 +96,7 @@ def write_report(
     peaks = find_peaks(build, probabilities)
     likely = {place: round(peak.probability, 3) for place, peak in peaks.items()}
     without = _without(build, probabilities)
-    facts = gather_facts(build, likely=likely, tracking_uri=tracking_uri, without=without)
+    facts = gather_facts(build, likely=likely, registry_address=registry_address, without=without)
     with Submission.open(out / "submission.zip") as submission:
         views = Gallery(build, submission, probabilities, peaks).views(facts.cells, progress)
         objects = {} if truth is None else _objects_of(build, submission, truth)
@@ -126,7 +127,11 @@ def _without(build: FinishedBuild, probabilities: BuildProbabilities) -> list[st
     """What the page cannot show, and why, a line each."""
     datasets = dict.fromkeys(crop.dataset for crop in build.plan.crops.values())
     lacking = [dataset for dataset in datasets if build.em(dataset) is None]
-    lines = [f"Without EM of {', '.join(lacking)}: it is not under {build.data_root}."] if lacking else []
+    lines = (
+        [f"Without EM of {', '.join(lacking)}: it is not under {without_credentials(build.data_root)}."]
+        if lacking
+        else []
+    )
     if not probabilities.plans:
         lines.append("Without probabilities: recipe, models or predictions are not those of the build; build again.")
     return lines

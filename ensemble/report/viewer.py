@@ -15,7 +15,7 @@ from ensemble.report.build_probabilities import BuildProbabilities
 from ensemble.report.finished_build import FinishedBuild
 from ensemble.report.pictures import COLOURS, colour_of
 from ensemble.submission import ArrayContents, Submission
-from ensemble.support import EnsembleError, QuietProgress, suggestion, write_text
+from ensemble.support import EnsembleError, QuietProgress, suggestion, without_credentials, write_text
 from registry import Registry
 
 STATE = "neuroglancer.json"
@@ -146,7 +146,7 @@ class _Layers:
 def _add_em(layers: _Layers, build: FinishedBuild, dataset: str, say: Callable[[str], None]) -> None:
     levels = build.em(dataset)
     if levels is None:
-        say(f"without EM: that of {dataset} is not under {build.data_root}")
+        say(f"without EM: that of {dataset} is not under {without_credentials(build.data_root)}")
         return
     finest = levels[0]
     em = _LazyArray(finest.grid.shape, finest.dtype, finest.read)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ensemble.core import Box, Target, is_instance, slabs
 from ensemble.storage import Location, Volume, misplaced, open_truth
 from ensemble.submission import StoredArray, Submission
-from ensemble.support import SubmissionError, VolumeError
+from ensemble.support import SubmissionError, VolumeError, counted
 
 _SLAB_VOXELS = 2**24
 
@@ -140,7 +140,9 @@ def _open_prediction(submission: Submission, target: Target, name: str) -> Store
     stored = submission.array(target.group, name)
     place = f"{submission.members.place}: {stored.place}"
     if len(stored.shape) != 3:
-        raise SubmissionError(f"{place} has {len(stored.shape)} axes where three are expected: z, y, x")
+        raise SubmissionError(
+            f"{place} has {counted(len(stored.shape), 'axis', 'axes')} where three are expected: z, y, x"
+        )
     what = misplaced(stored.grid, target.grid)
     if what is None and is_instance(name) and stored.dtype.kind not in "bui":
         what = f"has dtype {stored.dtype.str}; ids are whole numbers"

@@ -18,7 +18,7 @@ from ensemble.storage.metadata import (
     read_attributes,
 )
 from ensemble.storage.nodes import Location, ZarrArray
-from ensemble.support import VolumeError
+from ensemble.support import VolumeError, counted
 
 _METRES = {"pico": 1e-3, "nano": 1.0, "micro": 1e3, "milli": 1e6, "centi": 1e7, "": 1e9}
 _NM_PER_UNIT = {
@@ -107,7 +107,9 @@ def _along(values: Numbers, ndim: int, order: tuple[int, ...], what: str) -> Any
         return np.array([values[axis] for axis in order[-3:]])
     if len(values) == 3:
         return np.array([values[rank] for rank in _ranks(order[-3:])])
-    raise VolumeError(f"{what} holds {len(values)} numbers where its axes are {ndim}; write one for each of z, y, x")
+    raise VolumeError(
+        f"{what} holds {counted(len(values), 'number')} where its axes are {ndim}; write one for each of z, y, x"
+    )
 
 
 def _ranks(axes: Sequence[int]) -> list[int]:

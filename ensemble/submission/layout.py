@@ -9,7 +9,7 @@ from ensemble.core import Target, is_instance, official_departure
 from ensemble.submission.archive import Archive
 from ensemble.submission.reader import Submission
 from ensemble.submission.stored_array import StoredArray, read_metadata
-from ensemble.support import SubmissionError, nearest, plain_line
+from ensemble.support import SubmissionError, counted, nearest, plain_line
 
 MAX_STORE_BYTES = 50 * 2**30
 MANY_PLACES = 4
@@ -112,7 +112,9 @@ def open_target(submission: Submission, target: Target, notes: FaultNotes) -> di
     """The target's arrays that can be decoded, whatever else is wrong with them."""
     if target.group not in submission.crops:
         bare = f"; call the folder {target.crop} {target.group}" if target.crop in submission.crops else ""
-        notes.faults.append(f"{target.group}: is missing, with all of its {len(target.classes)} arrays{bare}")
+        notes.faults.append(
+            f"{target.group}: is missing, with all of its {counted(len(target.classes), 'array')}{bare}"
+        )
         return {}
     _note_group(submission, target.group, notes)
     arrays = {}
@@ -131,7 +133,7 @@ def metadata_faults(array: StoredArray, target: Target, name: str) -> list[str]:
     """In what an array's metadata differ from what the manifest asks for."""
     grid, faults = target.grid, []
     if len(array.shape) != 3:
-        faults.append(f"has {len(array.shape)} axes where three are expected: z, y, x")
+        faults.append(f"has {counted(len(array.shape), 'axis', 'axes')} where three are expected: z, y, x")
     elif array.shape != grid.shape:
         faults.append(f"has shape {list(array.shape)} where the manifest has {list(grid.shape)}")
     expected = {"voxel_size": grid.voxel_size_nm, "translation": grid.origin_nm, "shape": grid.shape}
@@ -159,7 +161,9 @@ def _dtype_fault(array: StoredArray, name: str) -> str | None:
 def _note_stray(array: StoredArray, notes: FaultNotes) -> None:
     if array.stray:
         count, first = len(array.stray), array.stray[0]
-        notes.warnings.append(f"{array.place}: {count:,} files are no chunk of the array, such as {first}")
+        notes.warnings.append(
+            f"{array.place}: {counted(count, 'file is', 'files are')} no chunk of the array, such as {first}"
+        )
 
 
 def note_extras(submission: Submission, targets: Sequence[Target], notes: FaultNotes) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ensemble.core import Target, official_departure, official_manifest
 from ensemble.submission.reader import Submission
+from ensemble.support import counted
 
 CHALLENGE_MANIFEST = "the challenge's manifest"
 """As people call the one in force."""
@@ -25,11 +26,11 @@ def made_for(submission: Submission, targets: Sequence[Target]) -> str:
     }
     for name, places in known.items():
         if held == places:
-            return f"{name} ({len(places)} arrays)"
+            return f"{name} ({counted(len(places), 'array')})"
     if held < asked:
-        return f"a part of this manifest: {len(held)} of {len(asked)} arrays"
-    others = f" and {len(held - asked)} others" if held - asked else ""
-    return f"another manifest: it holds {len(held & asked)} of the {len(asked)} arrays of this one{others}"
+        return f"a part of this manifest: {len(held)} of {counted(len(asked), 'array')}"
+    others = f" and {counted(len(held - asked), 'other')}" if held - asked else ""
+    return f"another manifest: it holds {len(held & asked)} of the {counted(len(asked), 'array')} of this one{others}"
 
 
 def _places(targets: Sequence[Target]) -> frozenset[str]:

@@ -24,7 +24,7 @@ from ensemble.core import Box, Grid, VoxelsZYX, nm_zyx, zyx
 from ensemble.storage import foreign_chunk, misnamed
 from ensemble.submission.archive import Archive
 from ensemble.submission.unpacking import SLACK_BYTES, decoded
-from ensemble.support import SubmissionError, one_line, suggestion
+from ensemble.support import SubmissionError, counted, one_line, suggestion
 
 ChunkIndex = tuple[int, ...]
 """Which chunk of an array, along each of its axes."""
@@ -87,7 +87,7 @@ class StoredArray:
 
     def _three(self, sizes: tuple[int, ...]) -> VoxelsZYX:
         if len(sizes) != 3:
-            raise self._fault(f"has {len(sizes)} axes where three are expected: z, y, x")
+            raise self._fault(f"has {counted(len(sizes), 'axis', 'axes')} where three are expected: z, y, x")
         return zyx(sizes)
 
     @property

@@ -16,7 +16,6 @@ from ensemble.support.errors import (
     TrainingError,
     VolumeError,
     nearest,
-    plain_line,
     suggestion,
 )
 from ensemble.support.files import (
@@ -37,6 +36,7 @@ from ensemble.support.files import (
 from ensemble.support.journal import Journal
 from ensemble.support.machine import cores, default_memory_bytes, has_gpu, in_threads, keep_freed_memory
 from ensemble.support.progress import Costs, Progress, QuietProgress, StageClock, StageCost, duration
+from ensemble.support.shown_text import counted, plain_line, printable, without_credentials
 from ensemble.support.yaml_files import (
     YamlKey,
     YamlLines,
@@ -76,6 +76,7 @@ __all__ = [
     "alone_with",
     "code_digest",
     "cores",
+    "counted",
     "default_memory_bytes",
     "digest",
     "dotted_key",
@@ -95,11 +96,13 @@ __all__ = [
     "one_line",
     "parse_yaml",
     "plain_line",
+    "printable",
     "read_json",
     "read_sealed",
     "replacing",
     "suggestion",
     "texts_in",
+    "without_credentials",
     "write_json",
     "write_sealed",
     "write_text",

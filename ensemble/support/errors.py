@@ -18,25 +18,14 @@ import struct
 import zipfile
 from collections.abc import Iterable
 
+from ensemble.support.shown_text import plain_line
+
 EXIT_FAULTS_FOUND = 1
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 NOT_A_ZIP = (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, EOFError)
 """What zipfile raises for bytes that are no zip, or a damaged one."""
-
-
-MAX_LINE = 1000
-"""Characters of a message; a longer one is cut in its middle."""
-
-
-def plain_line(text: str) -> str:
-    """The text on one line, safe to show: control characters escaped, at most MAX_LINE characters."""
-    if len(text) > 4 * MAX_LINE:
-        text = f"{text[: 2 * MAX_LINE]} … {text[-2 * MAX_LINE :]}"
-    lines = filter(None, (part.strip() for part in text.splitlines()))
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(lines))
-    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE * 3 // 4]} … {line[-MAX_LINE // 5 :]}"
 
 
 class EnsembleError(Exception):

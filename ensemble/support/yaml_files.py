@@ -221,6 +221,9 @@ def _what(fault: Mapping[str, Any]) -> str:
     given, kind = fault["input"], fault["type"]
     if kind in ("value_error", "assertion_error"):
         return str(fault["ctx"]["error"])
+    if given is None and fault["loc"]:
+        known = _quoted(fault["msg"]) if kind in ("literal_error", "enum") else []
+        return f"is not filled in{suggestion('', known)}"
     if kind == "union_tag_invalid":
         tag = fault["ctx"]["tag"]
         return f"{_short(tag)} is not known{suggestion(tag, _quoted(fault['ctx']['expected_tags']))}"

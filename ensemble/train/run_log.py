@@ -2,7 +2,7 @@
 
 import time
 
-from ensemble.support import RegistryError, dump_yaml
+from ensemble.support import RegistryError, dump_yaml, without_credentials
 from ensemble.train.spec import TrainingSpec
 from registry import TRAININGS, MetricPoint, Runs, RunStatus
 
@@ -20,8 +20,8 @@ class TrainingLog:
         if run_id is not None and runs.resume(run_id):
             return cls(runs, run_id)
         values = spec.model_dump(mode="json")
-        params = {key: str(value)[:500] for key, value in values.items()}
-        texts = {"spec.yaml": dump_yaml(values)}
+        params = {key: without_credentials(str(value))[:500] for key, value in values.items()}
+        texts = {"spec.yaml": without_credentials(dump_yaml(values))}
         return cls(runs, runs.begin(TRAININGS, spec.name, params=params, tags={"digest": digest}, texts=texts))
 
     def add(self, step: int, metrics: dict[str, float]) -> None:

@@ -33,9 +33,9 @@ def test_a_build_of_a_part_goes_to_a_folder_of_its_own_and_is_never_called_ready
     whole = (OUT / "submission.zip").read_bytes()
     assert run("--crops", "2", "--classes", "nuc,mito") == 0
     part = Path("build/small--crop2--mito-nuc")
-    assert f"{NOT_FOR_UPLOAD}, 14 arrays of the manifest are left out\nsubmission: {part}" in capsys.readouterr().out
+    assert f"{NOT_FOR_UPLOAD}, 14 arrays of the manifest left out\nsubmission: {part}" in capsys.readouterr().out
     page = (part / "report.html").read_text()
-    assert f"{NOT_FOR_UPLOAD}, 14 arrays of the manifest are left out" in page
+    assert f"{NOT_FOR_UPLOAD}, 14 arrays of the manifest left out" in page
     assert "ready to upload" not in page
     assert (OUT / "submission.zip").read_bytes() == whole
     assert run("--crops", "2", "--classes", "nuc,mito") == 0  # all is done: said again
@@ -52,8 +52,8 @@ def test_a_build_of_a_part_goes_to_a_folder_of_its_own_and_is_never_called_ready
 def test_another_selection_or_recipe_replaces_nothing_unless_that_is_said(built, capsys) -> None:
     part = [*BUILD, "--crops", "2", "--out", str(OUT)]
     assert refused(capsys, *part) == (
-        "ensemble: build/small/submission.zip: holds another selection, 16 arrays where 8 are asked for; give another"
-        " --out, or say --overwrite: then its lock and report are kept in build/small/replaced"
+        "ensemble: build/small/submission.zip: holds another selection of arrays, 16 where 8 are asked for; give"
+        " another --out, or say --overwrite: then its lock and report are kept in build/small/replaced"
     )
     shutil.copy("small.yaml", "copy.yaml")
     assert main(["build", "copy.yaml", *BUILD[2:]]) == 0  # the very same submission: nothing is replaced

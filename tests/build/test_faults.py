@@ -1,6 +1,8 @@
 """What goes wrong outside a build: one line, nothing lost, and the same command goes on once it is mended."""
 
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from tests.support import mlflow_server
 from tests.support.built import OUT, begun_anew
 from tests.support.processes import Forked, go_on
 from tests.support.small_build import card, checkpoint, edit, predictions, run, start
+from tests.support.troubled_server import page, troubled
 
 
 def one_line(process: Forked) -> str:
@@ -63,9 +66,20 @@ def test_a_registry_server_that_goes_away_in_the_middle(place, tmp_path_factory,
         assert (OUT / "submission.zip").exists()
 
 
-@pytest.mark.parametrize("where", ["read-only", "unreachable"])
-def test_a_registry_that_takes_no_run_is_told_before_and_decides_nothing(place, monkeypatch, capfd, where) -> None:
+@pytest.fixture
+def troubled_server() -> Iterator[Callable[[int], str]]:
+    """Start a server where MLflow should be that answers everything with one status; gives its address."""
+    with ExitStack() as started:
+        yield lambda status: f"http://127.0.0.1:{started.enter_context(troubled(page(status))).server_port}"
+
+
+@pytest.mark.parametrize("where", ["read-only", "unreachable", "401", "503"])
+def test_a_registry_that_takes_no_run_is_told_before_and_decides_nothing(
+    place, monkeypatch, capfd, troubled_server, where
+) -> None:
     address = "http://127.0.0.1:9"
+    if where.isdecimal():
+        address = troubled_server(int(where))
     if where == "read-only":
         (place / "mlruns").mkdir()
         (place / "mlruns" / "artifacts").write_text("where a folder should be")

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from ensemble.cli import main
 from ensemble.cli.build_commands import add_build_commands
-from tests.support.small_build import BUILD, wrong
+from registry.store import Registry
+from tests.support import empty_registry, mlflow_server
+from tests.support.file_server import served
+from tests.support.small_build import BUILD, registered, wrong
 
 
 def test_em_that_cannot_be_read_in_the_middle_of_a_crop_is_told_by_the_plan(place, capsys) -> None:
@@ -66,3 +69,31 @@ def test_the_build_command_makes_the_report_where_it_is_lacking_and_else_leaves_
     assert arguments.run(arguments) == 0
     assert "report: build/small/report.html" in capsys.readouterr().out
     assert page.read_text().startswith("<!doctype html>")
+
+
+def test_no_password_of_registry_or_data_is_shown_or_kept_in_what_is_handed_on(place, capsys, monkeypatch) -> None:
+    with mlflow_server.started(place / "server") as server, served(place / "data") as data:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address.replace("://", "://ann:s3cr3t@"))
+        registered(Registry())
+        request = [*BUILD[1:], "--data", f"http://ann:s3cr3t@{data}", "--crops", "2"]
+        for command in (["plan", *request], ["plan", "--json", *request], ["doctor", *request], ["build", *request]):
+            assert main(command) == 0
+        assert main(["models"]) == 0
+        assert main(["report", "build/small--crop2"]) == 0
+        said = capsys.readouterr()
+        assert f"in {server.address}\n" in said.out
+    handed_on = [path for path in Path().rglob("*") if path.is_file() and path.name != "request.json"]
+    assert {"report.html", "lock.yaml", "plan.json", "costs.json", "mlflow.db"} <= {path.name for path in handed_on}
+    assert "s3cr3t" not in said.out + said.err
+    assert [path for path in handed_on if b"s3cr3t" in path.read_bytes()] == []
+    assert f"data: http://{data}\n" in Path("build/small--crop2/lock.yaml").read_text()
+    assert f"{server.address}/#/models/fine/versions/1" in Path("build/small--crop2/report.html").read_text()
+
+
+def test_the_doctor_looks_where_the_build_would_lie(place, capsys) -> None:
+    said = ["doctor", "small.yaml", "--manifest", "manifest.csv", "--device", "cpu", "--out", "elsewhere/mine"]
+    assert main(said) == 0
+    assert "free at elsewhere/mine" in capsys.readouterr().out
+    empty_registry.store_in(place / "own" / "mlruns")
+    assert main(["doctor", "--out", "own"]) == 0
+    assert f"nothing is registered in sqlite:///{place}/own/mlruns/mlflow.db" in capsys.readouterr().out

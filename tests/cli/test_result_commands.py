@@ -67,4 +67,4 @@ def test_a_check_exits_with_one_where_there_are_faults_and_tells_them_as_json(tm
     small_submission.remove(root, "crop984")
     small_submission.zipped(root)
     assert arguments.run(arguments) == 1
-    assert json.loads(capsys.readouterr().out)["faults"] == ["crop984: is missing, with all of its 1 arrays"]
+    assert json.loads(capsys.readouterr().out)["faults"] == ["crop984: is missing, with all of its 1 array"]

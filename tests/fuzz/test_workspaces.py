@@ -106,7 +106,7 @@ def test_what_is_damaged_is_made_anew_or_told(kept: dict[Path, bytes]) -> None:
                     field.probability(crop.target.grid, "linear")
 
         def look() -> None:
-            gather_facts(FinishedBuild.of(OUT), likely={}, tracking_uri="")
+            gather_facts(FinishedBuild.of(OUT), likely={}, registry_address="")
 
         each(go_on, look, lambda: leftovers(OUT, everything=rng.random() < 0.5))
 

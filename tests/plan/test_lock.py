@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ensemble.plan import recipe_reader as recipe_file
-from ensemble.plan.lock import resolve_models
+from ensemble.plan.lock import resolve_models, write_lock
 from ensemble.support.digests import library_versions
 from ensemble.support.errors import RegistryError
 from tests.support.small_build import card, checkpoint, run
@@ -30,6 +30,22 @@ def test_without_a_lock_an_alias_is_what_it_means_now(place, store, tmp_path) ->
     found = resolve_models(recipe, ["fine", "theirs"], store, tmp_path / "lock.yaml", update=False)
     assert {name: (model.name, model.version) for name, model in found.models.items()} == {"fine": ("fine", 1)}
     assert (found.moved, found.threads) == ((), None)
+
+
+@pytest.mark.parametrize("digest", ["sha256", "card_sha256"])
+def test_a_version_with_other_weights_or_another_card_than_the_lock_says_is_refused(
+    place, store, tmp_path, digest
+) -> None:
+    recipe, lock = recipe_file.load_recipe("small.yaml"), tmp_path / "lock.yaml"
+    model = store.resolve(recipe.sources["fine"].uri)
+    said = {"uri": recipe.sources["fine"].uri, "name": "fine", "version": 1}
+    said |= {"sha256": model.sha256, "card_sha256": model.card_sha256}
+    write_lock(lock, {"models": {"fine": said}, "threads": 1})
+    assert resolve_models(recipe, ["fine"], store, lock, update=False).moved == ()
+    write_lock(lock, {"models": {"fine": {**said, digest: "0" * 64}}, "threads": 1})
+    with pytest.raises(RegistryError, match=r"small\.yaml:.*has other weights or another card than .*lock\.yaml"):
+        resolve_models(recipe, ["fine"], store, lock, update=False)
+    assert resolve_models(recipe, ["fine"], store, lock, update=True).models["fine"].version == 1
 
 
 @pytest.mark.parametrize("text", ["models: 3\n", "[1]\n", "models: {}\nthreads: 0\n"])

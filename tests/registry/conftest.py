@@ -5,7 +5,7 @@ import pathlib
 import pytest
 import torch
 
-from registry import connection
+from registry import server_trouble
 from registry.store import Registry
 from tests.support import mlflow_server
 from tests.support.empty_registry import store_in
@@ -39,7 +39,7 @@ def store(tmp_path) -> Registry:
 def server(tmp_path_factory):
     """The address of an MLflow server process on loopback that serves artifacts too."""
     with pytest.MonkeyPatch.context() as patched, mlflow_server.started(tmp_path_factory.mktemp("server")) as running:
-        patched.setattr(connection, "ANSWER_WITHIN_S", NEVER_S)  # a busy server is there
+        patched.setattr(server_trouble, "ANSWER_WITHIN_S", NEVER_S)  # a busy server is there
         yield running.address
 
 

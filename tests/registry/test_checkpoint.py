@@ -288,3 +288,15 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, saved):
     message = refusal(checkpoint.read, saved({"epoch": 3, "stuff": {}}))
     assert "holds no weights under state_dict" in message
     assert "only epoch, stuff" in message
+
+
+@pytest.mark.parametrize("size", [checkpoint.MAX_HEADER_BYTES + 1, 70 << 20, 1 << 62])
+def test_a_header_that_names_more_tensors_than_any_network_has_is_refused_unread(tmp_path, size):
+    (tmp_path / "c.safetensors").write_bytes(size.to_bytes(8, "little") + b'{"0":{"dtype":"U8"')
+    with pytest.raises(CheckpointError, match=f"a safetensors header of {size:,} bytes: damaged, or more tensors"):
+        checkpoint.read(tmp_path / "c.safetensors")
+
+
+def test_thousands_of_tensors_are_read(tmp_path):
+    save_file({f"{number}": torch.tensor(number) for number in range(5000)}, tmp_path / "c.safetensors")
+    assert checkpoint.read(tmp_path / "c.safetensors").values["4999"] == 4999

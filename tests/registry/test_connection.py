@@ -1,8 +1,10 @@
 """How the registry reaches MLflow: the embedded store, a server, and what answers to neither."""
 
+import os
 import socket
 
-from registry import connection, weights
+from registry import server_trouble, weights
+from registry.connection import SETTINGS, Connection
 from registry.store import Registry
 from tests.support.small_models import card, checkpoint, refusal
 
@@ -33,7 +35,7 @@ def test_the_environment_names_the_store_unless_an_argument_does(monkeypatch):
 
 
 def test_a_server_that_is_not_there_is_told_and_not_waited_for(monkeypatch):
-    monkeypatch.setattr(connection, "ANSWER_WITHIN_S", 0.5)
+    monkeypatch.setattr(server_trouble, "ANSWER_WITHIN_S", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()  # takes the connection and never answers
@@ -50,3 +52,10 @@ def test_stores_that_are_none_are_told_in_one_line(tmp_path):
     for folder in (str(tmp_path / "mlruns"), f"file:{tmp_path}/mlruns"):
         assert "keeps no registry in plain folders" in refusal(Registry(folder).versions)
     assert "failed" in refusal(Registry("nonsense://x").versions)
+
+
+def test_what_is_set_for_mlflow_stays_as_it_is(monkeypatch):
+    for number, name in enumerate(SETTINGS):
+        monkeypatch.setenv(name, str(number))
+    with Connection("sqlite:///nowhere.db").answering():
+        assert [os.environ[name] for name in SETTINGS] == [str(number) for number in range(len(SETTINGS))]

@@ -98,7 +98,7 @@ def test_wrong_arguments_are_told_in_one_line_before_memory_is_taken(architectur
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classes": ("mito",)}, "arguments.out_channels: must be 1, not 2: the card lists 1 classes"),
+        ({"classes": ("mito",)}, "arguments.out_channels: must be 1, not 2: the card lists 1 class"),
         ({"arguments": {**UNET, "in_channels": 3}}, "arguments.in_channels: must be 1, not 3: EM has"),
         ({"arguments": {**UNET, "spatial_dims": 2}}, "arguments.spatial_dims: must be 3, not 2"),
         ({"patch_voxels": (16, 15, 16)}, "patch_voxels: UNet does not take patches of [16, 15, 16]: "),

@@ -1,5 +1,6 @@
 """The registry on a real sqlite file and behind a real MLflow server: what is registered is found, whole."""
 
+import hashlib
 import time
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def test_a_version_is_tagged_for_those_who_look_with_mlflow(store, tmp_path):
         "voxel_size_nm": "4x4x3.36",
         "architecture": "UNet",
         "sha256": version.sha256,
+        "card_sha256": hashlib.sha256(store.file(version, "card.yaml").read_bytes()).hexdigest(),
     }
 
 

@@ -80,3 +80,63 @@ def test_what_is_none_is_not_whole(tmp_path, content):
     for read in (read_zip, read_older):
         with pytest.raises(NOT_WHOLE):
             read(tmp_path / "c", {})
+
+
+def _packed_anew(path, content, change=lambda archive: None):
+    """The zip that torch.save writes, packed by another tool: no numbers lie where they can be mapped."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(path, "w") as packed:
+        for name in whole.namelist():
+            info = zipfile.ZipInfo(name)
+            if "/data/" in name:
+                odd = 8 + (1 - packed.fp.tell() - 30 - len(name) - 12) % 4
+                info.extra = b"\xff\xff" + odd.to_bytes(2, "little") + bytes(odd)
+            packed.writestr(info, whole.read(name))
+        change(packed)
+    return path
+
+
+def _all_are(member):
+    """All numbers of the archive are those of one member."""
+
+    def change(archive):
+        first = next(info for info in archive.filelist if info.filename.endswith(member))
+        for info in archive.filelist:
+            if "/data/" in info.filename:
+                info.header_offset, info.file_size = first.header_offset, first.file_size
+
+    return change
+
+
+def test_numbers_that_cannot_be_mapped_are_copied_once_for_all_that_share_them(tmp_path):
+    whole = torch.arange(1000.0)
+    content = {str(start): whole[start:] for start in range(100)}
+    found = read_zip(_packed_anew(tmp_path / "c", content), {})
+    assert len({value.untyped_storage().data_ptr() for value in found.values()}) == 1
+    assert all(torch.equal(found[key], value) for key, value in content.items())
+    found["0"][999] = -1.0
+    assert found["99"][-1] == -1.0
+
+
+def test_each_number_of_a_file_is_copied_but_once(tmp_path):
+    """A small file whose tensors are all the same bytes would else take any amount of memory."""
+    content = {str(number): torch.full((1000,), float(number)) for number in range(20)}
+    found = read_zip(_packed_anew(tmp_path / "honest", content), {})
+    assert all(torch.equal(found[key], value) for key, value in content.items())
+    small = _packed_anew(tmp_path / "c", {**content, "large": torch.zeros(25_000)}, _all_are("/data/20"))
+    with pytest.raises(ValueError, match="the same numbers again and again"):
+        read_zip(small, {})
+    torch.save(content, tmp_path / "mapped")
+    assert read_zip(tmp_path / "mapped", {})["3"][0] == 3.0, "what is mapped takes no memory and is not counted"
+
+
+@pytest.mark.parametrize("size", [1 << 20, 1 << 40, (1 << 62) - 1])
+def test_more_numbers_than_the_file_is_long_are_none(tmp_path, size):
+    def longer(archive):
+        for info in archive.filelist:
+            if "/data/" in info.filename:
+                info.file_size = info.compress_size = size
+
+    with pytest.raises(ValueError, match="more numbers than the file is long"):
+        read_zip(_packed_anew(tmp_path / "c", {"w": torch.ones(5)}, longer), {})

@@ -4,10 +4,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from ensemble.support.errors import CheckpointError
-from registry import weights
+from registry import version_folder, weights
+from registry.connection import Connection
+from registry.store import Registry
 from registry.version_folder import WEIGHTS
 from tests.support.small_models import card, checkpoint, refusal
 from tests.support.two_versions import said
@@ -52,3 +55,51 @@ def test_what_is_damaged_after_registration_is_found_at_load(own_versions, capsy
     path.write_bytes(whole[:-8] + bytes(8))
     assert "damaged or exchanged" in said(capsys, "models", "verify", "m/2", code=2)
     shutil.copy(path, path.with_suffix(".bad"))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.replace("[mito, null]", "[null, mito]"),
+        lambda text: text.replace("201.0", "255.0"),
+        lambda text: text + "# a note\n",
+        lambda text: "",
+    ],
+    ids=["classes swapped", "another scale", "a comment", "emptied"],
+)
+def test_a_card_edited_among_the_artifacts_is_refused_until_it_is_put_back(own_versions, capsys, edit):
+    path = own_versions.file(own_versions.resolve("models:/m/1"), "card.yaml")
+    text = path.read_text()
+    path.write_text(edit(text))
+    assert path.read_text() != text
+    for reference in ("models:/m/1", "models:/m@champion"):
+        message = refusal(own_versions.resolve, reference)
+        assert "not the card that models:/m/1 was registered with" in message
+        assert "register the changed one as a new version: ensemble register" in message
+    verified = said(capsys, "models", "verify", "m", code=1)
+    assert "broken: models:/m/1: " in verified and verified.count("the same network") == 1
+    assert "not the card" in said(capsys, "models", "verify", "m/1", code=2)
+    path.write_text(text)
+    assert own_versions.resolve("models:/m@champion").version == 1
+
+
+def test_a_changed_copy_of_a_servers_card_is_fetched_anew(server, tmp_path):
+    store = Registry(server)
+    version = store.register(checkpoint(tmp_path / "c.pt"), card("refetched-card"))
+    path = store.file(version, "card.yaml")
+    text = path.read_text()
+    path.write_text(text.replace("mito", "nuc"))
+    assert store.resolve(version.uri).card == version.card
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "run_id", ["..", "../..", "/etc", "a/../..", "a/b", "", ".", "a\\b", "a\0b", "é", "a\n", "a" * 300]
+)
+def test_a_run_that_a_server_calls_oddly_leads_nowhere(tmp_path, run_id):
+    there = set(tmp_path.rglob("*"))
+    for source in ("mlflow-artifacts:/1/model", "file:///nowhere"):
+        connection = Connection("http://u:secret@127.0.0.1:9")
+        message = refusal(version_folder.local_file, connection, source, run_id, WEIGHTS)
+        assert message.startswith("http://127.0.0.1:9: no run is called")
+    assert set(tmp_path.rglob("*")) == there

@@ -19,7 +19,7 @@ from tests.support.built import OUT
 
 def test_the_picture_of_a_change_is_of_the_plane_that_changed_most(built):
     build, check = FinishedBuild.of(OUT), json.loads((OUT / "check.json").read_text())
-    facts = gather_facts(build, likely={}, tracking_uri="")
+    facts = gather_facts(build, likely={}, registry_address="")
     probabilities = BuildProbabilities.open(build, Registry(), QuietProgress())
     with Submission.open(OUT / "submission.zip") as submission:
         shown = list(change_closeups(build, facts, submission, probabilities))

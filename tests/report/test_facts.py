@@ -11,7 +11,7 @@ from tests.support.built import OUT
 
 
 def test_facts_are_what_the_check_counted(built):
-    said = gather_facts(FinishedBuild.of(OUT), likely={}, tracking_uri="http://registry").as_plain()
+    said = gather_facts(FinishedBuild.of(OUT), likely={}, registry_address="http://registry").as_plain()
     check = json.loads((OUT / "check.json").read_text())
     mito = check["arrays"]["crop1"]["mito"]
     assert said["cells"]["crop1"]["mito"]["nonzero_voxels"] == mito["nonzero_voxels"]
@@ -27,7 +27,7 @@ def test_report_json_is_the_facts_that_were_gathered(built, store):
     written = json.loads((OUT / "report.json").read_text())
     cells = {f"{crop}/{name}": cell for crop, row in written["cells"].items() for name, cell in row.items()}
     likely = {place: p for place, cell in cells.items() if (p := cell["highest_probability"]) is not None}
-    facts = gather_facts(FinishedBuild.of(OUT), likely=likely, tracking_uri=store.tracking_uri)
+    facts = gather_facts(FinishedBuild.of(OUT), likely=likely, registry_address=store.address)
     told = json.loads(json.dumps(facts.as_plain()))
     stages = [told["costs"].pop("stages"), written["costs"].pop("stages")]
     assert told == written
@@ -39,7 +39,7 @@ def test_a_cell_is_what_the_check_says_of_its_array(built):
     empty = replace(build.check.arrays["crop1"]["ecs"], nonzero_voxels=0)
     arrays = {**build.check.arrays, "crop1": {**build.check.arrays["crop1"], "ecs": empty}}
     check = replace(build.check, arrays=arrays, faults=("crop2/mito: is missing",))
-    facts = gather_facts(replace(build, check=check), likely={"crop1/ecs": 0.9}, tracking_uri="")
+    facts = gather_facts(replace(build, check=check), likely={"crop1/ecs": 0.9}, registry_address="")
     cells = facts.cells["crop1"]
     assert [cells[name].status for name in ("mito", "ecs", "pm")] == [WRITTEN, LIKELY, UNCLAIMED]
     assert cells["ecs"].highest_probability == 0.9

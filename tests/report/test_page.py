@@ -20,7 +20,7 @@ from tests.support.small_build import BUILD, edit
 
 
 def test_a_page_without_pictures_holds_every_array_and_nothing_to_fetch(built):
-    facts = gather_facts(FinishedBuild.of(OUT), likely={}, tracking_uri="")
+    facts = gather_facts(FinishedBuild.of(OUT), likely={}, registry_address="")
     page = render_page(facts, PagePictures())
     places = re.findall(r'data-place="(\w+/\w+)"', page)
     assert sorted(places) == sorted(f"{crop}/{name}" for crop, row in facts.cells.items() for name in row)

@@ -84,7 +84,7 @@ def test_what_has_no_truth_does_not_count_and_is_told(submission, tmp_path):
     scores = scored(submission, write_truth(tmp_path / "truth.zarr", masks))
     assert scores.arrays["crop557"]["nuc"].status == ArrayStatus.NO_TRUTH
     assert scores.tallies["nuc"].tp == 0
-    assert "1 arrays are without truth, and left out: crop557/nuc" in shown(scores)
+    assert "1 array is without truth, and left out: crop557/nuc" in shown(scores)
 
 
 def test_blocks_of_an_array_add_up_and_too_many_objects_count_as_none_found():

@@ -79,10 +79,10 @@ def wrong_rank(root: Path) -> None:
 
 FAULTS = {
     "array missing": (lambda root: remove(root, "crop557/ecs"), "crop557/ecs: is missing"),
-    "crop missing": (lambda root: remove(root, "crop984"), "crop984: is missing, with all of its 1 arrays"),
+    "crop missing": (lambda root: remove(root, "crop984"), "crop984: is missing, with all of its 1 array"),
     "group": (as_group, "crop557/ecs: is a group; the server takes it for missing"),
     "OME-NGFF group": (as_ome_group, "crop557/ecs: is an OME-NGFF group; the server takes it for missing"),
-    "no prefix": (no_prefix, "crop984: is missing, with all of its 1 arrays; call the folder 984 crop984"),
+    "no prefix": (no_prefix, "crop984: is missing, with all of its 1 array; call the folder 984 crop984"),
     "not asked for": (not_asked_for, "crop557/ld: the manifest has no such array, and as much as one can end the"),
     "misspelt": (misspelt, "crop557/nucc: the manifest has no such array"),
     "crop not asked for": (crop_not_asked_for, "crop9/nuc: the manifest has no such crop, and as much as one can end"),
@@ -147,7 +147,7 @@ def test_files_nobody_asked_for_are_warnings(tmp_path):
     assert report.faults == ()
     assert sorted(report.warnings) == [
         "__MACOSX/._crop557: is no part of the store",
-        "crop557/ecs: 1 files are no chunk of the array, such as 9.9.9",
+        "crop557/ecs: 1 file is no chunk of the array, such as 9.9.9",
         "crop557/notes.txt: is no part of the store",
         "notes.txt: is no part of the store",
     ]

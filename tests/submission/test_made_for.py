@@ -30,7 +30,7 @@ OFFICIAL = {place for target in official_manifest() for place in target.places}
         (OFFICIAL, "the challenge's manifest (413 arrays)"),
         (OFFICIAL | official_departure().places, "the challenge's manifest of before 2026-06-29 (420 arrays)"),
         (OFFICIAL - {"crop557/mito"}, "a part of this manifest: 412 of 413 arrays"),
-        ({"crop557/mito", "crop1/mito"}, "another manifest: it holds 1 of the 413 arrays of this one and 1 others"),
+        ({"crop557/mito", "crop1/mito"}, "another manifest: it holds 1 of the 413 arrays of this one and 1 other"),
     ],
 )
 def test_the_manifest_that_asks_for_the_very_arrays_is_named(tmp_path, places, said):
@@ -46,4 +46,4 @@ def test_a_manifest_of_ones_own_is_this_one(tmp_path):
         assert made_for(submission, fewer) == "another manifest: it holds 2 of the 2 arrays of this one and 4 others"
     create_array(root, SMALL, "mito", np.uint8)
     with Submission.open(root) as submission:
-        assert made_for(submission, TARGETS).endswith("6 of the 6 arrays of this one and 1 others")
+        assert made_for(submission, TARGETS).endswith("6 of the 6 arrays of this one and 1 other")

@@ -25,9 +25,9 @@ def ensemble(*arguments: str, stop_at: str = "", number: int = 1, before: Callab
 
 def _main(stop_at: str, number: int, before: Callable | None, arguments: list[str]) -> int:
     from ensemble.cli import main
-    from registry import connection
+    from registry import server_trouble
 
-    connection.ANSWER_WITHIN_S = NEVER_S  # a busy server is there
+    server_trouble.ANSWER_WITHIN_S = NEVER_S  # a busy server is there
     if stop_at:
         _stop_at(stop_at, number)
     if before:

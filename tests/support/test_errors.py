@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble.support import errors
-from ensemble.support.errors import EnsembleError, nearest, plain_line, suggestion
+from ensemble.support.errors import EnsembleError, nearest, suggestion
+from ensemble.support.shown_text import plain_line
 
 
 @pytest.mark.parametrize("name", ["Recipe", "Manifest", "Card", "Checkpoint", "Registry", "Volume", "Submission"])
@@ -19,19 +20,6 @@ def test_any_message_is_one_line_that_harms_no_terminal(text):
     assert message.isprintable() and len(message) <= 1000
     assert len(message.splitlines()) <= 1
     assert message == plain_line(message)
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a  b\n  c", "a  b c"),
-        ("\x1b[31mred\x00", "\\x1b[31mred\\x00"),
-        ("a" * 1001, "a" * 750 + " … " + "a" * 200),
-        ("/data/ä ö/5%", "/data/ä ö/5%"),
-    ],
-)
-def test_breaks_become_spaces_and_control_characters_are_written_out(text, shown):
-    assert plain_line(text) == shown
 
 
 def test_the_word_that_was_meant_is_suggested_and_no_other():

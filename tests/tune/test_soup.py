@@ -138,7 +138,7 @@ def test_what_was_predicted_for_one_soup_serves_the_next(store, tmp_path, valida
     for name, found in (("first", 0), ("second", 3)):
         progress = QuietProgress()
         average_checkpoints(two, name, AveragingOptions("uniform"), store, validation=shared, progress=progress)
-        assert progress.said.count("1 of 1 predictions found") == found  # of both members and of the soup
+        assert progress.said.count("1 of 1 prediction found") == found  # of both members and of the soup
     kept = SharedPredictions(shared.cache)
     kept.free(kept.unneeded())
     assert not list(shared.cache.glob("*.zarr"))
