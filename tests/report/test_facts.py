@@ -58,6 +58,6 @@ def test_a_cell_is_what_the_check_says_of_its_array(built):
 )
 def test_only_the_challenges_own_manifest_is_ready_to_upload(built, made_for, verdict):
     build = FinishedBuild.of(OUT)
-    facts = gather_facts(replace(build, check=replace(build.check, made_for=made_for)), likely={}, tracking_uri="")
+    facts = gather_facts(replace(build, check=replace(build.check, made_for=made_for)), likely={}, registry_address="")
     assert verdict in facts.verdict
     assert ("ready" in facts.verdict) == ("ready" in verdict)
