@@ -5,7 +5,7 @@ from ensemble.storage.chunk_keys import foreign_chunk, misnamed
 from ensemble.storage.chunked_array import ChunkedArray, Encoding, scratch_array
 from ensemble.storage.em_pyramids import EM
 from ensemble.storage.metadata import NAMES_OF_AXES
-from ensemble.storage.nodes import Location, ZarrArray, open_node
+from ensemble.storage.nodes import Location, ZarrArray, foreign_protocol, open_node
 from ensemble.storage.tissue import Tissue, find_tissue
 from ensemble.storage.truth import check_ids, misplaced, open_truth, whole_truth
 from ensemble.storage.volume import Volume, em_place, open_em, open_volume, truth_place
@@ -23,6 +23,7 @@ __all__ = [
     "em_place",
     "find_tissue",
     "foreign_chunk",
+    "foreign_protocol",
     "misnamed",
     "misplaced",
     "open_em",

@@ -17,9 +17,26 @@ _DAMAGE = (LookupError, TypeError, AttributeError, ArithmeticError, AssertionErr
 """What zarr raises, beside ValueError, for metadata of other types or a thousand deep."""
 
 
+_PROTOCOLS = frozenset({"file", "http", "https", "s3", "gs"})
+
+
+def foreign_protocol(place: str) -> str:
+    """Why nothing is read from a place: it names a way there that is none of the few; "" where all is well.
+
+    fsspec knows dozens: some run commands, log in elsewhere, or read what a file on the way tells them to.
+    """
+    before, url, _ = place.partition("://")
+    if "::" in place or (url and before.lower() not in _PROTOCOLS):
+        way = place.partition("::")[0] if "::" in place else before
+        return f"nothing is read by {way!r}; give a path, or a URL of {', '.join(sorted(_PROTOCOLS))}"
+    return ""
+
+
 def open_node(place: Location) -> ZarrArray | zarr.Group:
     """The Zarr array or group at a path or URL, read only. Raises VolumeError."""
     text = str(place)
+    if foreign := foreign_protocol(text):
+        raise VolumeError(f"{text}: {foreign}")
     if "://" not in text and not Path(text).exists():
         raise VolumeError(f"{text}: there is no such array; check the path and that the data was fetched")
     try:
