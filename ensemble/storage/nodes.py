@@ -7,6 +7,8 @@ from typing import Any
 
 import zarr
 
+from ensemble.storage import whole_shards  # noqa: F401  (shards are read through it)
+from ensemble.storage.checked_codecs import bound
 from ensemble.support import VolumeError, one_line
 
 Location = str | Path
@@ -40,7 +42,10 @@ def open_node(place: Location) -> ZarrArray | zarr.Group:
     if "://" not in text and not Path(text).exists():
         raise VolumeError(f"{text}: there is no such array; check the path and that the data was fetched")
     try:
-        return zarr.open(text, mode="r", storage_options=_options(text) or None)
+        node = zarr.open(text, mode="r", storage_options=_options(text) or None)
+        if isinstance(node, zarr.Array):
+            bound(node)
+        return node
     except FileNotFoundError as error:
         raise VolumeError(f"{text}: there is no Zarr array or group here") from error
     except ImportError as error:
