@@ -11,7 +11,14 @@ from ensemble.cli.build_commands import add_build_commands
 from ensemble.cli.model_commands import add_model_commands, with_verb
 from ensemble.cli.options import Run
 from ensemble.cli.result_commands import add_result_commands
-from ensemble.support import EXIT_INTERRUPTED, EXIT_WRONG_INPUT, EnsembleError, is_disk_full, keep_freed_memory
+from ensemble.support import (
+    EXIT_INTERRUPTED,
+    EXIT_WRONG_INPUT,
+    EnsembleError,
+    is_disk_full,
+    keep_freed_memory,
+    one_line,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_WRONG_INPUT
         where = f" ({error.filename})" if error.filename else ""
         print(f"ensemble: the disk is full{where}; free some space and run the same command again", file=sys.stderr)
+    except MemoryError as error:
+        print(
+            f"ensemble: out of memory{f' ({one_line(error)})' if error.args else ''}; give smaller crops",
+            file=sys.stderr,
+        )
     except KeyboardInterrupt:
         print("\nensemble: interrupted; run the same command again to go on from here", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -25,6 +25,7 @@ from ensemble.core.manifest import (
     select_targets,
     write_manifest,
 )
+from ensemble.core.manifest_cells import too_large
 from ensemble.core.resampling import Interpolation, resample, resample_labels, support
 from ensemble.core.tiling import CHUNK, blocks, chunk_shape, patch_starts, reflect, slabs
 
@@ -71,6 +72,7 @@ __all__ = [
     "select_targets",
     "slabs",
     "support",
+    "too_large",
     "violating_voxels",
     "write_manifest",
     "zyx",
