@@ -14,7 +14,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ensemble.build.cache_keys import group_key
-from ensemble.build.earlier import drop_replaced, made_from, make_room
+from ensemble.build.earlier import SET_ASIDE, drop_replaced, made_from, make_room
 from ensemble.build.workspace import Workspace
 from ensemble.core import DecodingChanges, Target
 from ensemble.decode import CropAssembly, GroupOutcome, LayoutChanged, Probability, assemble_group, groups_of
@@ -39,6 +39,7 @@ from ensemble.support import (
     VolumeError,
     digest,
     read_sealed,
+    refuse_links,
     write_json,
     write_sealed,
     write_text,
@@ -70,6 +71,7 @@ def build(request: Request, registry: Registry, progress: Progress | None = None
     prepared = prepare(request, registry)
     prepared.check()
     request.budget.check(prepared.plan)
+    refuse_links(request.zip, request.out / SET_ASIDE)
     request.work.mkdir(parents=True, exist_ok=True)
     with Workspace(request.work).alone(), threadpool_limits(1, "blas"):
         costs = Costs(progress)

@@ -26,7 +26,7 @@ from ensemble.decode import GroupOutcome
 from ensemble.predict import NEEDED, SharedPredictions
 from ensemble.storage import ChunkedArray, scratch_array
 from ensemble.submission import create_array, reopen_array
-from ensemble.support import PARTIAL, Journal, alone_with, read_sealed, texts_in, write_sealed
+from ensemble.support import PARTIAL, Journal, alone_with, read_sealed, refuse_links, texts_in, write_sealed
 
 
 @dataclass
@@ -55,7 +55,8 @@ class Workspace:
         return self.root / "scratch" / target.crop
 
     def alone(self) -> AbstractContextManager[None]:
-        """While this lasts no other process works here. Raises EnsembleError when one does."""
+        """While this lasts no other process works here. Raises EnsembleError when one does, or for links in here."""
+        refuse_links(self.root)
         return alone_with(
             self.root / "lock",
             f"{self.root.parent}: another build is at work here; wait for it, or use another --out",
