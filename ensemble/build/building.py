@@ -100,7 +100,8 @@ class _Build:
             self.plan, self.prepared.models, request.manifest, request.data_root, self.prepared.threads, wanted
         )
         key = digest({"groups": list(self._groups.values()), "models": locked["models"], "recipe": self.recipe.name})
-        state = read_sealed(self._state) or {}
+        kept = read_sealed(self._state)
+        state = kept if isinstance(kept, dict) else {}
         if state.get("key") != key or state.get("zip") != _stamp(request.zip) or not request.lock.exists():
             if place := make_room(request, wanted):
                 self.progress.say(f"{request.zip}: set aside in {place}, where its lock and report are kept")

@@ -13,6 +13,8 @@ from ensemble.plan.recipe import ModelSource, Recipe, Source
 from ensemble.support import COMPUTING_LIBRARIES, RegistryError, dump_yaml, library_versions, load_yaml, write_text
 from registry import ModelVersion, Registry
 
+_MOST_THREADS = 1024
+
 
 @dataclass(frozen=True)
 class ResolvedModels:
@@ -59,8 +61,11 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     data, _ = load_yaml(path, RegistryError)
-    right = isinstance(data, dict) and isinstance(data.get("models"), dict)
-    if not right or not (isinstance(data.get("threads"), int) and data["threads"] > 0):
+    models = data.get("models") if isinstance(data, dict) else None
+    right = isinstance(models, dict) and all(
+        isinstance(model, dict) and {"uri", "name", "version", "sha256"} <= model.keys() for model in models.values()
+    )
+    if not right or not (type(data.get("threads")) is int and 0 < data["threads"] <= _MOST_THREADS):
         raise RegistryError(f"{path}: not a lock of this tool; remove it, or say --update-lock")
     return dict(data)
 

@@ -132,7 +132,7 @@ def predictions_of(out: Path) -> Path:
     """Where the stored predictions lie that the build in ``out`` used."""
     kept = read_sealed(out / "work" / "request.json")
     cache = kept.get("cache") if isinstance(kept, dict) else None
-    return Path(cache) if cache else predictions_beside(out)
+    return Path(cache) if cache and isinstance(cache, str) else predictions_beside(out)
 
 
 @dataclass(frozen=True)
