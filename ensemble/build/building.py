@@ -14,7 +14,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ensemble.build.cache_keys import group_key
-from ensemble.build.earlier import drop_replaced, made_from, make_room
+from ensemble.build.earlier import SET_ASIDE, drop_replaced, made_from, make_room
 from ensemble.build.workspace import Workspace
 from ensemble.core import DecodingChanges, Target
 from ensemble.decode import CropAssembly, GroupOutcome, LayoutChanged, Probability, assemble_group, groups_of
@@ -40,6 +40,7 @@ from ensemble.support import (
     counted,
     digest,
     read_sealed,
+    refuse_links,
     write_json,
     write_sealed,
     write_text,
@@ -71,6 +72,7 @@ def build(request: Request, registry: Registry, progress: Progress | None = None
     prepared = prepare(request, registry)
     prepared.check()
     request.budget.check(prepared.plan)
+    refuse_links(request.zip, request.out / SET_ASIDE)
     request.work.mkdir(parents=True, exist_ok=True)
     with Workspace(request.work).alone(), threadpool_limits(1, "blas"):
         costs = Costs(progress)
@@ -100,7 +102,8 @@ class _Build:
             self.plan, prepared.models, request.manifest, request.data_root, prepared.threads, uses, wanted
         )
         key = digest({"groups": list(self._groups.values()), "models": locked["models"], "recipe": self.recipe.name})
-        state = read_sealed(self._state) or {}
+        kept = read_sealed(self._state)
+        state = kept if isinstance(kept, dict) else {}
         if state.get("key") != key or state.get("zip") != _stamp(request.zip) or not request.lock.exists():
             if place := make_room(request, wanted):
                 self.progress.say(f"{request.zip}: set aside in {place}, where its lock and report are kept")

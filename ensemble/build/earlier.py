@@ -5,6 +5,7 @@ recipe and selection is replaced as its builder goes along; one of any other onl
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,8 +53,10 @@ def set_aside(request: Request, wanted: dict[str, Any]) -> Path | None:
         return None
     folder = request.out / SET_ASIDE
     number = 1 + max((int(path.name.partition("-")[0]) for path in _numbered(folder)), default=0)
-    lock = _lock(request.lock)
-    place = folder / f"{number}-{lock.get('recipe', {}).get('name', 'unknown')}"
+    recipe = _lock(request.lock).get("recipe")
+    name = recipe.get("name") if isinstance(recipe, dict) else None
+    known = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name)
+    place = folder / f"{number}-{name if known else 'unknown'}"
     there = [request.out / name for name in _KEPT if (request.out / name).exists()]
     with replacing(place) as partial:
         partial.mkdir()

@@ -13,16 +13,18 @@ from typing import Any
 import numcodecs
 import numpy as np
 
-from ensemble.core import Box, Target, all_classes, is_instance
+from ensemble.core import Box, Target, all_classes, is_instance, too_large
 from ensemble.decode import CropAssembly, Probability, assemble_group
 from ensemble.methods import METHODS, Stage, Step
-from ensemble.plan import Budget, CropPlan, NamedSource, Route, load_recipe
+from ensemble.plan import Budget, CropPlan, NamedSource, Recipe, Route, describe_route, load_recipe
 from ensemble.predict import Fractions, StoredProbabilities, is_far_below
 from ensemble.storage import NAMES_OF_AXES, ChunkedArray, Encoding, Volume, open_volume, scratch_array
-from ensemble.support import PARTIAL, Progress, VolumeError, replacing
+from ensemble.support import PARTIAL, Journal, Progress, VolumeError, code_digest, digest, library_versions, replacing
 
 _CODEC = numcodecs.Zstd(level=1)
 _ENCODING = Encoding(_CODEC, _CODEC.get_config())
+_MADE = ".postprocessed"
+"""The file that tells by what each array was made."""
 _SHIPPED = {"binary": "baseline.yaml", "components": "components.yaml", "watershed": "watershed.yaml"}
 
 
@@ -43,22 +45,68 @@ def postprocess(
     """Process every array under ``predictions`` into ``out``; returns how many there were.
 
     ``method`` labels the instance classes; thresholds and the other steps are the recipe's, by default those
-    of the recipe shipped for the method. An array that is complete in ``out`` is not done again. Raises
-    VolumeError for a tree without predictions, or an array that cannot be placed.
+    of the recipe shipped for the method. An array that is complete in ``out`` is not done again, one that was made
+    otherwise is made anew. Raises VolumeError for a tree without predictions, an array that cannot be placed or is
+    too large, and one in ``out`` that nobody made here.
     """
     rules = load_recipe(recipe or _SHIPPED[method])
     entries = list(_entries(predictions))
     if not entries:
         raise VolumeError(f"{predictions}: no array at {{dataset}}.zarr/{{crop}}/{{class}} or …/{{class}}/s0")
-    progress.stage(method, len(entries))
-    for index, entry in enumerate(entries):
-        progress.at(index, f"{entry.dataset} crop {entry.crop} {entry.name}")
-        target = Target(entry.crop, entry.dataset, entry.volume.grid, (entry.name,))
-        route = _alone(rules.route(entry.name, target), entry.name, method)
-        if not (out / entry.relative).exists():
-            _process(entry, target, route, out, budget, progress.say)
-    progress.at(len(entries))
-    return len(entries)
+    tasks = [_task(entry, rules, method, budget) for entry in entries]
+    made = dict(Journal.read(out / _MADE).get("array", []))
+    for task in tasks:
+        if task.place(out).exists() and task.name not in made:
+            raise VolumeError(f"{task.place(out)}: was not made here; move it away, or give another folder than {out}")
+    progress.stage(method, len(tasks))
+    for index, task in enumerate(tasks):
+        progress.at(index, f"{task.entry.dataset} crop {task.entry.crop} {task.entry.name}")
+        if task.place(out).exists() and made[task.name] == task.key:
+            continue
+        if made.get(task.name):
+            progress.say(f"{task.place(out)}: was made of other predictions or by other rules; it is made anew")
+        _note_made(out, task.name, "")
+        _process(task, out, budget, progress.say)
+        _note_made(out, task.name, task.key)
+    progress.at(len(tasks))
+    return len(tasks)
+
+
+def _note_made(out: Path, name: str, key: str) -> None:
+    """Note an array as made by what ``key`` says; as begun, without one."""
+    out.mkdir(parents=True, exist_ok=True)
+    journal = Journal.open(out / _MADE)
+    journal.note("array", [name, key])
+    journal.close()
+
+
+@dataclass(frozen=True)
+class _Task:
+    """An array to be made, and ``key``, which changes with all that decides it."""
+
+    entry: Entry
+    plan: CropPlan
+    key: str
+
+    @property
+    def name(self) -> str:
+        return self.entry.relative.as_posix()
+
+    def place(self, out: Path) -> Path:
+        return out / self.entry.relative
+
+
+def _task(entry: Entry, rules: Recipe, method: str, budget: Budget) -> _Task:
+    volume = entry.volume
+    if reason := too_large(volume.grid.shape):
+        raise VolumeError(f"{volume.place}: its shape {list(volume.grid.shape)} {reason}")
+    target = Target(entry.crop, entry.dataset, volume.grid, (entry.name,))
+    route = _alone(rules.route(entry.name, target), entry.name, method)
+    plan = CropPlan(target, {entry.name: route}, (entry.name,), ())
+    budget.check_assembling(plan)
+    made_by = code_digest("ensemble.build"), library_versions()
+    within = budget.split_bytes if budget.may_coarsen(plan) else None
+    return _Task(entry, plan, digest([describe_route(route), volume.identity(volume.grid.box), within, made_by]))
 
 
 def _alone(route: Route, name: str, method: str) -> Route:
@@ -80,8 +128,8 @@ def _default(method: str) -> Step:
     return Step(entry, entry.parameters.model_validate(parameters).model_dump())
 
 
-def _process(entry: Entry, target: Target, route: Route, out: Path, budget: Budget, say: Callable[[str], None]) -> None:
-    plan = CropPlan(target, {entry.name: route}, (entry.name,), ())
+def _process(task: _Task, out: Path, budget: Budget, say: Callable[[str], None]) -> None:
+    entry, plan, target = task.entry, task.plan, task.plan.target
     attributes = _attributes(entry.volume)
     scratch_folder = out / f".{os.getpid()}{PARTIAL}"
     shutil.rmtree(scratch_folder, ignore_errors=True)
@@ -132,7 +180,9 @@ def _probabilities(volume: Volume) -> StoredProbabilities:
 def _value_of_mask(volume: Volume) -> int | None:
     """The only value there is beside 0, or 1 where all is 0; None as soon as there are two, or one below 0."""
     found = 0
-    for chunk in volume.grid.box.to_chunks(volume.chunks).indices():
+    present = volume.present(volume.grid.box.to_chunks(volume.chunks))
+    # of those that were never written one tells of all
+    for chunk in [*np.argwhere(present), *np.argwhere(~present)[:1]]:
         values = volume.read(Box.at(chunk, (1, 1, 1)).of_chunks(volume.chunks).intersect(volume.grid.box))
         low, high = int(values.min()), int(values.max())
         if low == high == 0:

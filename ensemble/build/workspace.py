@@ -11,6 +11,7 @@ Everything here carries a checksum: what is not as it was written is made anew, 
 
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -25,15 +26,15 @@ from ensemble.decode import GroupOutcome
 from ensemble.predict import NEEDED, SharedPredictions
 from ensemble.storage import ChunkedArray, scratch_array
 from ensemble.submission import create_array, reopen_array
-from ensemble.support import PARTIAL, Journal, alone_with, read_sealed, texts_in, write_sealed
+from ensemble.support import PARTIAL, Journal, alone_with, read_sealed, refuse_links, texts_in, write_sealed
 
 
 @dataclass
 class CropState:
-    """Of a crop's finished arrays: by class the key of its group and how many files it has; by key the outcome."""
+    """Of a crop's finished arrays: by class the key of its group and a checksum of its files; by key the outcome."""
 
     keys: dict[str, str] = field(default_factory=dict)
-    files: dict[str, int | None] = field(default_factory=dict)
+    checksums: dict[str, int | None] = field(default_factory=dict)
     outcomes: dict[str, GroupOutcome] = field(default_factory=dict)
 
 
@@ -54,7 +55,8 @@ class Workspace:
         return self.root / "scratch" / target.crop
 
     def alone(self) -> AbstractContextManager[None]:
-        """While this lasts no other process works here. Raises EnsembleError when one does."""
+        """While this lasts no other process works here. Raises EnsembleError when one does, or for links in here."""
+        refuse_links(self.root)
         return alone_with(
             self.root / "lock",
             f"{self.root.parent}: another build is at work here; wait for it, or use another --out",
@@ -90,7 +92,7 @@ class Workspace:
         """The outcome of a group that was made from what ``key`` says and is still there in whole."""
         state = self._state(target)
         for name in group:
-            if state.keys.get(name) != key or state.files.get(name) != self._files(target, name):
+            if state.keys.get(name) != key or state.checksums.get(name) != self._checksum(target, name):
                 return None
         return state.outcomes.get(key)
 
@@ -123,7 +125,7 @@ class Workspace:
         state = self._state(target)
         for name in group:
             state.keys[name] = key
-            state.files[name] = self._files(target, name)
+            state.checksums[name] = self._checksum(target, name)
         state.outcomes[key] = outcome
         state.outcomes = {k: v for k, v in state.outcomes.items() if k in state.keys.values()}
         self._keep_state(target, state)
@@ -143,12 +145,15 @@ class Workspace:
     def _keep_state(self, target: Target, state: CropState) -> None:
         write_sealed(self.root / "assembled" / f"{target.crop}.json", asdict(state))
 
-    def _files(self, target: Target, name: str) -> int | None:
-        """How many files an array has; torn ones are none of it."""
+    def _checksum(self, target: Target, name: str) -> int | None:
+        """Of the names and the bytes of an array's files, torn ones left out; None where there is no such folder."""
+        folder, checksum = self.store / target.group / name, 0
         try:
-            return sum(not file.endswith(PARTIAL) for file in os.listdir(self.store / target.group / name))
-        except FileNotFoundError:
+            for file in sorted(file for file in os.listdir(folder) if not file.endswith(PARTIAL)):
+                checksum = zlib.crc32((folder / file).read_bytes(), zlib.crc32(f"{file}/".encode(), checksum))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+        return checksum
 
     # -- arrays
 

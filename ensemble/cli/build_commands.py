@@ -14,6 +14,8 @@ from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError, QuietProgress, co
 if TYPE_CHECKING:
     pass
 
+_MOST_TRIALS, _MOST_MINUTES = 100_000, 525_600
+
 
 def add_build_commands(commands: Commands) -> None:
     """Add them all."""
@@ -141,8 +143,10 @@ def _tune(arguments: argparse.Namespace) -> int:
     from registry import Registry
 
     work = arguments.work or default_out(arguments, "-tune")
-    if arguments.trials < 1:
-        raise EnsembleError(f"--trials {arguments.trials}: at least one is needed")
+    if not 1 <= arguments.trials <= _MOST_TRIALS:
+        raise EnsembleError(f"--trials {arguments.trials}: say a number from 1 to {_MOST_TRIALS:,}")
+    if arguments.minutes is not None and not 0 <= arguments.minutes <= _MOST_MINUTES:
+        raise EnsembleError(f"--minutes {arguments.minutes:g}: say a number from 0 to {_MOST_MINUTES:,}")
     task = TuningTask(
         request=request_of(arguments, work),
         truth=arguments.truth,

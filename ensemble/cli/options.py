@@ -1,7 +1,6 @@
 """What several commands are told alike: what to build, and within what limits."""
 
 import argparse
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 else:
     Commands = object
 
+_MOST_WORKERS, _MOST_GIB = 1024, 1 << 20
+
 Run = Callable[[argparse.Namespace], int]
 """What a command does; returns the exit code."""
 
@@ -31,7 +32,10 @@ def command(commands: Commands, name: str, run: Run, text: str) -> argparse.Argu
 
 def names(text: str) -> list[str]:
     """The names in a list such as A,B."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing; name some, such as A,B, or leave it out for all")
+    return found
 
 
 def add_request(parser: argparse.ArgumentParser, *, recipe_needed: bool = True) -> None:
@@ -76,18 +80,18 @@ def budget_of(arguments: argparse.Namespace) -> "Budget":
     """The limits that were given. Raises EnsembleError for none."""
     from ensemble.plan import Budget
 
-    if arguments.workers < 1:
-        raise EnsembleError(f"--workers {arguments.workers}: at least one thread is needed")
-    if not arguments.memory > 0:
-        raise EnsembleError(f"--memory {arguments.memory:g}: some memory is needed")
+    if not 1 <= arguments.workers <= _MOST_WORKERS:
+        raise EnsembleError(f"--workers {arguments.workers}: between 1 and {_MOST_WORKERS} threads can be used")
+    if not 0 < arguments.memory <= _MOST_GIB:
+        raise EnsembleError(f"--memory {arguments.memory:g}: say a number of GiB above 0, up to {_MOST_GIB:,}")
     return Budget(int(arguments.memory * 2**30), arguments.workers)
 
 
 def _with_devices(budget: "Budget", arguments: argparse.Namespace) -> "Budget":
     """The limits with those of the devices that were named. Raises EnsembleError for one that is not there."""
     given = arguments.gpu_memory
-    if given is not None and not (given > 0 and math.isfinite(given)):
-        raise EnsembleError(f"--gpu-memory {given:g}: some memory is needed")
+    if given is not None and not 0 < given <= _MOST_GIB:
+        raise EnsembleError(f"--gpu-memory {given:g}: say a number of GiB above 0, up to {_MOST_GIB:,}")
     if arguments.device == "cpu" or (arguments.device == "auto" and not has_gpu()):
         return budget
     from ensemble.predict import find_devices, lent_gpu_bytes

@@ -17,6 +17,7 @@ from ensemble.support import (
     EnsembleError,
     is_disk_full,
     keep_freed_memory,
+    one_line,
     plain_line,
 )
 
@@ -42,6 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_WRONG_INPUT
         where = f" ({plain_line(str(error.filename))})" if error.filename else ""
         print(f"ensemble: the disk is full{where}; free some space and run the same command again", file=sys.stderr)
+    except MemoryError as error:
+        print(
+            f"ensemble: out of memory{f' ({one_line(error)})' if error.args else ''}; give smaller crops",
+            file=sys.stderr,
+        )
     except KeyboardInterrupt:
         print("\nensemble: interrupted; run the same command again to go on from here", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -25,6 +25,7 @@ from ensemble.core.manifest import (
     select_targets,
     write_manifest,
 )
+from ensemble.core.manifest_cells import too_large
 from ensemble.core.resampling import (
     Interpolation,
     apply_along,
@@ -80,6 +81,7 @@ __all__ = [
     "select_targets",
     "slabs",
     "support",
+    "too_large",
     "violating_voxels",
     "write_manifest",
     "zyx",

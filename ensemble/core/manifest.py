@@ -176,8 +176,11 @@ def select_targets(
 ) -> tuple[Target, ...]:
     """The targets left when only some crops or classes are asked for.
 
-    Raises ManifestError for a crop or class that the manifest does not have.
+    Raises ManifestError for a crop or class that the manifest does not have, and for an empty selection.
     """
+    for option, asked in (("--crops", crops), ("--classes", names)):
+        if asked is not None and not asked:
+            raise ManifestError(f"{option} names nothing; name some, or leave it out for all")
     wanted = {crop.removeprefix("crop") for crop in crops} if crops else {t.crop for t in targets}
     for crop in wanted - {t.crop for t in targets}:
         raise ManifestError(f"--crops: the manifest has no crop {crop!r}{suggestion(crop, [t.crop for t in targets])}")

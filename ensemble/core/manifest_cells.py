@@ -2,13 +2,15 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 from ensemble.core.box import VoxelsZYX, zyx
 from ensemble.core.grid import Grid, NmZYX, nm_zyx
+from ensemble.core.tiling import CHUNK
 
 CROP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 DATASET_NAME = re.compile(r"[^\s./\\][^/\\\x00-\x1f]{0,199}")
-MAX_CROP_VOXELS = 2**40
+MAX_CROP_VOXELS, MAX_CROP_CHUNKS = 2**40, 2**21
 MAX_EXTENT_NM = 1e8
 """10 cm; beyond it somebody's units are not nm."""
 
@@ -58,9 +60,18 @@ def _shape(cell: str) -> VoxelsZYX:
     numbers = _numbers("shape", cell)
     if not all(n >= 1 and n == int(n) for n in numbers):
         raise ValueError(f"shape must be whole numbers of voxels, at least 1, not {cell}")
-    if math.prod(numbers) > MAX_CROP_VOXELS:
-        raise ValueError(f"shape {cell} has more than {MAX_CROP_VOXELS:,} voxels; cut the crop into several")
+    if reason := too_large(numbers):
+        raise ValueError(f"shape {cell} {reason}")
     return zyx(map(int, numbers))
+
+
+def too_large(shape: Sequence[float]) -> str:
+    """Why nobody can work on a crop of that shape; "" where one can."""
+    if math.prod(shape) > MAX_CROP_VOXELS:
+        return f"has more than {MAX_CROP_VOXELS:,} voxels; cut the crop into several"
+    if math.prod(-(-n // c) for n, c in zip(shape, CHUNK, strict=True)) > MAX_CROP_CHUNKS:
+        return f"is more than {MAX_CROP_CHUNKS:,} chunks of {list(CHUNK)}; cut the crop into several"
+    return ""
 
 
 def _numbers(column: str, cell: str) -> NmZYX:

@@ -4,16 +4,22 @@ from ensemble.methods.components import Components, KeptObjects, LabelledObjects
 from ensemble.methods.method_table import Stage, Step
 from ensemble.methods.mixes import MIXES
 from ensemble.methods.overlaps import Overlaps
+from ensemble.methods.ranges import LEAST_WEIGHT, MOST_NM3, MOST_WEIGHT, Fraction, LengthNm
 from ensemble.methods.sizes import add_sizes_nm3, count_sizes_nm3, size_histogram
 from ensemble.methods.splitting import Split, SplitInput
 from ensemble.methods.steps import METHODS, drop_small
 
 __all__ = [
+    "LEAST_WEIGHT",
     "METHODS",
     "MIXES",
+    "MOST_NM3",
+    "MOST_WEIGHT",
     "Components",
+    "Fraction",
     "KeptObjects",
     "LabelledObjects",
+    "LengthNm",
     "Overlaps",
     "ReadBlock",
     "Split",

@@ -4,12 +4,11 @@ Every function here is a method a recipe can name; its keyword-only parameters a
 Lengths are in nm and volumes in nm3, or in voxels of the target grid, so that anisotropic voxels are right.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy import ndimage
 from skimage.segmentation import watershed as flood
 
@@ -17,14 +16,10 @@ from ensemble.core import NmZYX, VoxelsZYX, zyx
 from ensemble.methods.flooding import Ids, Mask, Values, basins, distance_nm, peaks_of
 from ensemble.methods.method_table import MethodTable, Stage, Traits
 from ensemble.methods.objects import ObjectTable
+from ensemble.methods.ranges import Count, Fraction, LengthNm, VolumeNm3
 
 METHODS = MethodTable()
 """Every post-processing method, by the name a recipe uses."""
-
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-BetweenZeroAndOne = Annotated[float, Field(gt=0, lt=1)]
-
 
 _GAUSSIAN_REACH = 4.0
 
@@ -33,21 +28,21 @@ _GAUSSIAN_REACH = 4.0
 
 
 @METHODS(Stage.PROBABILITY, Traits(reach_nm=lambda sigma_nm: _GAUSSIAN_REACH * float(sigma_nm)))
-def smooth(probability: Values, voxel_size_nm: NmZYX, *, sigma_nm: Positive) -> Values:
+def smooth(probability: Values, voxel_size_nm: NmZYX, *, sigma_nm: LengthNm) -> Values:
     """The probability averaged with a Gaussian of ``sigma_nm``."""
     sigma = [sigma_nm / v for v in voxel_size_nm]
     return ndimage.gaussian_filter(probability, sigma, mode="nearest", truncate=_GAUSSIAN_REACH)
 
 
 @METHODS(Stage.PROBABILITY, Traits(reach_nm=lambda radius_nm: 2 * float(radius_nm)))
-def closing(probability: Values, voxel_size_nm: NmZYX, *, radius_nm: Positive) -> Values:
+def closing(probability: Values, voxel_size_nm: NmZYX, *, radius_nm: LengthNm) -> Values:
     """Grey closing with a box of ``radius_nm`` to either side: gaps narrower than that are bridged."""
     changed: Values = ndimage.grey_closing(probability, size=_box(radius_nm, voxel_size_nm), mode="nearest")
     return changed
 
 
 @METHODS(Stage.PROBABILITY, Traits(reach_nm=lambda radius_nm: 2 * float(radius_nm)))
-def opening(probability: Values, voxel_size_nm: NmZYX, *, radius_nm: Positive) -> Values:
+def opening(probability: Values, voxel_size_nm: NmZYX, *, radius_nm: LengthNm) -> Values:
     """Grey opening with a box of ``radius_nm`` to either side: bridges narrower than that are cut."""
     changed: Values = ndimage.grey_opening(probability, size=_box(radius_nm, voxel_size_nm), mode="nearest")
     return changed
@@ -61,7 +56,7 @@ def _box(radius_nm: float, voxel_size_nm: NmZYX) -> VoxelsZYX:
 
 
 @METHODS(Stage.FILL)
-def fill_holes(holes: ObjectTable, *, max_size_nm3: Positive | None = None) -> Mask:
+def fill_holes(holes: ObjectTable, *, max_size_nm3: VolumeNm3 | None = None) -> Mask:
     """All holes, or those of at most ``max_size_nm3``: bool (n,)."""
     if max_size_nm3 is None:
         return np.ones(len(holes), bool)
@@ -73,7 +68,7 @@ def fill_holes(holes: ObjectTable, *, max_size_nm3: Positive | None = None) -> M
 
 @METHODS(Stage.FILTER, exactly_one=("min_size_nm3", "min_size_voxels"))
 def drop_small(
-    objects: ObjectTable, *, min_size_nm3: Positive | None = None, min_size_voxels: Count | None = None
+    objects: ObjectTable, *, min_size_nm3: VolumeNm3 | None = None, min_size_voxels: Count | None = None
 ) -> Mask:
     """Objects of at least the minimum size: bool (n,)."""
     if min_size_voxels is not None:
@@ -91,7 +86,7 @@ def keep_largest(objects: ObjectTable, *, count: Count = 1) -> Mask:
 
 
 @METHODS(Stage.FILTER, Traits(needs_probability=True))
-def hysteresis(objects: ObjectTable, *, high: BetweenZeroAndOne) -> Mask:
+def hysteresis(objects: ObjectTable, *, high: Fraction) -> Mask:
     """Objects that exceed ``high`` somewhere; the class's threshold is the low one: bool (n,)."""
     return objects.peak_probability > high
 
@@ -153,7 +148,7 @@ def watershed(
     voxel_size_nm: NmZYX,
     seeds: Ids | None,
     *,
-    min_distance_nm: Positive | None = None,
+    min_distance_nm: LengthNm | None = None,
     min_distance_voxels: Count | None = None,
     seeds_from: str | None = None,
 ) -> NDArray[np.uint32]:

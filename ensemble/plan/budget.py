@@ -1,6 +1,7 @@
 """What each step of a build takes of memory, and how many of a kind may run at once within what is lent."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -109,14 +110,23 @@ class Budget:
 
     def check(self, plan: Plan) -> None:
         """Raise EnsembleError for what cannot be done within the memory that is lent."""
+        jobs = {f"{job.source} on crop {job.crop}": self.predicting_bytes(job) for job in plan.jobs}
+        self._lend(jobs | self._to_assemble(*plan.crops))
+
+    def check_assembling(self, crop: CropPlan) -> None:
+        """The same for one crop whose probabilities are there."""
+        self._lend(self._to_assemble(crop))
+
+    def _to_assemble(self, *crops: CropPlan) -> dict[str, int]:
         alone = replace(self, workers=1)
-        needs = {f"{job.source} on crop {job.crop}": self.predicting_bytes(job) for job in plan.jobs}
-        needs |= {f"assembling crop {crop.target.crop}": _least(alone, crop) for crop in plan.crops}
+        return {f"assembling crop {crop.target.crop}": _least(alone, crop) for crop in crops}
+
+    def _lend(self, needs: Mapping[str, int]) -> None:
         what, most = max(needs.items(), key=lambda item: item[1])
         if most > self.memory_bytes:
             raise EnsembleError(
                 f"--memory {self.memory_bytes / _GIB:.2g}: {what} needs about {most / _GIB:.1f} GiB even with partial "
-                "sums on disk and one worker; give that much, or leave it out with --crops"
+                "sums on disk and one worker; give that much, or leave it out"
             )
 
 

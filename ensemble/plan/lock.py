@@ -22,6 +22,8 @@ from ensemble.support import (
 )
 from registry import ModelVersion, Registry
 
+_MOST_THREADS = 1024
+
 
 @dataclass(frozen=True)
 class ResolvedModels:
@@ -84,8 +86,11 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     data, _ = load_yaml(path, RegistryError)
-    right = isinstance(data, dict) and isinstance(data.get("models"), dict)
-    if not right or not (isinstance(data.get("threads"), int) and data["threads"] > 0):
+    models = data.get("models") if isinstance(data, dict) else None
+    right = isinstance(models, dict) and all(
+        isinstance(model, dict) and {"uri", "name", "version", "sha256"} <= model.keys() for model in models.values()
+    )
+    if not right or not (type(data.get("threads")) is int and 0 < data["threads"] <= _MOST_THREADS):
         raise RegistryError(f"{path}: not a lock of this tool; remove it, or say --update-lock")
     return dict(data)
 

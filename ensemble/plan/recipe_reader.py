@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ensemble.core import all_classes, is_instance
-from ensemble.methods import METHODS, MIXES, Stage, Step
+from ensemble.methods import LEAST_WEIGHT, METHODS, MIXES, MOST_WEIGHT, Stage, Step
 from ensemble.plan.recipe import (
     Condition,
     EmptySource,
@@ -27,6 +27,7 @@ from ensemble.plan.recipe import (
     Source,
 )
 from ensemble.plan.recipe_schema import ClassEntry, RecipeFile, RouteEntry, SourceEntry, WhenEntry
+from ensemble.storage import foreign_protocol
 from ensemble.support import RecipeError, YamlKey, YamlLines, explain_invalid, load_yaml, suggestion, yaml_place
 from registry import MODEL_URI
 
@@ -147,12 +148,16 @@ class _Reader:
 
     def _check_template(self, key: YamlKey, template: str) -> None:
         try:
-            fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+            parts = list(string.Formatter().parse(template))
         except ValueError as error:
             raise self.wrong(key, f"{template!r} is not a template: {error}") from error
-        for name in fields:
-            if name not in _FIELDS:
+        for _, name, layout, conversion in parts:
+            if name is not None and name not in _FIELDS:
                 raise self.wrong(key, f"unknown placeholder {{{name}}}{suggestion(name, _FIELDS)}")
+            if layout or conversion:
+                raise self.wrong(key, f"{{{name}}} cannot be laid out otherwise; write {{{name}}} alone")
+        if foreign := foreign_protocol(template):
+            raise self.wrong(key, foreign)
 
     def _rule(self, name: str, raw: ClassEntry) -> Rule:
         key = ("classes", name)
@@ -176,7 +181,7 @@ class _Reader:
         place = yaml_place(self.path, self.lines, at)
         if entry.voxel_size_nm is None:
             return Condition(None, entry.dataset, entry.crop, place)
-        match = re.fullmatch(r"\s*(>=|<=|==|>|<)\s*(\d+(?:\.\d+)?)\s*", entry.voxel_size_nm)
+        match = re.fullmatch(r"\s*(>=|<=|==|>|<)\s*(\d{1,9}(?:\.\d{1,9})?)\s*", entry.voxel_size_nm)
         if match is None:
             raise self.wrong((*at, "voxel_size_nm"), f'{entry.voxel_size_nm!r} is not a comparison such as ">=16"')
         return Condition((match[1], float(match[2])), entry.dataset, entry.crop, place)
@@ -237,8 +242,11 @@ class _Reader:
         else:
             raise self.wrong((*key, how), "lists nothing to mix; give {source: weight, …} or [source, …]")
         for at, _, weight in pairs:
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or weight <= 0:
-                raise self.wrong(at, f"a weight must be a number above 0, not {weight!r}")
+            number = isinstance(weight, int | float) and not isinstance(weight, bool)
+            if not number or not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
+                raise self.wrong(
+                    at, f"a weight must be a number from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, not {weight!r}"
+                )
         return MixedSource(how, tuple((self._expression(at, part, name), float(weight)) for at, part, weight in pairs))
 
     def _classes(self, key: YamlKey, members: Any, name: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ensemble.core import Interpolation
+from ensemble.methods import MOST_WEIGHT, Fraction
 from ensemble.plan.recipe import TTA, Activation, Consistency, EMWanted
 
 
@@ -17,8 +18,8 @@ Number = Annotated[float, Field(strict=True)]
 
 class RouteEntry(StrictModel):
     source: Any = None
-    threshold: Annotated[Number, Field(gt=0, lt=1)] | None = None
-    weight: Annotated[Number, Field(ge=0)] | Literal["hard"] | None = None
+    threshold: Annotated[Fraction, Field(strict=True)] | None = None
+    weight: Annotated[Number, Field(ge=0, le=MOST_WEIGHT)] | Literal["hard"] | None = None
     resampling: Interpolation | None = None
     postprocess: list[Any] | None = None
 
@@ -45,7 +46,7 @@ class SourceEntry(StrictModel):
     predictions: str | None = None
     channels: list[str | None] | None = None
     activation: Activation | None = None
-    scale: Annotated[Number, Field(gt=0)] | None = None
+    scale: Annotated[Number, Field(ge=1e-6, le=2**64)] | None = None
     labels: str | None = None
 
 

@@ -62,8 +62,8 @@ class Request:
             "recipe": str(Path(find_recipe(self.recipe)).resolve()),
             "manifest": str(self.manifest.resolve()) if self.manifest else None,
             "data_root": self.data_root if "://" in self.data_root else str(Path(self.data_root).resolve()),
-            "crops": list(self.crops) if self.crops else None,
-            "classes": list(self.classes) if self.classes else None,
+            "crops": None if self.crops is None else list(self.crops),
+            "classes": None if self.classes is None else list(self.classes),
             "device": self.device,
             "precision": self.precision,
             "absent_is_zero": self.absent_is_zero,
@@ -141,7 +141,7 @@ def predictions_of(out: Path) -> Path:
     """Where the stored predictions lie that the build in ``out`` used."""
     kept = read_sealed(out / "work" / "request.json")
     cache = kept.get("cache") if isinstance(kept, dict) else None
-    return Path(cache) if cache else predictions_beside(out)
+    return Path(cache) if cache and isinstance(cache, str) else predictions_beside(out)
 
 
 @dataclass(frozen=True)

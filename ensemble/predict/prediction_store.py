@@ -25,7 +25,16 @@ from ensemble.plan import STORED_CHUNK, Job, NetworkUse
 from ensemble.predict.probabilities import StoredProbabilities
 from ensemble.predict.stored_values import Channel
 from ensemble.storage import Tissue, Volume, ZarrArray, open_node
-from ensemble.support import VolumeError, code_digest, digest, held_if_free, library_versions, read_sealed, write_sealed
+from ensemble.support import (
+    VolumeError,
+    code_digest,
+    digest,
+    held_if_free,
+    library_versions,
+    read_sealed,
+    refuse_links,
+    write_sealed,
+)
 
 _COMPRESSOR = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.NOSHUFFLE)
 
@@ -187,6 +196,7 @@ def _first_then(mine: Path, others: Callable[[], list[Path]]) -> Iterator[Path]:
 def open_prediction(folder: Path, key: str, job: Job) -> StoredPrediction:
     """The array of a job under ``folder``, to be written by who holds its claim: as it was left, or begun."""
     place, marker = folder / f"{key}.zarr", folder / f"{key}.planes"
+    refuse_links(place, marker)
     begun = _stored(marker)
     if begun is not None and begun.array.shape == (len(job.classes), *job.stored.shape):
         writable = zarr.open_array(str(place), mode="r+").with_config(_CONFIG)

@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.predict.prediction_store import claim, shared_key
-from ensemble.support import PARTIAL, EnsembleError, digest, in_turn, read_sealed, texts_in, write_sealed, write_text
+from ensemble.support import (
+    PARTIAL,
+    EnsembleError,
+    digest,
+    in_turn,
+    read_sealed,
+    refuse_links,
+    texts_in,
+    write_sealed,
+    write_text,
+)
 
 NEEDED, SURVEYED = "needed.json", "surveyed.json"
 """What a build goes on from, and what a tuning that is under way looks at besides: files of a work folder."""
@@ -49,6 +59,7 @@ class SharedPredictions:
         """
         self._begin()
         with in_turn(self.folder / "lock"):
+            refuse_links(self.folder / "users")
             write_sealed(note, {"predictions": sorted(keys), **(others or {})})
             where = os.path.relpath(note.resolve(), self.folder.resolve())
             write_sealed(self.folder / "users" / f"{digest(where)[:16]}.json", where)
@@ -102,8 +113,12 @@ class SharedPredictions:
         return any(not (self.folder / f"{other}.planes").exists() for other in others)
 
     def free(self, paths: Iterable[Path]) -> None:
-        """Take away those of the paths that nobody needs now, and that nobody is at work on."""
+        """Take away those of the paths that nobody needs now, and that nobody is at work on.
+
+        Raises EnsembleError where links lie here.
+        """
         wanted = set(paths)
+        refuse_links(*self.folder.glob("*"))
         with in_turn(self.folder / "lock"):
             aside = [self._aside(path) for path in self.unneeded() if path in wanted]
             gone = [user for user, note in self._users().items() if not note.exists()]

@@ -28,6 +28,7 @@ from ensemble.support import (
     Progress,
     QuietProgress,
     RegistryError,
+    VolumeError,
     read_json,
     read_sealed,
     without_credentials,
@@ -44,7 +45,7 @@ def make_report(
 ) -> Scores | None:
     """Make the report of a build anew, also in the build's MLflow run; with ``truth`` it is scored too: the scores.
 
-    Where the recipe's models or data are no longer at hand, the page has no probabilities, and says so.
+    Where the recipe's models or data are no longer at hand, or damaged, the page has no probabilities, and says so.
     """
     costs = Costs(progress or QuietProgress())
     build = FinishedBuild.of(out)
@@ -56,14 +57,24 @@ def make_report(
     scores = None
     if truth is not None:
         scores = score(out / "submission.zip", truth, build.targets, progress=costs)
-    page = write_report(
-        out,
-        probabilities=probabilities,
-        registry_address=store.address,
-        scores=scores,
-        truth=truth,
-        progress=costs,
-    )
+
+    def write(probabilities: BuildProbabilities) -> Path:
+        return write_report(
+            out,
+            probabilities=probabilities,
+            registry_address=store.address,
+            scores=scores,
+            truth=truth,
+            progress=costs,
+        )
+
+    try:
+        page = write(probabilities)
+    except VolumeError as error:
+        if not probabilities.plans:
+            raise
+        costs.say(f"without probabilities: {error}")
+        page = write(BuildProbabilities())
     _add_costs(out, costs)
     state = read_sealed(out / "work" / "state.json")
     run_id = state.get("run_id") if isinstance(state, dict) else None

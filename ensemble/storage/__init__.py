@@ -1,13 +1,13 @@
 """Arrays on disk or in a bucket, with their grids."""
 
-from ensemble.storage import checked_blosc  # noqa: F401  (all that is read here decodes through it)
 from ensemble.storage.chunk_keys import foreign_chunk, misnamed
 from ensemble.storage.chunked_array import ChunkedArray, Encoding, scratch_array
 from ensemble.storage.em_pyramids import EM
 from ensemble.storage.metadata import NAMES_OF_AXES
-from ensemble.storage.nodes import Location, ZarrArray, open_node
+from ensemble.storage.nodes import Location, ZarrArray, foreign_protocol, open_node
 from ensemble.storage.tissue import Tissue, find_tissue
 from ensemble.storage.truth import check_ids, misplaced, open_truth, whole_truth
+from ensemble.storage.unpacking import decoded, limit_bytes
 from ensemble.storage.volume import Volume, em_place, open_em, open_volume, truth_place
 
 __all__ = [
@@ -20,9 +20,12 @@ __all__ = [
     "Volume",
     "ZarrArray",
     "check_ids",
+    "decoded",
     "em_place",
     "find_tissue",
     "foreign_chunk",
+    "foreign_protocol",
+    "limit_bytes",
     "misnamed",
     "misplaced",
     "open_em",

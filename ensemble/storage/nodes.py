@@ -7,6 +7,8 @@ from typing import Any
 
 import zarr
 
+from ensemble.storage import whole_shards  # noqa: F401  (shards are read through it)
+from ensemble.storage.checked_codecs import bound
 from ensemble.support import VolumeError, one_line
 
 Location = str | Path
@@ -17,13 +19,33 @@ _DAMAGE = (LookupError, TypeError, AttributeError, ArithmeticError, AssertionErr
 """What zarr raises, beside ValueError, for metadata of other types or a thousand deep."""
 
 
+_PROTOCOLS = frozenset({"file", "http", "https", "s3", "gs"})
+
+
+def foreign_protocol(place: str) -> str:
+    """Why nothing is read from a place: it names a way there that is none of the few; "" where all is well.
+
+    fsspec knows dozens: some run commands, log in elsewhere, or read what a file on the way tells them to.
+    """
+    before, url, _ = place.partition("://")
+    if "::" in place or (url and before.lower() not in _PROTOCOLS):
+        way = place.partition("::")[0] if "::" in place else before
+        return f"nothing is read by {way!r}; give a path, or a URL of {', '.join(sorted(_PROTOCOLS))}"
+    return ""
+
+
 def open_node(place: Location) -> ZarrArray | zarr.Group:
     """The Zarr array or group at a path or URL, read only. Raises VolumeError."""
     text = str(place)
+    if foreign := foreign_protocol(text):
+        raise VolumeError(f"{text}: {foreign}")
     if "://" not in text and not Path(text).exists():
         raise VolumeError(f"{text}: there is no such array; check the path and that the data was fetched")
     try:
-        return zarr.open(text, mode="r", storage_options=_options(text) or None)
+        node = zarr.open(text, mode="r", storage_options=_options(text) or None)
+        if isinstance(node, zarr.Array):
+            bound(node)
+        return node
     except FileNotFoundError as error:
         raise VolumeError(f"{text}: there is no Zarr array or group here") from error
     except ImportError as error:

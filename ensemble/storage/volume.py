@@ -8,6 +8,7 @@ import hashlib
 import lzma
 import math
 import os
+import struct
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,7 +30,7 @@ from ensemble.support import VolumeError, one_line
 
 _UNREADABLE = (
     *(RuntimeError, ValueError, TypeError, OSError, KeyError, IndexError),
-    *(zlib.error, lzma.LZMAError, EOFError, SystemError),
+    *(zlib.error, lzma.LZMAError, EOFError, SystemError, MemoryError, struct.error),
 )
 """What zarr and its codecs raise for a damaged chunk; Blosc a SystemError, where the size in its head is negative."""
 

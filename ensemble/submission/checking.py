@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ensemble.core import ClassChange, Target, Violations, is_instance
+from ensemble.core import ClassChange, Target, Violations, VoxelsZYX, is_instance
 from ensemble.methods import size_histogram
 from ensemble.submission.archive import open_archive
 from ensemble.submission.check_report import (
@@ -140,7 +140,7 @@ def _note_arrays(
                 notes.faults.append(
                     f"{array.place}: is listed as unclaimed but has {total.nonzero_voxels:,} nonzero voxels"
                 )
-            rows[name] = _contents(name, array, total, notes)
+            rows[name] = _contents(name, array, total, target.grid.shape, notes)
     return {name: rows[name] for name in target.classes if name in rows}
 
 
@@ -165,13 +165,14 @@ def _note_values(array: StoredArray, total: ArrayTotals, notes: FaultNotes) -> N
         notes.faults.append(f"{array.place}: {more:,} more blocks hold values other than 0 and 1")
 
 
-def _contents(name: str, array: StoredArray, total: ArrayTotals, notes: FaultNotes) -> ArrayContents:
+def _contents(name: str, array: StoredArray, total: ArrayTotals, shape: VoxelsZYX, notes: FaultNotes) -> ArrayContents:
     """What an array holds: of an instance class also its objects, at least, where they can be counted.
 
-    The server splits ids into 26-connected objects; here that is done for masks of 0 and 1 only.
+    An array of another shape than its crop's may be of any size, and is not looked through. The server splits ids
+    into 26-connected objects; here that is done for masks of 0 and 1 only.
     """
     contents = ArrayContents(array.dtype.str, total.nonzero_voxels, total.highest_id)
-    if not is_instance(name) or total.damaged or len(array.shape) != 3 or array.dtype.kind == "f":
+    if not is_instance(name) or total.damaged or array.shape != shape or array.dtype.kind == "f":
         return contents
     sizes, at_border = objects_of(array) if total.highest_id == 1 else (total.sizes_voxels, total.at_border)
     objects = len(sizes)

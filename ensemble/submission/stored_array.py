@@ -21,9 +21,8 @@ from numcodecs.compat import ensure_contiguous_ndarray
 from numpy.typing import NDArray
 
 from ensemble.core import Box, Grid, VoxelsZYX, nm_zyx, zyx
-from ensemble.storage import foreign_chunk, misnamed
+from ensemble.storage import decoded, foreign_chunk, limit_bytes, misnamed
 from ensemble.submission.archive import Archive
-from ensemble.submission.unpacking import SLACK_BYTES, decoded
 from ensemble.support import SubmissionError, counted, one_line, suggestion
 
 ChunkIndex = tuple[int, ...]
@@ -115,7 +114,7 @@ class StoredArray:
         try:
             data: Any = self.members.read(self.present[chunk], 2 * size + MAX_METADATA_BYTES)
             for codec in self.encoding.codecs:
-                data = decoded(codec, data, 2 * size + SLACK_BYTES)
+                data = decoded(codec, data, limit_bytes(size))
             flat = ensure_contiguous_ndarray(data, max_buffer_size=None).reshape(-1).view(np.uint8)
             if flat.size != size:
                 raise ValueError(f"it holds {flat.size:,} bytes where a chunk has {size:,}")

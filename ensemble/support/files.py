@@ -32,6 +32,21 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in _FULL
 
 
+def refuse_links(*paths: Path) -> None:
+    """Raises EnsembleError where a path, or what lies anywhere beneath it, is a symbolic link: none is followed.
+
+    Where one was put in a folder that is worked in, files elsewhere would be written over, or taken away.
+    """
+    pending = list(paths)
+    while pending:
+        path = pending.pop()
+        if path.is_symlink():
+            raise EnsembleError(f"{path}: is a symbolic link, which is not followed here; take it away")
+        if path.is_dir():
+            with os.scandir(path) as entries:
+                pending += [Path(entry.path) for entry in entries if entry.is_symlink() or entry.is_dir()]
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A place beside ``path`` to write a file or folder at, which takes the place of ``path`` when all went well.
@@ -113,6 +128,7 @@ def alone_with(lock: Path, message: str) -> Iterator[None]:
 def in_turn(lock: Path) -> Iterator[None]:
     """While this lasts no other process or thread holds ``lock``; waits until it is free."""
     lock.parent.mkdir(parents=True, exist_ok=True)
+    refuse_links(lock)
     with FileLock(lock):
         yield
 
@@ -123,6 +139,7 @@ def held_if_free(lock: Path) -> Iterator[bool]:
 
     A process that ends, however it does, holds nothing any more.
     """
+    refuse_links(lock)
     held = FileLock(lock, timeout=0)
     try:
         held.acquire()

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ensemble.support.files import refuse_links
+
 
 class Journal:
     """Lines of a file, each a word and a value. ``Journal.open`` what is there; ``close`` at the end."""
@@ -21,8 +23,9 @@ class Journal:
         """The journal at ``path``, new or as it was left.
 
         A last line that was not finished is cut off. Where any other line is damaged nothing is believed: the
-        journal is empty again; so it is where something else lies in its place.
+        journal is empty again; so it is where something else lies in its place. Raises EnsembleError for a link.
         """
+        refuse_links(path)
         if path.is_dir():
             shutil.rmtree(path)
         lines = _whole_lines(path)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ensemble.core import is_instance
-from ensemble.methods import METHODS, Stage, Step
+from ensemble.methods import METHODS, MOST_NM3, Fraction, LengthNm, Stage, Step
 from ensemble.plan import TTA, Expression, MixedSource, ModelSource, NamedSource, Route, Source, sources_in
 
 ObjectDecoding = Literal["components", "watershed"]
@@ -23,8 +23,6 @@ _PAIR_WEIGHTS = ((1, 1), (3, 1), (1, 3))
 MAX_PAIRED = 4
 """Sources of which pairs are tried; of more, only each alone and all together."""
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-
 
 class Narrowed(BaseModel):
     """What a recipe's ``tune`` says of a class; what it does not say is searched.
@@ -38,8 +36,8 @@ class Narrowed(BaseModel):
     sources: list[str] | None = None
     threshold: Fraction | tuple[Fraction, Fraction] | None = None
     objects: list[ObjectDecoding] | None = None
-    min_distance_nm: list[Annotated[float, Field(gt=0)]] | None = None
-    min_size_nm3: list[Annotated[float, Field(ge=0)]] | None = None
+    min_distance_nm: list[LengthNm] | None = None
+    min_size_nm3: list[Annotated[float, Field(ge=0, le=MOST_NM3)]] | None = None
     tta: bool = True
 
     @field_validator("threshold")

@@ -10,7 +10,7 @@ from ensemble.build.earlier import made_from, refuse_to_replace, set_aside
 from ensemble.cli import main
 from ensemble.core import load_manifest
 from ensemble.plan import Request, load_recipe, name_of_build
-from ensemble.support import EnsembleError
+from ensemble.support import EnsembleError, dump_yaml, load_yaml
 from tests.support.built import OUT
 from tests.support.command import ensemble
 from tests.support.processes import go_on
@@ -126,3 +126,14 @@ def test_a_part_of_many_has_a_short_name_of_its_own() -> None:
     assert name.startswith("mine--part-")
     assert len(name) < 30
     assert name == name_of_build("mine", many[::-1], None) != name_of_build("mine", many[1:], None)
+
+
+@pytest.mark.parametrize("recipe", ["x", {}, {"name": "../../../x"}, {"name": ["x"]}, {"name": "a" * 500}])
+def test_a_lock_names_no_folder_that_it_should_not(built, recipe) -> None:
+    lock = load_yaml(OUT / "lock.yaml", EnsembleError)[0]
+    (OUT / "lock.yaml").write_text(dump_yaml({**lock, "recipe": recipe}))
+    targets = load_manifest(Path("manifest.csv"))
+    request = Request(recipe="small.yaml", out=OUT, overwrite=True)
+    place = set_aside(request, made_from(request, targets[:1]))
+    assert place == OUT / "replaced" / "1-unknown"
+    assert (place / "submission.zip").exists()

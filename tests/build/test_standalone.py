@@ -135,3 +135,77 @@ def test_what_is_complete_is_not_done_again(tmp_path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/**/*")}
     assert done() == 1
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/**/*")} == before
+
+
+def made(tmp_path: Path, method: str, capsys: pytest.CaptureFixture, **recipe: str) -> str:
+    """What a run of the command says on stderr."""
+    more = [f"--{key}={value}" for key, value in recipe.items()]
+    assert main(["postprocess", str(tmp_path / "in"), str(tmp_path / "out"), "--method", method, *more]) == 0
+    return capsys.readouterr().err
+
+
+def test_an_array_of_another_method_recipe_or_input_is_made_anew_and_that_is_said(tmp_path, capsys) -> None:
+    place = write_array(tmp_path / "in" / NESTED.format("mito"), touching_balls(), GRID)
+    out = tmp_path / "out" / NESTED.format("mito")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "name: r\nsources: {m: {model: 'models:/m@a'}}\ndefaults: {source: m}\nclasses: {mito: {threshold: 0.95}}\n"
+    )
+    assert "anew" not in made(tmp_path, "watershed", capsys)
+    assert read(out).max() == 2
+    for method, options, objects in (
+        ("components", {}, 1),
+        ("binary", {}, 1),
+        ("watershed", {}, 2),
+        ("watershed", {"recipe": str(recipe)}, 0),
+        ("watershed", {}, 2),
+    ):
+        assert f"{out}: was made of other predictions or by other rules; it is made anew" in made(
+            tmp_path, method, capsys, **options
+        )
+        assert read(out).max() == objects
+        assert "anew" not in made(tmp_path, method, capsys, **options)
+    write_array(place, np.zeros(GRID.shape, np.float32), GRID)
+    assert "anew" in made(tmp_path, "watershed", capsys)
+    assert not read(out).any()
+
+
+def test_an_array_that_somebody_else_made_is_refused_and_kept(tmp_path, capsys) -> None:
+    write_array(tmp_path / "in" / NESTED.format("er"), touching_balls(), GRID)
+    write_array(tmp_path / "in" / NESTED.format("mito"), touching_balls(), GRID)
+    theirs = write_array(tmp_path / "out" / NESTED.format("mito"), touching_balls(), GRID)
+    before = {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
+    for out in (tmp_path / "out", tmp_path / "in"):
+        assert main(["postprocess", str(tmp_path / "in"), str(out), "--method", "binary"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "was not made here; move it away, or give another folder than" in line
+    assert {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "out" / NESTED.format("er")).exists()
+
+
+def test_an_array_that_was_begun_is_made_anew(tmp_path, capsys) -> None:
+    write_array(tmp_path / "in" / NESTED.format("mito"), touching_balls(), GRID)
+    made(tmp_path, "binary", capsys)
+    whole = (tmp_path / "out/.postprocessed").read_bytes()
+    begun, finished = whole.splitlines(keepends=True)
+    for left in (begun, begun + finished[:-9]):
+        (tmp_path / "out/.postprocessed").write_bytes(left)
+        assert "anew" not in made(tmp_path, "binary", capsys)
+        assert (tmp_path / "out/.postprocessed").read_bytes() == begun * 2 + finished
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ((10**6,) * 3, "has more than 1,099,511,627,776 voxels"),
+        ((2**40, 1, 1), "chunks of [64, 128, 128]"),
+        ((64, 2**16, 2**16), "--memory 2: assembling crop 7 needs about"),
+    ],
+)
+def test_an_array_of_a_huge_shape_is_refused_however_little_is_in_it(tmp_path, capsys, shape, says) -> None:
+    place = write_array(tmp_path / "in" / NESTED.format("mito"), touching_balls(), GRID)
+    metadata = json.loads((place / ".zarray").read_text())
+    (place / ".zarray").write_text(json.dumps({**metadata, "shape": shape}))
+    arguments = ["postprocess", str(tmp_path / "in"), str(tmp_path / "out"), "--method", "components", "--memory", "2"]
+    assert main(arguments) == 2
+    assert says in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """What a build keeps to go on from, and that one build at a time works there."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,23 @@ def test_a_group_is_finished_while_its_arrays_are_whole_and_made_from_the_same(t
     assert not work.scratch(TARGET).exists()
     (work.store / "crop7" / "mito" / "1.0.0").unlink()
     assert work.finished(TARGET, ("mito",), "key") is None
+
+
+def test_any_bit_of_a_finished_array_that_changed_is_noticed(tmp_path) -> None:
+    work, rng = Workspace(tmp_path), random.Random(0)
+    finished(work)
+    for file in sorted((work.store / "crop7" / "mito").iterdir()):
+        data = file.read_bytes()
+        for _ in range(20):
+            spoilt = bytearray(data)
+            spoilt[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            file.write_bytes(spoilt)
+            assert work.finished(TARGET, ("mito",), "key") is None, file
+        file.write_bytes(data)
+        assert work.finished(TARGET, ("mito",), "key") == OUTCOME
+        torn = file.with_name(f"{file.name}.1.part")
+        torn.write_bytes(b"x")
+        assert work.finished(TARGET, ("mito",), "key") == OUTCOME
 
 
 def test_a_group_that_was_begun_goes_on_with_the_same_key_only(tmp_path) -> None:

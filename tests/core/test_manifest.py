@@ -70,6 +70,12 @@ def test_a_wrong_manifest_is_told_by_line(tmp_path: Path, old: str, new: str, li
     assert "\n" not in str(caught.value)
 
 
+def test_choosing_none_is_not_choosing_all() -> None:
+    for crops, names, option in (([], None, "--crops"), (None, [], "--classes"), ((), (), "--crops")):
+        with pytest.raises(ManifestError, match=f"{option} names nothing"):
+            manifest.select_targets(manifest.official_manifest(), crops, names)
+
+
 def test_choosing_crops_and_classes_that_are_not_there_is_told() -> None:
     with pytest.raises(ManifestError, match="no crop '55'"):
         manifest.select_targets(manifest.official_manifest(), ["55"], None)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble.core.grid import Grid
-from ensemble.core.manifest_cells import crop_name, dataset_name, grid
+from ensemble.core.manifest_cells import crop_name, dataset_name, grid, too_large
 
 
 @pytest.mark.parametrize(("cell", "name"), [("557", "557"), ("crop557", "557"), ("my_crop-2", "my_crop-2"), ("0", "0")])
@@ -90,3 +90,25 @@ def test_what_is_no_three_numbers_is_told_by_column(column: str, cell: str) -> N
 def test_numbers_that_are_no_grid(column: str, cell: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         grid(**(PLACED | {column: cell}))
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ((10**18, 1, 1), "voxels"),
+        ((2**20, 2**20, 2), "voxels"),
+        ((1, 1, 2**39), "chunks"),
+        ((1, 2**19, 2**19), "chunks"),
+        ((10**4, 10**4, 10**4), ""),
+        ((1, 1, 1), ""),
+    ],
+)
+def test_a_crop_that_nobody_can_work_on_is_told_from_one_that_is_large(shape: tuple, says: str) -> None:
+    assert says in too_large(shape)
+    assert bool(says) == bool(too_large(shape))
+    cells = "[1e-5;1e-5;1e-5]", "[0;0;0]", f"[{';'.join(map(str, shape))}]"
+    if says:
+        with pytest.raises(ValueError, match=r"no extent|cut the crop into several"):
+            grid(*cells)
+    else:
+        assert grid(*cells).shape == shape

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,17 @@ def test_a_recipe_that_changed_since_the_build_is_not_shown_as_what_was_built(bu
 
 
 def test_a_damaged_array_is_a_fault_on_the_page_not_the_end_of_it(built, capsys):
-    chunk = next((OUT / "work/submission.zarr/crop1/ecs").glob("0*"))
-    chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
-    for name in ("submission.zip", "report.html", "check.json"):
+    zipped = OUT / "submission.zip"
+    with zipfile.ZipFile(zipped) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    chunk = next(name for name in members if name.startswith("crop1/ecs/0"))
+    with zipfile.ZipFile(zipped, "w") as spoilt:
+        for name, data in members.items():
+            spoilt.writestr(name, data[:-1] + b"?" if name == chunk else data)
+    stamp = {"bytes": zipped.stat().st_size, "mtime_ns": zipped.stat().st_mtime_ns}
+    state = OUT / "work" / "state.json"
+    write_sealed(state, {**read_sealed(state), "zip": stamp})
+    for name in ("report.html", "check.json"):
         (OUT / name).unlink()
     assert main(BUILD) == 1
     assert "crop1/ecs: chunk" in capsys.readouterr().out

@@ -47,3 +47,19 @@ def test_a_codec_that_runs_what_a_chunk_says_is_refused_and_nothing_runs(tmp_pat
     with pytest.raises(VolumeError, match="not readable as Zarr"):
         open_node(place)[...]
     assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["github://o:r@/x", "ssh://h/x", "reference://x", "python://x", "memory://x", "HTTPX://x", "simplecache::file://{}",
+     "filecache::{}", "zip://a::file://{}", "dir::{}", "s3://a::file://{}"],
+)  # fmt: skip
+def test_no_other_way_is_gone_than_the_plain_ones(tmp_path, place):
+    inside = write_array(tmp_path / "a", noise(GRID.shape), GRID)
+    with pytest.raises(VolumeError, match="give a path, or a URL of file, gs, http, https, s3"):
+        open_node(place.format(inside))
+
+
+def test_a_plain_way_is_gone(tmp_path):
+    inside = write_array(tmp_path / "a", noise(GRID.shape), GRID)
+    assert isinstance(open_node(f"file://{inside}"), zarr.Array)

@@ -2,6 +2,8 @@
 
 import zipfile
 
+import numcodecs
+import numpy as np
 import pytest
 
 from ensemble.submission.check_report import ArrayContents
@@ -47,6 +49,21 @@ def test_a_good_submission_has_no_fault_and_its_contents_are_told(tmp_path):
 def test_a_folder_is_checked_like_its_zip(tmp_path):
     root = write(tmp_path / "s")
     assert check(root, TARGETS) == checked(root)
+
+
+@pytest.mark.parametrize("shape", [(2**40,) * 3, (2**62, 20, 30)])
+def test_two_objects_at_the_ends_of_a_huge_array_cost_no_more_than_their_chunks(tmp_path, shape):
+    root = write(tmp_path / "s")
+    place = root / "crop557/mito"
+    edit(place / ".zarray", shape=list(shape))
+    last = ".".join(str((n - 1) // c) for n, c in zip(shape, (64, 20, 30), strict=True))
+    masks = numcodecs.get_codec({"id": "zstd"}).encode(np.ones((64, 20, 30), np.uint8))
+    edit(place / ".zarray", compressor={"id": "zstd"}, chunks=[64, 20, 30])
+    for chunk in ("0.0.0", last):
+        (place / chunk).write_bytes(masks)
+    report = checked(root)
+    assert any(fault.startswith("crop557/mito: ") and "shape" in fault for fault in report.faults)
+    assert report.arrays["crop557"]["mito"].nonzero_voxels >= 64 * 20 * 30
 
 
 def test_every_fault_is_named_in_one_run(tmp_path):

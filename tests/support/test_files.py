@@ -16,6 +16,7 @@ from ensemble.support.files import (
     one_line,
     read_json,
     read_sealed,
+    refuse_links,
     replacing,
     write_json,
     write_sealed,
@@ -129,3 +130,24 @@ def test_who_takes_turns_is_never_there_with_another(tmp_path):
     for thread in threads:
         thread.join()
     assert (len(most), set(most)) == (60, {1})
+
+
+def test_a_link_is_refused_wherever_it_lies(tmp_path):
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    (tmp_path / "a/file").write_text("x")
+    refuse_links(tmp_path / "a", tmp_path / "nothing", tmp_path / "a/file")
+    for link in (tmp_path / "link", tmp_path / "a/link", tmp_path / "a/b/c/link"):
+        for target in (tmp_path / "a/file", tmp_path / "a/b", tmp_path / "nothing"):
+            link.symlink_to(target)
+            with pytest.raises(EnsembleError, match=f"{link}: is a symbolic link"):
+                refuse_links(tmp_path / "a", link)
+            link.unlink()
+
+
+def test_a_lock_that_is_a_link_is_not_opened(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "lock").symlink_to(tmp_path / "precious")
+    for held in (in_turn, held_if_free):
+        with pytest.raises(EnsembleError, match="symbolic link"), held(tmp_path / "lock"):
+            pass
+    assert (tmp_path / "precious").read_text() == "mine"

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ensemble.support.errors import EnsembleError
 from ensemble.support.journal import Journal
 
 ENTRIES = st.lists(st.tuples(st.sampled_from(["key", "band"]), st.integers() | st.text(max_size=4)), max_size=6)
@@ -67,3 +68,11 @@ def test_what_cannot_be_written_is_not_noted(tmp_path):
         journal.note("key", object())
     journal.close()
     assert Journal.read(tmp_path / "journal") == {}
+
+
+def test_a_link_is_never_written_through(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "journal").symlink_to(tmp_path / "precious")
+    with pytest.raises(EnsembleError, match="symbolic link"):
+        Journal.open(tmp_path / "journal")
+    assert (tmp_path / "precious").read_text() == "mine"

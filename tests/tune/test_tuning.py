@@ -89,7 +89,8 @@ def test_labels_are_a_source_like_any_other_also_where_nothing_can_be_recorded(p
         (["--out", "hand.yaml"], "would replace a recipe that no tuning wrote"),
         (["--out", "tuned.json"], "let its name end in .yaml"),
         (["--truth", "none.zarr"], "holds truth for no array of the manifest"),
-        (["--trials", "0"], "at least one is needed"),
+        *(([f"--trials={n}"], f"--trials {n}: say a number from 1") for n in (0, -1, 10**9)),
+        *(([f"--minutes={m}"], "--minutes") for m in ("nan", "inf", "-1", "1e999")),
     ],
 )
 def test_what_cannot_work_is_told_before_anything_is_predicted(place, capsys, options, message):

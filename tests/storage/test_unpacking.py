@@ -10,7 +10,7 @@ import numcodecs
 import numpy as np
 import pytest
 
-from ensemble.submission.unpacking import decoded
+from ensemble.storage.unpacking import decoded, limit_bytes
 
 VALUES = np.arange(5000, dtype=np.uint16)
 CODECS = ["blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"]
@@ -70,3 +70,24 @@ def test_a_frame_of_zstd_says_its_size_in_each_way():
         assert bytes(decoded(numcodecs.Zstd(), encoded, size)) == bytes(size)
         with pytest.raises(ValueError, match="unpacks to more"):
             decoded(numcodecs.Zstd(), encoded, size - 1)
+
+
+def zstd_frame(*blocks: tuple[int, bytes, int]) -> bytes:
+    """A frame that is silent on its size, of blocks (kind, bytes, size)."""
+    frame = b"\x28\xb5\x2f\xfd\x00\x58"
+    for number, (kind, data, size) in enumerate(blocks):
+        last = number == len(blocks) - 1
+        frame += (size << 3 | kind << 1 | last).to_bytes(3, "little") + data
+    return frame
+
+
+def test_a_frame_of_zstd_that_is_silent_is_read_and_a_bomb_is_not():
+    raw, runs = (0, b"abc", 3), (1, b"\0", 1 << 17)
+    assert bytes(decoded(numcodecs.Zstd(), zstd_frame(raw, raw), 6)) == b"abcabc"
+    assert len(decoded(numcodecs.Zstd(), zstd_frame(runs, raw), limit_bytes(1 << 16))) == (1 << 17) + 3
+    with pytest.raises(ValueError, match="unpacks to more"):
+        decoded(numcodecs.Zstd(), zstd_frame(raw, raw), 5)
+    with pytest.raises(ValueError, match="unpacks to more"):
+        decoded(numcodecs.Zstd(), zstd_frame(*[runs] * (1 << 14)), 1 << 17)
+    with pytest.raises(ValueError, match="no frame of zstd"):
+        decoded(numcodecs.Zstd(), b"\x50\x2a\x4d\x18" + bytes(20), 5)
