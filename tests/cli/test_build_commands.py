@@ -27,10 +27,13 @@ def test_the_plan_says_what_the_build_does(place, capsys) -> None:
     assert jobs["fine", "1"]["forward_passes"] == jobs["fine", "1"]["patches"] > 1
     assert plan["crops"]["1"]["classes"]["mito"]["postprocess"][1] == {"drop_small": {"min_size_voxels": 20}}
     assert plan["cost"]["arrays"] == 16
+    assert plan["networks"]["fine"]["arithmetic"] == "32"
+    assert plan["predictions_found"] == 0 < plan["hours"]["predicting_s"]
     assert main(["plan", "small.yaml", "--manifest", "manifest.csv"]) == 0
     said = capsys.readouterr().out
     assert "mean(3·fine, 1·coarse)" in said
-    assert "0 of 4 predictions found, 4 to compute (build/predictions)\non this machine about 1 s of predicting" in said
+    assert "0 of 4 predictions found, 4 to compute (build/predictions)\nfine runs in float32; " in said
+    assert "\non this machine about " in said and "of predicting (on cpu, " in said
     assert not Path("build").exists()
 
 
