@@ -124,7 +124,8 @@ class _Build:
             self.progress.say(f"{request.zip}: everything is done already")
             return Built(checked, None, self.plan.left_out)
         report = self._check()
-        write_json(request.out / "plan.json", self.prepared.described(request.budget).as_plain())
+        described = self.prepared.described(request.budget, uses=self.predictor.uses)
+        write_json(request.out / "plan.json", described.as_plain())
         self._note_costs()
         run_id = None if write_fault else self._record(report)
         # with faults the next build packs anew, from crops assembled anew

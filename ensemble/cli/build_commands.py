@@ -80,9 +80,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     hours, found = prepared.hours(left), len(plan.jobs) - len(left)
     if arguments.json:
         prepared = replace(prepared, warnings=(*prepared.warnings, *unlike))
-        said = prepared.described(request.budget, hours).as_plain()
-        runs = {source: use.as_plain() for source, use in predictor.uses.items()}
-        print(json.dumps({**said, "predictions_found": found, "networks": runs}, indent=1))
+        said = prepared.described(request.budget, hours, predictor.uses).as_plain()
+        print(json.dumps({**said, "predictions_found": found}, indent=1))
     else:
         console.show(plan_tables(plan, request.budget))
         if plan.jobs:

@@ -32,7 +32,9 @@ def plan_tables(value: "Plan", budget: "Budget") -> Iterator[RenderableType]:
 
 
 def _passes(value: "Plan", budget: "Budget") -> Table:
-    jobs = Table("source", "model", "crop", "EM", "patches", "passes", "Mvoxel", "stored", "memory", title="passes")
+    jobs = Table(
+        "source", "model", "crop", "EM", "patches", "passes", "Mvoxel", "stored", "memory", "sums", title="passes"
+    )
     for job in value.jobs:
         jobs.add_row(*_job(job, budget))
     return jobs
@@ -97,6 +99,7 @@ def _job(job: "Job", budget: "Budget") -> tuple[str, ...]:
         f"{job.lattice.size / 1e6:.1f}",
         size_in_words(job.stored_bytes),
         size_in_words(budget.predicting_bytes(job)),
+        budget.sums_in_words(job),
     )
 
 

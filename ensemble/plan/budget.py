@@ -57,6 +57,13 @@ class Budget:
         """Whether partial sums lie on disk."""
         return not self.columns(job) and self._with_sums(job, job.sum_bytes) > self.memory_bytes
 
+    def sums_in_words(self, job: Job) -> str:
+        """Where partial sums lie."""
+        columns = self.columns(job)
+        if columns:
+            return "on the GPU" if columns == 1 else f"on the GPU, in {columns} parts along y"
+        return "on disk" if self.spills(job) else "in memory"
+
     def predicting_bytes(self, job: Job) -> int:
         """About the peak of a job, or of one on each device."""
         if self.columns(job):

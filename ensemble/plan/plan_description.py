@@ -1,7 +1,8 @@
 """A plan as typed values: what ``plan.json`` says, and what a terminal shows."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from ensemble.core import Grid
@@ -9,6 +10,7 @@ from ensemble.plan.budget import Budget
 from ensemble.plan.describe import describe_route, route_in_words, voxel_size_in_words
 from ensemble.plan.hours import Hours
 from ensemble.plan.job import Job
+from ensemble.plan.network_use import NetworkUse
 from ensemble.plan.plan import CropPlan, Plan
 from ensemble.plan.recipe import ModelSource
 
@@ -41,7 +43,7 @@ class JobDescription:
     forward_passes: int
     voxels: int
     stored_bytes: int
-    partial_sums_on_disk: bool
+    partial_sums: str
     peak_memory_bytes: int
 
     @classmethod
@@ -60,7 +62,7 @@ class JobDescription:
             forward_passes=job.forward_passes,
             voxels=job.lattice.size,
             stored_bytes=job.stored_bytes,
-            partial_sums_on_disk=budget.spills(job),
+            partial_sums=budget.sums_in_words(job),
             peak_memory_bytes=budget.predicting_bytes(job),
         )
 
@@ -176,7 +178,7 @@ class PlanCost:
 class PlanDescription:
     """The whole plan, with its cost in sum, and what a person should know of it.
 
-    ``left_out`` arrays of the manifest were not asked for.
+    ``left_out`` arrays of the manifest were not asked for. ``networks``: source -> how its network runs, in words.
     """
 
     recipe: str
@@ -187,10 +189,16 @@ class PlanDescription:
     left_out: int = 0
     warnings: list[str] = field(default_factory=list)
     hours: Hours | None = None
+    networks: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, plan: Plan, budget: Budget, warnings: Sequence[str] = (), hours: Hours | None = None
+        cls,
+        plan: Plan,
+        budget: Budget,
+        warnings: Sequence[str] = (),
+        hours: Hours | None = None,
+        uses: Mapping[str, NetworkUse] = MappingProxyType({}),
     ) -> "PlanDescription":
         recipe = plan.recipe
         return cls(
@@ -206,6 +214,7 @@ class PlanDescription:
             left_out=plan.left_out,
             warnings=list(warnings),
             hours=hours,
+            networks={source: use.in_words for source, use in uses.items()},
         )
 
     def as_plain(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -167,8 +168,10 @@ class Prepared:
         """How long it takes where ``jobs`` are left to compute."""
         return self.pacing.hours(self.plan, jobs)
 
-    def described(self, budget: Budget, hours: Hours | None = None) -> PlanDescription:
-        return PlanDescription.of(self.plan, budget, self.warnings, hours)
+    def described(
+        self, budget: Budget, hours: Hours | None = None, uses: Mapping[str, NetworkUse] = MappingProxyType({})
+    ) -> PlanDescription:
+        return PlanDescription.of(self.plan, budget, self.warnings, hours, uses)
 
 
 def prepare(request: Request, store: Registry) -> Prepared:

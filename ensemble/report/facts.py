@@ -99,7 +99,7 @@ class CostFacts:
 class ReportFacts:
     """Everything the page shows but pictures. Crops by group name ("crop557"); ``cells``: crop -> class -> array.
 
-    ``without``: what could not be shown, and why.
+    ``networks``: source -> how its network ran. ``without``: what could not be shown, and why.
     """
 
     name: str
@@ -114,6 +114,7 @@ class ReportFacts:
     costs: CostFacts
     scores: Mapping[str, Any] | None
     score_rows: tuple[ScoreRow, ...]
+    networks: Mapping[str, str]
     without: tuple[str, ...]
 
     def with_truth_objects(self, counts: Mapping[str, int]) -> "ReportFacts":
@@ -152,6 +153,7 @@ def gather_facts(
         costs=_costs(build),
         scores=build.scores,
         score_rows=() if build.scores is None else score_rows(build.scores),
+        networks=build.plan.networks,
         without=tuple(without),
     )
 

@@ -27,7 +27,7 @@ def test_the_plan_says_what_the_build_does(place, capsys) -> None:
     assert jobs["fine", "1"]["forward_passes"] == jobs["fine", "1"]["patches"] > 1
     assert plan["crops"]["1"]["classes"]["mito"]["postprocess"][1] == {"drop_small": {"min_size_voxels": 20}}
     assert plan["cost"]["arrays"] == 16
-    assert plan["networks"]["fine"]["arithmetic"] == "32"
+    assert plan["networks"]["fine"].startswith("float32; ")
     assert plan["predictions_found"] == 0 < plan["hours"]["predicting_s"]
     assert main(["plan", "small.yaml", "--manifest", "manifest.csv"]) == 0
     said = capsys.readouterr().out
@@ -55,7 +55,7 @@ def test_the_plan_says_whether_partial_sums_lie_on_disk(place, capsys) -> None:
         return [job for crop in plan["crops"].values() for job in crop["jobs"]]
 
     roomy = jobs("--memory", "8")
-    assert not any(job["partial_sums_on_disk"] for job in roomy)
+    assert {job["partial_sums"] for job in roomy} == {"in memory"}
     assert all(GIB // 2 < job["peak_memory_bytes"] < 2 * GIB for job in roomy)
 
 

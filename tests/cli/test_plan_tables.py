@@ -20,7 +20,7 @@ def test_routes_passes_and_cost_are_all_there(place):
     rows = [
         [cell.strip() for cell in line.strip("│").split("│")] for line in said.get().splitlines() if line[:1] == "│"
     ]
-    routes, passes = ([row for row in rows if len(row) == cells] for cells in (6, 9))
+    routes, passes = ([row for row in rows if len(row) == cells] for cells in (6, 10))
     crops: dict[str, str] = {}
     for name, of_crops, *_ in routes:
         crops[name] = f"{crops.get(name, '')} {of_crops}".strip()

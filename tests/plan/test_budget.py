@@ -72,6 +72,7 @@ class Job:
 def test_sums_go_to_disk_where_they_do_not_fit(sum_gib: float, spills: bool) -> None:
     budget, job = Budget(3 * GIB, 2), Job(int(sum_gib * GIB))
     assert budget.spills(job) is spills
+    assert budget.sums_in_words(job) == ("on disk" if spills else "in memory")
     assert budget.predicting_bytes(job) <= budget.memory_bytes
 
 
@@ -100,6 +101,11 @@ def test_sums_that_do_not_fit_a_gpu_whole_are_cut_along_y(tmp_path) -> None:
     assert needed.columns(one) == 1
     sizes = sorted({Budget(4 * GIB, 2, on_cpu=False, gpu_bytes=mib << 20).columns(one) for mib in range(40, 200)})
     assert sizes[:1] == [0] and sizes[-1] > 1
+    assert needed.sums_in_words(one) == "on the GPU"
+    tight = next(
+        b for b in (Budget(4 * GIB, 2, on_cpu=False, gpu_bytes=m << 20) for m in range(40, 200)) if b.columns(one)
+    )
+    assert tight.sums_in_words(one) == f"on the GPU, in {tight.columns(one)} parts along y"
 
 
 def test_each_of_several_devices_takes_its_share(tmp_path) -> None:
