@@ -4,12 +4,13 @@
 
 For each network, in one run on one device, seconds a patch: of a job as a build runs it, with the arithmetic, patches a
 pass and compiling that the product chose; of the same network's bare forward passes; of MONAI's SlidingWindowInferer
-with sums on the device; of today's usual way, an eager forward pass under bfloat16 autocast; and of a job with mirrored
+with sums on the device (never compiled); of today's usual way, an eager forward pass under bfloat16 autocast; and of a job with mirrored
 test-time augmentation. Then hours for the official manifest, and training steps. Without a GPU it says so and ends;
 ``--device cpu`` runs all of it on small networks, which shows that it works and measures nothing.
 """
 
 import argparse
+import gc
 import json
 import shutil
 import subprocess
@@ -32,8 +33,8 @@ BARS = {"48 channels": 1.10, "1 channel": 1.05}
 """How many times as long as its bare forward passes a job may take."""
 
 MEDNEXT = {
-    "48 channels": Case("MedNeXtV1", {"size": "M", "kernel_size": 3}, 96, 384, channels=48, around=0),
-    "1 channel": Case("MedNeXtV1", {"size": "L", "kernel_size": 3}, 96, 384, channels=1, around=0),
+    "48 channels": Case("MedNeXtV1", {"size": "M", "kernel_size": 3}, 96, 528, channels=48, around=0),
+    "1 channel": Case("MedNeXtV1", {"size": "L", "kernel_size": 3}, 96, 528, channels=1, around=0),
 }
 SMALL = {
     name: replace(case, architecture="UNet", arguments={"channels": [4, 8], "strides": [2]}, patch=32, side=80)
@@ -82,6 +83,8 @@ def measure(name: str, case: Case, device_name: str, work: Path) -> Measured:
     from ensemble.predict import lent_gpu_bytes, settled_uses
     from ensemble.support import QuietProgress
 
+    gc.collect()
+    torch.cuda.empty_cache()
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     request, ready, registry = prepared(case, work)
@@ -90,20 +93,23 @@ def measure(name: str, case: Case, device_name: str, work: Path) -> Measured:
     request = replace(request, device=device_name, precision="auto", budget=budget)
     (job,) = ready.plan.jobs
     use = settled_uses(request, ready, registry, QuietProgress())[job.source]
-    if device.type == "cuda" and not use.is_compiled:
-        use = _if_faster(job, use, ready, registry, device)
     patches = Patches(job, ready, registry, device, use)
+    if device.type == "cuda" and not use.is_compiled:
+        patches = _if_faster(patches, Patches(job, ready, registry, device, replace(use, is_compiled=True, why="")))
     patches.product_s(request, tta="none", rows=2)  # what only the first passes pay for
+    before_s = patches.bare_s()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     busy = Busy(device)
     with busy:
         product_s = patches.product_s(request, tta="none")
     peak = torch.cuda.max_memory_allocated(device) / GIB if device.type == "cuda" else 0.0
     return Measured(
         name,
-        use.in_words,
+        patches.use.in_words,
         job.patches,
         product_s,
-        patches.bare_s(),
+        (before_s + patches.bare_s()) / 2,
         patches.monai_s(),
         patches.autocast_s(),
         patches.product_s(request, tta="mirror", rows=2),
@@ -114,21 +120,27 @@ def measure(name: str, case: Case, device_name: str, work: Path) -> Measured:
     )
 
 
-def _if_faster(job: Job, use: NetworkUse, ready: Prepared, registry: Registry, device: Any) -> NetworkUse:
+def _if_faster(eager: "Patches", compiled: "Patches") -> "Patches":
     """Compiled if that is faster, as it would be in a plan of hours."""
-    eager = Patches(job, ready, registry, device, use).bare_s()
-    compiled = replace(use, is_compiled=True, why="")
-    try:
-        return compiled if Patches(job, ready, registry, device, compiled).bare_s() < eager else use
-    except Exception as error:  # a compiler fails in as many ways as it has parts
-        return replace(use, why=f"cannot be compiled: {str(error).splitlines()[0][:120]}")
+    began = time.perf_counter()
+    fault = compiled.fault()
+    if fault is not None:
+        print(f"  cannot be compiled: {fault}", flush=True)
+        return eager
+    print(f"  compiled in {time.perf_counter() - began:.0f} s", flush=True)
+    return compiled if compiled.bare_s() < eager.bare_s() else eager
 
 
 class Patches:
     """The patches of a job on a device, run in several ways."""
 
     def __init__(self, job: Job, ready: Prepared, registry: Registry, device: Any, use: NetworkUse) -> None:
-        self._job, self._ready, self._registry, self._device, self._use = job, ready, registry, device, use
+        self._job, self._ready, self._registry, self._device, self.use = job, ready, registry, device, use
+
+    def fault(self) -> str | None:
+        """What stands in the way of a first pass."""
+        fault: str | None = self._runner.fault()
+        return fault
 
     def _network(self) -> Any:
         from registry import load_network
@@ -140,7 +152,7 @@ class Patches:
     def _runner(self) -> Any:
         from ensemble.predict import Runner
 
-        return Runner.of(self._network(), self._job, self._device, self._use)
+        return Runner.of(self._network(), self._job, self._device, self.use)
 
     def product_s(self, request: Request, tta: str, rows: int | None = None) -> float:
         """A job as a build runs it, from EM on disk to bytes on disk; of its first rows of patches along z."""
@@ -148,6 +160,7 @@ class Patches:
             CPU,
             Network,
             Output,
+            Section,
             fix_threads,
             frame_reader,
             open_prediction,
@@ -178,7 +191,7 @@ class Patches:
             job,
             Network(runner, runner.batch_size(), self._device),
             frame_reader(job, tissue_of(self._ready.em, job)),
-            Output(stored.array, sums_on=sums_on),
+            Output(Section(stored, job.stored.box), sums_on=sums_on),
         )
         return (time.perf_counter() - began) / job.patches
 
@@ -187,8 +200,8 @@ class Patches:
         import torch
 
         network, dtype = self._runner.network, next(self._runner.network.parameters()).dtype
-        inputs = torch.rand((self._use.patches, 1, *self._job.patch), device=self._device, dtype=dtype)
-        return self._repeated(lambda: network(inputs)) / self._use.patches
+        inputs = torch.rand((self.use.patches, 1, *self._job.patch), device=self._device, dtype=dtype)
+        return self._repeated(lambda: network(inputs)) / self.use.patches
 
     def autocast_s(self) -> float:
         """An eager forward pass under bfloat16 autocast, as many do."""
@@ -205,13 +218,13 @@ class Patches:
         return self._repeated(forward) / patches
 
     def monai_s(self) -> float:
-        """MONAI's sliding window, sums on the device, over two rows of patches along each axis."""
+        """MONAI's sliding window over some of the volume, sums on the device: same arithmetic, not compiled."""
         import torch
         from monai.inferers import SlidingWindowInferer
 
         from ensemble.predict import Runner
 
-        runner = Runner.of(self._network(), self._job, self._device, replace(self._use, is_compiled=False))
+        runner = Runner.of(self._network(), self._job, self._device, replace(self.use, is_compiled=False))
         patch, overlap = self._job.patch, self._job.model.card.overlap
         shape = [starts[min(3, len(starts) - 1)] + p for starts, p in zip(self._job.starts, patch, strict=True)]
         count = 1
@@ -219,7 +232,7 @@ class Patches:
             count *= len(patch_starts(n, p, overlap))
         volume = torch.rand((1, 1, *shape), device=self._device)
         window = SlidingWindowInferer(
-            patch, self._use.patches, overlap=overlap, mode="gaussian", device=self._device, sw_device=self._device
+            patch, self.use.patches, overlap=overlap, mode="gaussian", device=self._device, sw_device=self._device
         )
         return self._repeated(lambda: window(volume, lambda x: runner(x[:, 0])), times=1) / count
 
@@ -246,31 +259,38 @@ class Busy:
     """How much of the time a GPU had work, as its driver tells; None where there is no GPU."""
 
     def __init__(self, device: Any) -> None:
-        self._index = device.index or 0 if device.type == "cuda" else None
+        self._id = _uuid(device) if device.type == "cuda" else None
         self._seen: list[int] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "Busy":
-        if self._index is not None:
+        if self._id is not None:
             self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        if self._index is not None:
+        if self._id is not None:
             self._thread.join()
 
     @property
     def percent(self) -> float | None:
-        return sum(self._seen) / len(self._seen) if self._seen else None
+        inside = self._seen[1:-1]
+        return sum(inside) / len(inside) if inside else None
 
     def _watch(self) -> None:
-        query = ["nvidia-smi", f"--id={self._index}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+        query = ["nvidia-smi", f"--id={self._id}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
         while not self._over.wait(0.2):
             said = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
             if said.isdigit():
                 self._seen.append(int(said))
+
+
+def _uuid(device: Any) -> str:
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
 
 
 def official_patches(case: Case, voxel_nm: float) -> int:

@@ -127,6 +127,7 @@ def measure(name: str, work: Path) -> dict[str, float]:
         Network,
         Output,
         Runner,
+        Section,
         fix_threads,
         frame_reader,
         open_prediction,
@@ -157,7 +158,13 @@ def measure(name: str, work: Path) -> dict[str, float]:
     forget_peak()
     began = time.perf_counter()
     read = frame_reader(job, tissue_of(ready.em, job))
-    predict_job(job, Network(runner, runner.batch_size()), read, Output(stored.array, spill_to=spill_to), progress)
+    predict_job(
+        job,
+        Network(runner, runner.batch_size()),
+        read,
+        Output(Section(stored, job.stored.box), spill_to=spill_to),
+        progress,
+    )
     wall, peak = time.perf_counter() - began, peak_gib()
     bare_s += bare(rows - rows // 2) if case.bare else 0
     return {

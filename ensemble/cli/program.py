@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     # threads that spin while they wait slow each other down several times where cores are shared
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # parts of jobs differ a little in size, and what one left would not do for the next
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     keep_freed_memory()
     arguments = _parser().parse_args(with_verb(sys.argv[1:] if argv is None else argv))
     if not os.environ.get("PYTHONWARNINGS"):

@@ -1,6 +1,6 @@
 """All that will be done, before anything is."""
 
-from ensemble.plan.budget import BAND_BYTES, Budget
+from ensemble.plan.budget import BAND_BYTES, PASS_SHARE, Budget
 from ensemble.plan.describe import (
     describe_route,
     expression_as_recipe,
@@ -37,6 +37,7 @@ from ensemble.plan.request import Prepared, Request, name_of_build, predictions_
 __all__ = [
     "BAND_BYTES",
     "FORWARD_PASSES",
+    "PASS_SHARE",
     "ROWS_READ",
     "STORED_CHUNK",
     "TTA",

@@ -15,6 +15,9 @@ from ensemble.support import EnsembleError
 BAND_BYTES = 256 << 20
 """About how much of the sources one worker holds while it decides; never less than one chunk's."""
 
+PASS_SHARE = 0.4
+"""Of the memory of a GPU, what a pass may take; the rest is for sums."""
+
 _LIBRARIES_BYTES = 700 << 20
 _CONVOLUTIONS = 1.55
 """What a forward pass takes beside its tensors: the CPU's convolutions lay theirs out anew."""
@@ -50,7 +53,8 @@ class Budget:
         """Into how many parts along y a job is cut for its sums to fit a GPU; 0: they lie in memory that is lent."""
         if self.on_cpu:
             return 0
-        room = self.gpu_bytes - job.model.weights_bytes - _pass_bytes(job, "cuda")
+        a_pass = job.model.weights_bytes + _pass_bytes(job, "cuda")
+        room = min(self.gpu_bytes - a_pass, int((1 - PASS_SHARE) * self.gpu_bytes))
         return (columns_that_fit(job, room) or 0) if room > 0 else 0
 
     def spills(self, job: Job) -> bool:
@@ -67,7 +71,7 @@ class Budget:
     def predicting_bytes(self, job: Job) -> int:
         """About the peak of a job, or of one on each device."""
         if self.columns(job):
-            return self._with_sums(job, job.leaving_bytes)
+            return self._with_sums(job, job.leaving_bytes + job.row_bytes)
         return self._with_sums(job, job.spilled_bytes if self.spills(job) else job.sum_bytes)
 
     def _with_sums(self, job: Job, sums_bytes: int) -> int:

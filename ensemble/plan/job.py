@@ -143,6 +143,14 @@ class Job:
         return max(row, self.leaving_bytes)
 
     @property
+    def row_bytes(self) -> int:
+        """The stored planes, as bytes, that a row of patches along z finishes; on their way during the next."""
+        step = max((b - a for a, b in pairwise(self.starts[0])), default=self.patch[0])
+        ratio = self.lattice.voxel_size_nm[0] / self.stored.voxel_size_nm[0]
+        planes = min(math.ceil(step * ratio) + STORED_CHUNK[0], self.stored.shape[0])
+        return len(self.classes) * planes * math.prod(self.stored.shape[1:])
+
+    @property
     def channels_at_once(self) -> int:
         """Channels whose finished planes are carried to the stored grid together."""
         return max(1, min(len(self.classes), CHANNELS_BYTES // (4 * self.chunk_planes * self._plane_voxels)))

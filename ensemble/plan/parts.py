@@ -35,12 +35,20 @@ def parts_of(job: Job, columns: int, slabs: int = 1) -> list[Part]:
     return [Part(_part(job, box), box) for box in boxes]
 
 
-def columns_that_fit(job: Job, sums_bytes: int) -> int | None:
-    """Into how many parts along y a job is cut so that sums take no more than that; None where none is small enough."""
+def columns_that_fit(job: Job, device_bytes: int) -> int | None:
+    """Into how many parts along y a job is cut so that a device holds no more of each, beside its network.
+
+    None where no part is small enough.
+    """
     for columns in range(1, math.ceil(job.stored.shape[1] / STORED_CHUNK[1]) + 1):
-        if all(part.job.sum_bytes <= sums_bytes for part in parts_of(job, columns)):
+        if all(device_bytes_of(part.job) <= device_bytes for part in parts_of(job, columns)):
             return columns
     return None
+
+
+def device_bytes_of(job: Job) -> int:
+    """What a device that keeps a job's sums holds beside its network: EM, sums, and planes on their way."""
+    return job.read_bytes + job.sum_bytes + job.row_bytes
 
 
 def slabs_for(jobs: Sequence[Job], devices: int) -> dict[tuple[str, str], int]:

@@ -1,7 +1,7 @@
 from .device import find_device, find_devices, fix_threads, lent_gpu_bytes
 from .network_uses import settled_uses
 from .pace import time_networks
-from .prediction_store import open_prediction, shared_key
+from .prediction_store import Section, open_prediction, shared_key
 from .predictor import Fields, Predictor, found_in_words
 from .probabilities import StoredProbabilities
 from .runner import Runner
@@ -23,6 +23,7 @@ __all__ = [
     "Output",
     "Predictor",
     "Runner",
+    "Section",
     "SharedPredictions",
     "StoredProbabilities",
     "find_device",

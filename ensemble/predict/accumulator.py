@@ -113,7 +113,7 @@ class PatchSums:
             self._sums[:, ring, ys, xs].addcmul_(p[:, part], self._map[part])
 
     def row_done(self) -> None:
-        """A row of patches is added."""
+        """What a pass answered is added."""
         self._buffer.release()
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:

@@ -19,13 +19,15 @@ Work = Callable[[Runner], None]
 class Crew:
     """Threads, one for each device; each keeps the network it ran last. One device works in the thread that asks.
 
-    ``load`` brings a job's network to a device; ``threads`` work on one operation of a network.
+    ``load`` brings a job's network to a device; ``threads`` work on one operation of a network. ``most_patches``:
+    source -> patches a pass that fit, where fewer did than were meant to.
     """
 
     def __init__(
         self, devices: Sequence[torch.device], threads: int, load: Callable[[Job, torch.device], Runner]
     ) -> None:
         self._load, self._threads = load, threads
+        self.most_patches: dict[str, int] = {}
         self._own = threading.local()
         self._loading = threading.Lock()
         self._free: queue.SimpleQueue[torch.device] = queue.SimpleQueue()

@@ -7,7 +7,7 @@ from ensemble.support import EnsembleError, has_gpu
 if TYPE_CHECKING:
     import torch
 
-_LENT = 0.8
+LENT = 0.8
 """Of the memory that is free on a GPU, where nothing else is said."""
 
 
@@ -39,9 +39,21 @@ def find_devices(names: str) -> list["torch.device"]:
     if names == "all" and torch.cuda.device_count():
         return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     devices = [find_device(name.strip()) for name in names.split(",")]
+    if devices[0].type != "cpu" and len(set(devices)) < len(devices):
+        raise EnsembleError(f"--device {names}: names a device twice")
     if len({device.type for device in devices}) > 1:
         raise EnsembleError(f"--device {names}: devices of one kind are needed, so that results are the same on all")
     return devices
+
+
+def card_of(device: "torch.device") -> str:
+    """The kind of device, by which what was measured on it is kept: a GPU's name and memory."""
+    import torch
+
+    if device.type != "cuda":
+        return device.type
+    memory_bytes = torch.cuda.get_device_properties(device).total_memory
+    return f"{torch.cuda.get_device_name(device)} of {memory_bytes / 2**30:.0f} GiB"
 
 
 def lent_gpu_bytes(names: str) -> int:
@@ -51,7 +63,7 @@ def lent_gpu_bytes(names: str) -> int:
     devices = find_devices(names)
     if devices[0].type != "cuda":
         return 0
-    return int(_LENT * min(torch.cuda.mem_get_info(device)[0] for device in devices))
+    return int(LENT * min(torch.cuda.mem_get_info(device)[0] for device in devices))
 
 
 def fix_threads(count: int) -> None:

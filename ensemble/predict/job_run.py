@@ -1,5 +1,7 @@
 """A job under way: its parts on the devices of a crew, and what of it is written."""
 
+import gc
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -62,13 +64,14 @@ class JobRun:
 
     def _compute(self, crew: Crew, part: Part, runner: Runner) -> None:
         """Where the device's memory does not do, once more with half as many patches a pass."""
-        began, batch = time.monotonic(), runner.batch_size()
+        began, batch = time.monotonic(), min(runner.batch_size(), crew.most_patches.get(self.job.source, sys.maxsize))
         if not self._fits(crew, part, runner, batch):
             if batch > 1:
                 self._count.progress.say(
                     f"{runner.device}: no memory for {batch} patches of {self.job.source} a pass; "
-                    f"going on with {batch // 2}"
+                    f"going on with {batch // 2}, which may change last bits"
                 )
+                crew.most_patches[self.job.source] = batch // 2
             if batch == 1 or not self._fits(crew, part, runner, batch // 2):
                 raise EnsembleError(
                     f"{runner.device}: no memory for a patch of {self.job.source}; lend less of it to sums with "
@@ -86,6 +89,7 @@ class JobRun:
         else:
             fits = True
         if not fits:
+            gc.collect()  # a future and what it raised hold each other, and with them the sums
             torch.cuda.empty_cache()
         return fits
 
@@ -110,7 +114,7 @@ class JobRun:
             Network(runner, batch_size, runner.device),
             frame_reader(part.job, self._tissue),
             Output(
-                Section(self._stored.array, part.box),
+                Section(self._stored, part.box),
                 written,
                 sums_on=runner.device if self._budget.columns(self.job) else CPU,
                 spill_to=self._scratch if self._budget.spills(self.job) else None,

@@ -3,7 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,16 +14,22 @@ _AHEAD = 4
 """Passes that may be queued on a device before the first of them has ended."""
 
 
+@cache
+def _stream(device: torch.device, purpose: str) -> Any:
+    """One for each purpose, whatever the number of jobs: memory that was used in a stream is kept for it."""
+    return torch.cuda.Stream(device) if device.type == "cuda" else torch.cpu.Stream()  # type: ignore[no-untyped-call]
+
+
 class Lane:
     """A stream of a device beside the one that networks run in; on the CPU everything is done at once.
 
     Host memory of what is moved is pinned, so that neither stream nor thread waits for the other's copies.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, purpose: Literal["in", "out"]) -> None:
         self._on_gpu = device.type == "cuda"
         self._device = device
-        self._stream: Any = torch.cuda.Stream(device) if self._on_gpu else torch.cpu.Stream()  # type: ignore[no-untyped-call]
+        self._stream = _stream(device, purpose)
         self._queued: deque[Any] = deque()
 
     @contextmanager
@@ -39,7 +46,7 @@ class Lane:
         with self._beside():
             if self._on_gpu:
                 host = host.pin_memory()
-            there = prepare(host.to(self._device, non_blocking=True).float())
+            there = prepare(host.to(self._device, non_blocking=self._on_gpu).float())
             return there, self._stream.record_event()
 
     def joined(self, there: torch.Tensor, event: Any) -> torch.Tensor:

@@ -10,10 +10,20 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from ensemble.core import Box, zyx
-from ensemble.plan import Arithmetic, Deviation, Job, NetworkUse, Prepared, Request, patches_per_pass, plain_use
-from ensemble.predict.device import device_kind, find_devices
+from ensemble.plan import (
+    PASS_SHARE,
+    Arithmetic,
+    Deviation,
+    Job,
+    NetworkUse,
+    Prepared,
+    Request,
+    patches_per_pass,
+    plain_use,
+)
+from ensemble.predict.device import LENT, card_of, device_kind, find_devices
 from ensemble.predict.tissues import tissue_of
-from ensemble.support import Progress, one_line
+from ensemble.support import EnsembleError, Progress, one_line
 from registry import Registry
 
 if TYPE_CHECKING:
@@ -30,9 +40,6 @@ COMPILED_GAIN = 1.05
 MOST_PATCHES = 32
 _ENOUGH = 1.02
 """More patches a pass that gain no more than this are not worth their memory."""
-
-_PASS_SHARE = 0.4
-"""Of the GPU memory that is lent, what a pass may take; the rest is for sums."""
 
 _TIMED_PASSES = 3
 
@@ -68,10 +75,10 @@ def _measured(
     import torch
 
     device, job, paces = find_devices(request.device)[0], jobs[0], registry.paces
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    name = card_of(device)
     what = (
         f"{job.model.sha256[:16]} with {len(job.classes)} classes on {name}, torch {torch.__version__}, "
-        f"asked for precision {request.precision}, {request.budget.gpu_bytes >> 30} GiB lent"
+        f"asked for precision {request.precision}"
     )
     measure = _Measure(request, prepared, registry, job, device)
     use, pass_s = NetworkUse.from_plain(paces.fact(f"use of {what}")), paces.seconds(f"pass of {what}")
@@ -99,14 +106,13 @@ def _compiled(value: object) -> _Compiled | None:
 
 
 def _decided(use: NetworkUse, expected_s: float, compiled: _Compiled | None) -> NetworkUse:
-    """Compiled where that pays its own time back."""
+    """Compiled where it gains: what it took once lies on disk for the next time."""
     if compiled is None:
         return replace(use, why=_and(use.why, f"not compiled for about {expected_s:.0f} s of passes"))
     if compiled.failed:
         return replace(use, why=_and(use.why, f"cannot be compiled ({compiled.failed})"))
     gained = f"compiling takes {compiled.took_s:.0f} s and makes it {compiled.gain:.2f} times as fast"
-    pays = compiled.gain >= COMPILED_GAIN and expected_s * (1 - 1 / compiled.gain) > compiled.took_s
-    return replace(use, is_compiled=pays, why=_and(use.why, gained))
+    return replace(use, is_compiled=compiled.gain >= COMPILED_GAIN, why=_and(use.why, gained))
 
 
 def _and(why: str, more: str) -> str:
@@ -131,7 +137,7 @@ class _Measure:
 
         model, precision = self._prepared.models[self._job.source], self._request.precision
         network = load_network(model.card, self._registry.weights(model)).to(self._device)
-        fixed = patches_per_pass(self._job.patch, self._device.type)
+        fixed = 1 if self._device.type == "cuda" else patches_per_pass(self._job.patch, self._device.type)
         plain = self._runner(network, NetworkUse("32", fixed))
         golden = self._normalised(self._registry.golden(model).grey)
         real = self._normalised(self._real_patch())
@@ -141,12 +147,19 @@ class _Measure:
         candidates: Sequence[Arithmetic] = ("tf32", "bf16", "16") if precision == "auto" else (precision,)
         for arithmetic in (each for each in candidates if each != "32"):
             runner = self._runner(copy.deepcopy(network), NetworkUse(arithmetic, fixed))
-            deviations = [
-                deviation_of(runner(patch).cpu().numpy(), answer)
-                for patch, answer in zip((golden, real), answers, strict=True)
-            ]
-            use = replace(runner.use, golden=deviations[0], real=deviations[1])
-            tried[arithmetic] = (self._pass_s(runner), use)
+            try:
+                deviations = [
+                    deviation_of(runner(patch).cpu().numpy(), answer)
+                    for patch, answer in zip((golden, real), answers, strict=True)
+                ]
+                use = replace(runner.use, golden=deviations[0], real=deviations[1])
+                tried[arithmetic] = (self._pass_s(runner), use)
+            except RuntimeError as error:
+                if precision != "auto":
+                    raise EnsembleError(
+                        f"--precision {precision}: the network of {self._job.source} cannot compute so on "
+                        f"{self._device.type} ({one_line(error, 120)}); choose another"
+                    ) from error
         if precision == "auto":
             pass_s, use = _best(tried)
         else:
@@ -169,7 +182,7 @@ class _Measure:
             took_s = time.monotonic() - began
             return _Compiled(took_s, plain_s / self._pass_s(runner))
         except Exception as error:  # a compiler fails in as many ways as it has parts
-            return _Compiled(failed=one_line(str(error).partition("\n")[0], 120))
+            return _Compiled(failed=one_line(error, 120))
 
     def _runner(self, network: Any, use: NetworkUse) -> "Runner":
         from ensemble.predict.runner import Runner
@@ -202,7 +215,8 @@ class _Measure:
         """The number of patches a pass that is fastest within the memory that is lent to a pass."""
         import torch
 
-        lent, best = _PASS_SHARE * self._request.budget.gpu_bytes, (replace(use, patches=1), pass_s)
+        card_bytes = torch.cuda.get_device_properties(self._device).total_memory
+        lent, best = PASS_SHARE * LENT * card_bytes, (replace(use, patches=1), pass_s)
         for patches in (2**power for power in range(MOST_PATCHES.bit_length())):
             torch.cuda.reset_peak_memory_stats(self._device)
             candidate = replace(use, patches=patches)
@@ -210,7 +224,7 @@ class _Measure:
                 seconds = self._pass_s(self._runner(network, candidate))
             except torch.OutOfMemoryError:
                 break
-            if torch.cuda.max_memory_allocated(self._device) > lent > 0:
+            if torch.cuda.max_memory_allocated(self._device) > lent:
                 break
             if patches == 1 or seconds * _ENOUGH < best[1]:
                 best = (candidate, seconds)

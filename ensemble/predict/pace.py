@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ensemble.plan import FORWARD_PASSES, Budget, Job, NetworkUse, Prepared, Request
 from ensemble.predict.device import find_devices, fix_threads
-from ensemble.predict.prediction_store import open_prediction
+from ensemble.predict.prediction_store import Section, open_prediction
 from ensemble.predict.predictor import load_runner
 from ensemble.predict.tissues import tissue_of
 from ensemble.support import Progress
@@ -62,7 +62,7 @@ def _pass_s(job: Job, prepared: Prepared, runner: "Runner", budget: Budget) -> f
     part = part_of(job, patches)
     with tempfile.TemporaryDirectory(prefix="ensemble-timed-") as folder:
         stored = open_prediction(Path(folder), "timed", part)
-        output = Output(stored.array, sums_on=runner.device if budget.columns(job) else CPU)
+        output = Output(Section(stored, part.stored.box), sums_on=runner.device if budget.columns(job) else CPU)
         began = time.monotonic()
         predict_job(
             part,

@@ -1,5 +1,6 @@
 """Finished planes on their way out: carried to the stored grid, quantised, written a chunk deep."""
 
+import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
@@ -13,8 +14,8 @@ from ensemble.predict.accumulator import PatchSums
 from ensemble.predict.lane import Lane
 from ensemble.support import EnsembleError, cores
 
-_WAITING = 4
-"""Groups of channels that may wait to be written, for each thread that writes."""
+_AT_ONCE = 2
+"""Groups of channels on their way, for each thread that writes, where a network waits for them."""
 
 
 class PlaneStore(Protocol):
@@ -45,7 +46,7 @@ class PlaneWriter:
             slice(first, min(first + job.channels_at_once, len(job.classes)))
             for first in range(0, len(job.classes), job.channels_at_once)
         ]
-        self._lane = Lane(sums.device)
+        self._lane = Lane(sums.device, "out")
         self._matrices: dict[bytes, torch.Tensor] = {}
         self._next = self.written = done_planes
         self._waiting: deque[_Chunk] = deque()
@@ -58,14 +59,15 @@ class PlaneWriter:
     def take(self, final: int, *, wait: bool) -> None:
         """Planes of the lattice before ``final`` are finished: hand over what they complete.
 
-        With ``wait`` it is written when this returns.
+        With ``wait`` it is written when this returns; without, what was handed over before is.
         """
+        self.settle(wait=True)
         while self._next < self._grid.shape[0]:
             planes = slice(self._next, min(self._next + STORED_CHUNK[0], self._grid.shape[0]))
             needed = self._lattice_planes(planes)
             if needed.stop > final:
                 break
-            self._hand_over(planes, needed)
+            self._hand_over(planes, needed, at_once=_AT_ONCE * cores() if wait else sys.maxsize)
             self._next = planes.stop
         unneeded = min(self._from(self._next), final)
         if unneeded > self._dropped:
@@ -90,7 +92,7 @@ class PlaneWriter:
         target = self._grid.sub(self._grid.box.with_axis(0, stored.start, stored.stop))
         return support(self._source, target).shifted(self._needed.start).along(0)
 
-    def _hand_over(self, planes: slice, needed: range) -> None:
+    def _hand_over(self, planes: slice, needed: range, at_once: int) -> None:
         first = self._needed.start[0]
         source = self._source.sub(self._source.box.with_axis(0, needed.start - first, needed.stop - first))
         target = self._grid.sub(self._grid.box.with_axis(0, planes.start, planes.stop))
@@ -104,13 +106,8 @@ class PlaneWriter:
                 p = apply_along(axis, matrix, p)
             finished = quantised(p)
             chunk.writes.append(self._pool.submit(self._write, channels, planes, finished, self._lane.mark()))
-            self._hold_back()
-
-    def _hold_back(self) -> None:
-        """Wait for the oldest writes where too many are under way."""
-        under_way = [write for chunk in self._waiting for write in chunk.writes if not write.done()]
-        if len(under_way) > _WAITING * cores():
-            under_way[0].result()
+            if len(chunk.writes) > at_once:
+                chunk.writes[-at_once].result()
 
     def _on_device(self, matrix: NDArray[Any]) -> torch.Tensor:
         key = matrix.tobytes()

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -210,6 +211,8 @@ class Predictor:
                 if not may_begin(job):
                     left.append(job)
                     continue
+                while under_way and self._rounds(under_way[0].job) != self._rounds(job):
+                    self._end(under_way.popleft())
                 free = claims.enter_context(claim(self._request.predictions, self.keys[job.identity]))
                 if self.stored(job) is not None:
                     count.advance(job.forward_passes)
@@ -233,6 +236,10 @@ class Predictor:
         run.begin(crew, slabs, claims, count)
         return run
 
+    def _rounds(self, job: Job) -> bool:
+        """Whether a job's network rounds as TF32 does, which a process can do on all devices or on none."""
+        return self.uses[job.source].arithmetic == "tf32"
+
     def _end(self, run: "JobRun") -> None:
         """Wait for a job, and keep what a pass took with all around it; a few alone say little."""
         run.end()
@@ -242,7 +249,14 @@ class Predictor:
 
     def _load(self, job: Job, device: "torch.device") -> "Runner":
         began = time.monotonic()
-        runner = load_runner(self._prepared, self._registry, job, device, self.uses[job.source])
+        use = self.uses[job.source]
+        runner = load_runner(self._prepared, self._registry, job, device, use)
+        if use.is_compiled and (fault := runner.fault()) is not None:
+            self._progress.say(
+                f"{job.source}: its network cannot be compiled here ({fault}); "
+                "it runs as it is, which may change last bits"
+            )
+            runner = load_runner(self._prepared, self._registry, job, device, replace(use, is_compiled=False))
         self._loading_s += time.monotonic() - began
         return runner
 

@@ -1,5 +1,6 @@
 """A network on a device: from EM patches to probabilities, averaged over augmentations."""
 
+import copy
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +10,11 @@ import torch
 from torch import nn
 
 from ensemble.plan import Arithmetic, Job, NetworkUse
+from ensemble.support import one_line
 from registry import Card
+
+_COMPILED_MOST = 256
+"""Networks of one class, on all devices of a process, that may be compiled; beyond it they would run as they are."""
 
 _DTYPES: Mapping[Arithmetic, torch.dtype] = {
     "32": torch.float32,
@@ -37,9 +42,16 @@ class Runner:
     @classmethod
     def of(cls, network: nn.Module, job: Job, device: torch.device, use: NetworkUse) -> "Runner":
         """The network, which is changed for its use, with the channels, augmentation and card of a job."""
+        # running statistics may lie beyond what float16 holds
+        norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        kept = [copy.deepcopy(norm.state_dict()) for norm in norms]
         network = network.to(_DTYPES[use.arithmetic])
+        for norm, state in zip(norms, kept, strict=True):
+            norm.float().load_state_dict(state)
         if use.is_compiled:
-            network.compile(dynamic=False)
+            torch._dynamo.config.recompile_limit = _COMPILED_MOST
+            torch._dynamo.config.fail_on_recompile_limit_hit = True
+            network.compile()
         return cls(network, job.model.card, _channels(job), job.tta, device, use)
 
     def for_job(self, job: Job) -> "Runner":
@@ -49,6 +61,16 @@ class Runner:
     def batch_size(self) -> int:
         """Patches per forward pass."""
         return self.use.patches
+
+    def fault(self) -> str | None:
+        """What stands in the way of a first pass, which is when a network is compiled; None where nothing does."""
+        try:
+            self(torch.zeros((self.use.patches, *self.card.patch_voxels)))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a compiler fails in as many ways as it has parts
+            return one_line(error, 120)
+        return None
 
     def patch_s(self) -> float:
         """Seconds that a patch takes, augmentations too, once the first pass has paid for what only it does."""
@@ -61,19 +83,23 @@ class Runner:
     def __call__(self, patches: torch.Tensor) -> torch.Tensor:
         """Probabilities (B, channels, z, y, x) of normalised patches (B, z, y, x), averaged over augmentations."""
         fix_arithmetic(self.use.arithmetic)
-        inputs = patches.to(self.device, _DTYPES[self.use.arithmetic]).unsqueeze(1)
-        missing = self.use.patches - len(inputs) if self.use.is_compiled else 0
-        if missing > 0:  # a compiled network has seen one shape
-            inputs = torch.cat([inputs, inputs[-1:].expand(missing, *inputs.shape[1:])])
         turns = list(_turns(self.tta))
         with torch.inference_mode():
+            # made here, so that a compiled network meets tensors of one kind, turned or not
+            inputs = torch.empty(
+                (len(patches), 1, *patches.shape[1:]), dtype=_DTYPES[self.use.arithmetic], device=self.device
+            )
+            inputs[:, 0].copy_(patches)
             total = self._turned(turns[0], inputs)
             for turn in turns[1:]:
                 total += self._turned(turn, inputs)
-        return (total if len(turns) == 1 else total / len(turns))[: len(patches)]
+            return total if len(turns) == 1 else total / len(turns)
 
     def _turned(self, turn: "_Turn", inputs: torch.Tensor) -> torch.Tensor:
-        return turn.undo(self._activated(self.network(turn.do(inputs).contiguous())))
+        turned = turn.do(inputs).contiguous()
+        if self.use.is_compiled:
+            torch._dynamo.maybe_mark_dynamic(turned, 0)  # one graph for any number of patches
+        return turn.undo(self._activated(self.network(turned)))
 
     def _activated(self, outputs: torch.Tensor) -> torch.Tensor:
         outputs = outputs.float()
@@ -88,7 +114,8 @@ class Runner:
 
 
 def fix_arithmetic(arithmetic: Arithmetic) -> None:
-    """Let CUDA round the factors of products, as TF32 does, only where that is asked for."""
+    """Let CUDA round the factors of products, as TF32 does, only where that is asked for, and add in one order."""
+    torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = arithmetic == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = False
 

@@ -5,6 +5,7 @@ is one patch and a stored chunk deep whatever the crop's depth (see ``accumulato
 that keeps the sums; only finished bytes leave it. Probabilities are stored as uint8, round(255 p): within 1/510.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ensemble.core import Box, resample, support
+from ensemble.core import Box, VoxelsZYX, resample, support
 from ensemble.plan import ROWS_READ, Job
 from ensemble.predict.accumulator import FloatBuffer, PatchSums
 from ensemble.predict.lane import Lane
@@ -89,7 +90,7 @@ def predict_job(
     """
     normalisation = job.model.card.normalisation.fixed(_planes(job, read))
     sums = PatchSums.of(job, output.sums_on, FloatBuffer(output.spill_to))
-    lane, on_cpu = Lane(network.device), network.device.type == "cpu"
+    lane, on_cpu = Lane(network.device, "in"), network.device.type == "cpu"
     swaths = [job.starts[1][at : at + ROWS_READ] for at in range(0, len(job.starts[1]), ROWS_READ)]
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(cores(), "write") as pool:
         try:
@@ -98,14 +99,10 @@ def predict_job(
             rows = [start for start in job.starts[0] if start + job.patch[0] > first]
             ahead = _Ahead(reader, partial(_swath, job, read, lane, normalisation.apply), list(product(rows, swaths)))
             for z, following in zip(rows, [*rows[1:], job.lattice.shape[0]], strict=True):
-                for ys in swaths:
-                    swath = lane.joined(*ahead.next())
-                    for y in ys:
-                        strip = swath[:, y - ys[0] : y - ys[0] + job.patch[1]]
-                        for count in _add_row(job, network, strip, sums, (z, y)):
-                            lane.keep_pace()
-                            progress(count, writer.written)
-                        sums.row_done()
+                for patches, places in _batches(job, swaths, lane, ahead, network.batch_size):
+                    _add(network, patches, [(z, *place) for place in places], sums)
+                    lane.keep_pace()
+                    progress(len(places), writer.written)
                 # on a CPU threads that compete with a network hold up each of its operations
                 writer.take(following, wait=on_cpu)
                 progress(0, writer.written)
@@ -130,8 +127,9 @@ class _Ahead(Generic[Item, Result]):
 
     def next(self) -> Result:
         """The next result; there is one for each item."""
-        assert self._pending is not None
-        result = self._pending.result()
+        pending, self._pending = self._pending, None
+        assert pending is not None
+        result = pending.result()
         self._pending = self._submitted()
         return result
 
@@ -154,12 +152,35 @@ def _swath(
     return lane.uploaded(read(Box((z, ys[0], 0), (z + depth, ys[-1] + height, job.lattice.shape[2]))), normalise)
 
 
-def _add_row(job: Job, network: Network, strip: torch.Tensor, sums: PatchSums, start: tuple[int, int]) -> Iterator[int]:
-    """Add a row of patches; yields how many were added at a time."""
-    width, xs = job.patch[2], job.starts[2]
-    for begin in range(0, len(xs), network.batch_size):
-        batch = xs[begin : begin + network.batch_size]
-        answers = network.answer(torch.stack([strip[:, :, x : x + width] for x in batch])).to(sums.device)
-        for probabilities, x in zip(answers, batch, strict=True):
-            sums.add(probabilities, (*start, x))
-        yield len(batch)
+def _batches(
+    job: Job,
+    swaths: Sequence[Sequence[int]],
+    lane: Lane,
+    ahead: _Ahead[Any, tuple[torch.Tensor, Any]],
+    most: int,
+) -> Iterator[tuple[torch.Tensor, list[tuple[int, int]]]]:
+    """All patches (B, z, y, x) at one z with their places (y, x), as even in number as can be and at most ``most``."""
+    (_, height, width), (_, rows, columns) = job.patch, job.starts
+    count = len(rows) * len(columns)
+    size = math.ceil(count / math.ceil(count / most))
+    patches: list[torch.Tensor] = []
+    places: list[tuple[int, int]] = []
+    for ys in swaths:
+        swath = lane.joined(*ahead.next())
+        for y, x in product(ys, columns):
+            top = y - ys[0]
+            patches.append(swath[:, top : top + height, x : x + width])
+            places.append((y, x))
+            if len(patches) == size:
+                yield torch.stack(patches), places
+                patches, places = [], []
+    if patches:
+        yield torch.stack(patches), places
+
+
+def _add(network: Network, patches: torch.Tensor, places: Sequence[VoxelsZYX], sums: PatchSums) -> None:
+    """Answers are gone when this returns, so that no two passes' lie in memory."""
+    answers = network.answer(patches).to(sums.device)
+    for probabilities, place in zip(answers, places, strict=True):
+        sums.add(probabilities, place)
+    sums.row_done()

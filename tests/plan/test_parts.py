@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.plan.job import Job
-from ensemble.plan.parts import columns_that_fit, parts_of, slabs_for
+from ensemble.plan.parts import columns_that_fit, device_bytes_of, parts_of, slabs_for
 from tests.support.inference import a_volume, card, job
 
 
@@ -59,10 +59,10 @@ def test_one_part_is_the_job(jobs) -> None:
 
 def test_sums_are_cut_no_further_than_needed(jobs) -> None:
     one = jobs[8]
-    assert columns_that_fit(one, one.sum_bytes) == 1
-    assert columns_that_fit(one, one.sum_bytes - 1) == 2
+    assert columns_that_fit(one, device_bytes_of(one)) == 1
+    assert columns_that_fit(one, device_bytes_of(one) - 1) == 2
     assert columns_that_fit(one, 1000) is None
-    least = max(part.job.sum_bytes for part in parts_of(one, 3))
+    least = max(device_bytes_of(part.job) for part in parts_of(one, 3))
     assert columns_that_fit(one, least) <= 3
 
 

@@ -14,7 +14,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 def test_values_arrive_as_float32_and_come_back(device: str, dtype) -> None:
     values = np.arange(24).reshape(2, 3, 4).astype(dtype)[:, ::-1]
     values.flags.writeable = False
-    lane = Lane(torch.device(device))
+    lane = Lane(torch.device(device), "in")
     there = lane.joined(*lane.uploaded(values, lambda x: x * 2))
     assert (there.dtype, there.device.type) == (torch.float32, device)
     back = lane.downloaded(there + 1, lane.mark())
@@ -23,7 +23,7 @@ def test_values_arrive_as_float32_and_come_back(device: str, dtype) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_any_number_of_passes_may_follow_each_other(device: str) -> None:
-    lane, x = Lane(torch.device(device)), torch.ones(3, device=device)
+    lane, x = Lane(torch.device(device), "in"), torch.ones(3, device=device)
     for _ in range(20):
         x = x + 1
         lane.keep_pace()

@@ -1,5 +1,6 @@
 """A network on a batch of patches: turned, activated, its channels chosen."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -70,16 +71,42 @@ def test_a_whole_network_computes_in_half_as_many_bits(tmp_path, arithmetic, dty
     assert 0 < apart < most
 
 
-def test_a_compiled_network_sees_one_shape_and_answers_alike(tmp_path) -> None:
-    one, patches, seen = whole(tmp_path), torch.rand(5, *PATCH), []
+def test_a_compiled_network_is_one_graph_for_any_number_of_patches(tmp_path) -> None:
+    one, patches, graphs = whole(tmp_path), torch.rand(10, *PATCH), []
+
+    def traced(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
     plain = Runner.of(tiny_network(), one, torch.device("cpu"), ONE)
     network = tiny_network()
-    network.compile = partial(network.compile, backend="eager")  # traced as any other, and no compiler waited for
-    network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    compiled = Runner.of(network, one, torch.device("cpu"), NetworkUse("32", 2, is_compiled=True))
-    answers = torch.cat([compiled(patches[:2]), compiled(patches[2:4]), compiled(patches[4:])])
-    assert (answers - plain(patches)).abs().max() < 1e-5
-    assert set(seen) == {2}
+    network.compile = partial(network.compile, backend=traced)  # traced as any other, and no compiler waited for
+    compiled = Runner.of(
+        network, replace(one, tta="mirror"), torch.device("cpu"), NetworkUse("32", 4, is_compiled=True)
+    )
+    assert compiled.fault() is None
+    for part in (patches[:2], patches[2:5], patches[5:9]):
+        answers = compiled(part)
+        assert (answers - replace(plain, tta="mirror")(part)).abs().max() < 1e-5
+    assert len(graphs) == 1
+
+
+def test_what_cannot_be_compiled_is_told(tmp_path) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("no compiler\nand much more")
+
+    network = tiny_network()
+    network.compile = partial(network.compile, backend=fails)
+    run = Runner.of(network, whole(tmp_path), torch.device("cpu"), NetworkUse("32", 1, is_compiled=True))
+    assert "no compiler" in run.fault() and "\n" not in run.fault()
+
+
+def test_running_statistics_stay_what_they_were(tmp_path) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv3d(1, 3, 1), torch.nn.BatchNorm3d(3)).eval()
+    network[1].running_var.fill_(70_000.0)
+    run = Runner.of(network, whole(tmp_path), torch.device("cpu"), NetworkUse("16", 1))
+    assert run.network[1].running_var.tolist() == [70_000.0] * 3
+    assert run(torch.rand(1, *PATCH)).isfinite().all()
 
 
 def test_only_tf32_rounds_the_factors_of_products() -> None:
