@@ -4,9 +4,9 @@
 
 For each network, in one run on one device, seconds a patch: of a job as a build runs it, with the arithmetic, patches a
 pass and compiling that the product chose; of the same network's bare forward passes; of MONAI's SlidingWindowInferer
-with sums on the device (never compiled); of today's usual way, an eager forward pass under bfloat16 autocast; and of a job with mirrored
-test-time augmentation. Then hours for the official manifest, and training steps. Without a GPU it says so and ends;
-``--device cpu`` runs all of it on small networks, which shows that it works and measures nothing.
+with sums on the device (never compiled); of today's usual way, an eager forward pass under bfloat16 autocast; and of a
+job with mirrored test-time augmentation. Then hours for the official manifest, and training steps. Without a GPU it
+says so and ends; ``--device cpu`` runs all of it on small networks, which shows that it works and measures nothing.
 """
 
 import argparse
@@ -33,8 +33,8 @@ BARS = {"48 channels": 1.10, "1 channel": 1.05}
 """How many times as long as its bare forward passes a job may take."""
 
 MEDNEXT = {
-    "48 channels": Case("MedNeXtV1", {"size": "M", "kernel_size": 3}, 96, 528, channels=48, around=0),
-    "1 channel": Case("MedNeXtV1", {"size": "L", "kernel_size": 3}, 96, 528, channels=1, around=0),
+    "48 channels": Case("MedNeXtV1", {"size": "M", "kernel_size": 3}, 96, 432, channels=48, around=0),
+    "1 channel": Case("MedNeXtV1", {"size": "L", "kernel_size": 3}, 96, 432, channels=1, around=0),
 }
 SMALL = {
     name: replace(case, architecture="UNet", arguments={"channels": [4, 8], "strides": [2]}, patch=32, side=80)
@@ -112,7 +112,7 @@ def measure(name: str, case: Case, device_name: str, work: Path) -> Measured:
         (before_s + patches.bare_s()) / 2,
         patches.monai_s(),
         patches.autocast_s(),
-        patches.product_s(request, tta="mirror", rows=2),
+        patches.product_s(request, tta="mirror", rows=1),
         busy.percent,
         job.lattice.size / 1e6 / (product_s * job.patches),
         product_s * official_patches(case, VOXEL_NM[name]) / 3600,
