@@ -30,7 +30,8 @@ def test_the_plan_says_what_the_build_does(place, capsys) -> None:
     assert main(["plan", "small.yaml", "--manifest", "manifest.csv"]) == 0
     said = capsys.readouterr().out
     assert "mean(3·fine, 1·coarse)" in said
-    assert "0 of 4 predictions found, 4 to compute (build/predictions)\non this machine about 1 s of predicting" in said
+    assert "0 of 4 predictions found, 4 to compute (build/predictions)\nfine runs in float32" in said
+    assert "\non this machine about 1 s of predicting" in said
     assert not Path("build").exists()
 
 
