@@ -10,9 +10,9 @@ from registry.paces import Paces
 
 def test_what_was_noted_last_on_this_machine_is_found(tmp_path):
     path = tmp_path / "new" / "paces.json"
-    Paces(path).note("a patch", 0.25)
-    Paces(path).note("a patch", 0.5)
-    Paces(path).note("another", 2.0)
+    Paces(path).keep("a patch", 0.25)
+    Paces(path).keep("a patch", 0.5)
+    Paces(path).keep("another", 2.0)
     assert Paces(path).seconds("a patch") == 0.5
     assert Paces(path).seconds("a third") is None
     elsewhere = {"elsewhere: a patch": 9.0, f"{platform.node()}: a patch": 0.5}
@@ -27,7 +27,7 @@ def test_what_makes_no_sense_is_not_known_and_is_written_over(tmp_path, text):
     path = tmp_path / "paces.json"
     path.write_text(text.replace("HERE", platform.node()))
     assert Paces(path).seconds("a") is None
-    Paces(path).note("a", 1.5)
+    Paces(path).keep("a", 1.5)
     assert Paces(path).seconds("a") == 1.5
 
 
