@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.gpu_training import measure_training
 from benchmarks.inference import CLASSES, Case, prepared
 from ensemble.core import Box, official_manifest, patch_starts
-from ensemble.plan import Budget, Job, NetworkUse, Prepared, Request, plain_use
+from ensemble.plan import Budget, Job, NetworkUse, Prepared, Request, patches_along, plain_use
 from registry import Registry
 
 GIB = 1 << 30
@@ -301,7 +301,7 @@ def official_patches(case: Case, voxel_nm: float) -> int:
             continue
         count, context = 1, 2 * (1 + -(-int(case.patch * case.overlap) // 2))
         for n in target.grid.covering((voxel_nm,) * 3).shape:
-            count *= len(patch_starts(max(n + context, case.patch), case.patch, case.overlap))
+            count *= patches_along(n, n, n + context, case.patch, case.overlap)
         total += count
     return total
 

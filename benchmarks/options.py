@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from ensemble.build import build
-from ensemble.cli import console
+from ensemble.cli import bars, console
 from ensemble.core import load_manifest
 from ensemble.plan import Request, find_recipe, registry_in
 from ensemble.report import make_report
@@ -65,7 +65,7 @@ def _measure(case: Case, option: str, registry: Registry) -> dict[str, str]:
     recipe = folder / "recipe.yaml"
     recipe.write_text(_recipe(case, option))
     request = Request(recipe, folder, manifest=case.manifest, data_root=str(case.data_root))
-    with console.progress() as progress:
+    with bars.progress() as progress:
         build(request, registry, progress)
         make_report(folder, registry, progress=progress)  # as the command does
         scores = score(request.zip, case.truth, load_manifest(case.manifest), progress=progress)

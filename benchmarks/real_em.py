@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from benchmarks.options import Case, compare
-from ensemble.cli import console
+from ensemble.cli import bars, console
 from ensemble.train import load_spec, train
 from registry import Registry
 
@@ -35,7 +35,7 @@ def main() -> None:
     registry, started = Registry(), time.monotonic()
     for name in SPECS:
         spec = load_spec(Path(str(files("recipes"))) / "train" / name)
-        with console.progress() as progress:
+        with bars.progress() as progress:
             progress.stage(f"train {spec.name}", spec.steps)
             train(
                 spec,

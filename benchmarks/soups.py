@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.real_em import SPECS
-from ensemble.cli import console
+from ensemble.cli import bars, console
 from ensemble.core import load_manifest, write_manifest
 from ensemble.train import TrainingSpec, load_spec, train
 from ensemble.tune import AveragingOptions, Validation, average_checkpoints
@@ -21,7 +21,7 @@ STEPS, EVERY, KEPT = 1000, 200, 5
 
 def learned(spec: TrainingSpec, root: Path, registry: Registry, work: Path) -> ModelVersion:
     """The spec's network, trained and registered."""
-    with console.progress() as progress:
+    with bars.progress() as progress:
         progress.stage(f"train {spec.name}", spec.steps)
         return train(spec, data_root=root, registry=registry, work=work, progress=progress.at)
 

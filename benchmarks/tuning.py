@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from scipy import ndimage
 
-from ensemble.cli import console
+from ensemble.cli import bars, console
 from ensemble.core import Target, load_manifest, write_manifest
 from ensemble.plan import Request, route_in_words
 from ensemble.storage import open_volume
@@ -76,7 +76,7 @@ def main() -> None:
     request = Request(out / "known.yaml", out / "work", out / "manifest.csv", str(demo / "data"))
     began = time.monotonic()
     task = TuningTask(request, demo / "truth.zarr", out / "tuned.yaml")
-    with console.progress() as progress:
+    with bars.progress() as progress:
         made = tune(task, Registry(), progress)
     for result in made.results:
         known = KNOWN[result.unit.name]

@@ -123,7 +123,8 @@ class Card(BaseModel):
     """A model card; lengths in nm, axes z, y, x.
 
     Channel i of the network predicts ``classes[i]``; None is a channel nobody wants, such as background.
-    ``activation`` "none" says that the network's outputs are probabilities already. ``fine_tuned_from`` and
+    ``activation`` "none" says that the network's outputs are probabilities already. Patches ``overlap`` by that share,
+    and show EM around a crop where ``context`` is true. ``fine_tuned_from`` and
     ``merged_from`` name registered versions (models:/NAME/VERSION) whose weights these began as or are a mean of;
     ``origin`` is a name that all share whose weights began as the same, such as the run that trained them.
     ``em_dtype`` and ``em_range`` are type, lowest and highest grey value of the EM that it learned from.
@@ -144,6 +145,7 @@ class Card(BaseModel):
     em_range: tuple[Number, Number] | None = None
     activation: Activation
     overlap: Annotated[Number, Field(ge=0, lt=1)] = 0.5
+    context: Annotated[bool, Field(strict=True)] = True
     trained_on: tuple[Crop, ...] = ()
     validated_on: tuple[Crop, ...] = ()
     datasets: tuple[Text, ...] = ()

@@ -94,7 +94,7 @@ def _job(job: "Job", budget: "Budget") -> tuple[str, ...]:
         f"{job.model.name}/{job.model.version}",
         job.crop,
         f"{voxel_size_in_words(job.level_grid)} nm, {job.em_in_words}",
-        f"{job.patches:,}",
+        f"{job.patches:,}" + (f" ({job.context_patches:,} for context)" if job.context_patches else ""),
         f"{job.forward_passes:,}",
         f"{job.lattice.size / 1e6:.1f}",
         size_in_words(job.stored_bytes),

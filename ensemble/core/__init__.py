@@ -34,7 +34,17 @@ from ensemble.core.resampling import (
     resampling_matrices,
     support,
 )
-from ensemble.core.tiling import CHUNK, blocks, chunk_shape, patch_starts, reflect, slabs
+from ensemble.core.tiling import (
+    CHUNK,
+    blocks,
+    chunk_shape,
+    even_starts,
+    patch_count,
+    patch_starts,
+    patch_step,
+    reflect,
+    slabs,
+)
 
 __all__ = [
     "BROKEN_OTHERWISE",
@@ -65,6 +75,7 @@ __all__ = [
     "chunk_shape",
     "codebook_of",
     "count_violations",
+    "even_starts",
     "fitting_level",
     "is_instance",
     "is_relation",
@@ -73,7 +84,9 @@ __all__ = [
     "official_departure",
     "official_manifest",
     "pack_bits",
+    "patch_count",
     "patch_starts",
+    "patch_step",
     "reflect",
     "resample",
     "resample_labels",

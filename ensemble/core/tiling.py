@@ -34,9 +34,23 @@ def patch_starts(length: int, patch: int, overlap: float) -> list[int]:
     """
     if length < patch:
         raise ValueError(f"an axis of {length} voxels is shorter than a patch of {patch}")
-    step = patch if overlap == 0 else max(1, int(patch * (1 - overlap)))
-    count = 1 + -(-(length - patch) // step)
-    return [min(index * step, length - patch) for index in range(count)]
+    step = patch_step(patch, overlap)
+    return [min(index * step, length - patch) for index in range(patch_count(length, patch, overlap))]
+
+
+def even_starts(length: int, patch: int, count: int) -> list[int]:
+    """Where so many patches start along an axis, as far from each other as can be, to reach from end to end."""
+    return [index * (length - patch) // max(1, count - 1) for index in range(count)]
+
+
+def patch_step(patch: int, overlap: float) -> int:
+    """Voxels from one patch to the next."""
+    return patch if overlap == 0 else max(1, int(patch * (1 - overlap)))
+
+
+def patch_count(length: int, patch: int, overlap: float) -> int:
+    """How many patches cover an axis; one that is shorter than a patch is covered by one."""
+    return 1 + -(-max(0, length - patch) // patch_step(patch, overlap))
 
 
 def reflect(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:

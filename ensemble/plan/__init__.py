@@ -4,6 +4,7 @@ from ensemble.plan.budget import BAND_BYTES, PASS_SHARE, Budget
 from ensemble.plan.describe import (
     describe_route,
     expression_as_recipe,
+    model_source_as_recipe,
     route_in_words,
     source_in_words,
     step_as_recipe,
@@ -33,6 +34,7 @@ from ensemble.plan.recipe import (
 )
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
 from ensemble.plan.request import Prepared, Request, name_of_build, predictions_of, prepare, registry_in, registry_of
+from ensemble.plan.windows import patches_along
 
 __all__ = [
     "BAND_BYTES",
@@ -79,8 +81,10 @@ __all__ = [
     "load_recipe",
     "lock_contents",
     "made_from",
+    "model_source_as_recipe",
     "name_of_build",
     "parts_of",
+    "patches_along",
     "patches_per_pass",
     "plain_use",
     "predictions_of",

@@ -1,10 +1,11 @@
 """Routes as plain values, as a recipe says them, and in words."""
 
+from dataclasses import fields
 from typing import Any
 
 from ensemble.core import Grid
 from ensemble.methods import Step
-from ensemble.plan.recipe import EmptySource, Expression, MixedSource, NamedSource, OfClasses, Route
+from ensemble.plan.recipe import EmptySource, Expression, MixedSource, ModelSource, NamedSource, OfClasses, Route
 
 
 def describe_route(value: Route) -> dict[str, Any]:
@@ -42,6 +43,13 @@ def expression_as_recipe(expression: Expression) -> Any:
 
 def _whole(weight: float) -> float | int:
     return int(weight) if weight == int(weight) else weight
+
+
+def model_source_as_recipe(source: ModelSource) -> dict[str, Any]:
+    """A model source as a recipe says it: what is as usual is left out."""
+    usual = ModelSource(source.uri)
+    others = {f.name: getattr(source, f.name) for f in fields(source) if f.name != "uri"}
+    return {"model": source.uri, **{key: said for key, said in others.items() if said != getattr(usual, key)}}
 
 
 def step_as_recipe(step: Step) -> Any:

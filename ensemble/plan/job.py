@@ -74,7 +74,7 @@ class Job:
     is the network's voxel grid over the region that patches cover: the crop, context around it, and mirrored
     voxels where the EM ends before a patch does; patches begin at its voxels ``starts``. ``needed`` is the part
     of it that is kept, ``stored`` the grid it is kept on: along each axis the coarser of the network's and the
-    target's.
+    target's. Of a whole job's patches ``context_patches`` are there only for what lies around the crop.
     """
 
     source: str
@@ -90,6 +90,7 @@ class Job:
     stored: Grid
     starts: Starts
     classes: tuple[str, ...]
+    context_patches: int
 
     @property
     def identity(self) -> tuple[str, str]:

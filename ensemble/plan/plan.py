@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ensemble.core import Box, Grid, LevelFit, Target, fitting_level, nm_zyx, patch_starts, zyx
+from ensemble.core import Box, Grid, LevelFit, Target, VoxelsZYX, fitting_level, nm_zyx, zyx
 from ensemble.plan.job import (
     Job,
     Model,
@@ -20,6 +20,7 @@ from ensemble.plan.recipe import (
     Recipe,
     Route,
 )
+from ensemble.plan.windows import Windowing
 from ensemble.support import RecipeError, nearest
 
 
@@ -165,26 +166,46 @@ def _leaves(routes: Mapping[str, Route]) -> list[tuple[str, str]]:
 def _job(
     source: str, model: Model, target: Target, classes: tuple[str, ...], geometry: Geometry, recipe: Recipe
 ) -> Job:
-    card, tta = model.card, recipe.tta(source)
+    card, spec = model.card, recipe.sources[source]
+    assert isinstance(spec, ModelSource)
     levels = geometry.levels(target.dataset)
     fit = fitting_level(levels, card.voxel_size_nm)
     level = levels[fit.level]
     frame = level if fit.exact else target.grid.covering(card.voxel_size_nm)
-    if tta == "octahedral" and (len(set(card.patch_voxels)) > 1 or len(set(frame.voxel_size_nm)) > 1):
+    if spec.tta == "octahedral" and (len(set(card.patch_voxels)) > 1 or len(set(frame.voxel_size_nm)) > 1):
         raise RecipeError(
             f"{recipe.source_places[source]}: octahedral augmentation turns patches by 90 degrees, which needs "
             f"cubic patches and voxels, not {card.patch_voxels} and {frame.voxel_size_nm}; use mirror"
         )
-    crop = frame.box_over(target.grid)
-    wanted = crop.grown([1 + math.ceil(p * card.overlap / 2) for p in card.patch_voxels])
-    box, there = _tissue(target, fit, frame, level, wanted, geometry)
-    core = _reaching(crop, crop.grown(1), there)  # one voxel more on each side, to interpolate towards
-    region = _region(core, wanted, there, card.patch_voxels)
-    lattice, needed = frame.sub(region), core.relative_to(region)
-    stored = _coarser(lattice.sub(needed), target.grid)
-    z, y, x = (tuple(patch_starts(n, p, card.overlap)) for n, p in zip(lattice.shape, card.patch_voxels, strict=True))
-    dataset, starts = target.dataset, (z, y, x)
-    return Job(source, model, tta, target.crop, dataset, fit, level, box, lattice, needed, stored, starts, classes)
+    crop, windowing = frame.box_over(target.grid), Windowing.of(spec, card)
+    box, there = _tissue(target, fit, frame, level, windowing.looked_at(crop), geometry)
+    windows = windowing.over(crop, _neighbours(frame, target.grid), there)
+    lattice, needed = frame.sub(windows.region), windows.core.relative_to(windows.region)
+    return Job(
+        source=source,
+        model=model,
+        tta=spec.tta,
+        crop=target.crop,
+        dataset=target.dataset,
+        fit=fit,
+        level_grid=level,
+        tissue_box=box,
+        lattice=lattice,
+        needed=needed,
+        stored=_coarser(lattice.sub(needed), target.grid),
+        starts=windows.starts,
+        classes=classes,
+        context_patches=windows.for_context,
+    )
+
+
+def _neighbours(frame: Grid, target: Grid) -> VoxelsZYX:
+    """How many voxels around a crop its own are interpolated from: none where they are the network's."""
+    places = [frame.position_voxels(axis, target.origin_nm[axis]) for axis in range(3)]
+    sizes = zip(frame.voxel_size_nm, target.voxel_size_nm, strict=True)
+    return zyx(
+        int(mine != theirs or abs(at - round(at)) > 1e-6) for (mine, theirs), at in zip(sizes, places, strict=True)
+    )
 
 
 def _tissue(
@@ -200,31 +221,6 @@ def _tissue(
     start = [math.ceil(frame.position_voxels(a, extent.corner_nm[a]) + 0.5 - 1e-6) for a in range(3)]
     stop = [math.floor(frame.position_voxels(a, extent.end_nm[a]) + 0.5 + 1e-6) for a in range(3)]
     return box, Box(zyx(start), zyx(max(pair) for pair in zip(start, stop, strict=True)))
-
-
-def _reaching(crop: Box, outer: Box, there: Box) -> Box:
-    """The crop's voxels and, where there is tissue, those around it as far as ``outer``."""
-    start = (min(c, max(o, t)) for c, o, t in zip(crop.start, outer.start, there.start, strict=True))
-    stop = (max(c, min(o, t)) for c, o, t in zip(crop.stop, outer.stop, there.stop, strict=True))
-    return Box(zyx(start), zyx(stop))
-
-
-def _region(core: Box, wanted: Box, there: Box, patch: Sequence[int]) -> Box:
-    """The voxels patches cover: core and context as far as there is tissue, and at least one patch."""
-    region = _reaching(core, wanted, there)
-    for axis, length in enumerate(patch):
-        start, stop = _widened(region.along(axis), length, there.along(axis))
-        missing = max(length - (stop - start), 0)
-        region = region.with_axis(axis, start - missing // 2, stop + missing - missing // 2)
-    return region
-
-
-def _widened(along: range, length: int, there: range) -> tuple[int, int]:
-    """The bounds moved apart to ``length`` if they are nearer, as far as there is tissue."""
-    missing = max(length - len(along), 0)
-    room_before, room_after = max(along.start - there.start, 0), max(there.stop - along.stop, 0)
-    before = min(room_before, max(missing // 2, missing - room_after))
-    return along.start - before, along.stop + min(room_after, missing - before)
 
 
 def _coarser(network: Grid, target: Grid) -> Grid:

@@ -9,10 +9,11 @@ from ensemble.core import Grid
 from ensemble.plan.budget import Budget
 from ensemble.plan.describe import describe_route, route_in_words, voxel_size_in_words
 from ensemble.plan.hours import Hours
-from ensemble.plan.job import Job
+from ensemble.plan.job import Job, Model
 from ensemble.plan.network_use import NetworkUse
 from ensemble.plan.plan import CropPlan, Plan
 from ensemble.plan.recipe import ModelSource
+from ensemble.plan.windows import Windowing
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class JobDescription:
     network_grid: GridDescription
     stored_grid: GridDescription
     patches: int
+    patches_for_context: int
     forward_passes: int
     voxels: int
     stored_bytes: int
@@ -59,6 +61,7 @@ class JobDescription:
             network_grid=GridDescription.of(job.lattice),
             stored_grid=GridDescription.of(job.stored),
             patches=job.patches,
+            patches_for_context=job.context_patches,
             forward_passes=job.forward_passes,
             voxels=job.lattice.size,
             stored_bytes=job.stored_bytes,
@@ -143,11 +146,18 @@ class CropDescription:
 
 @dataclass(frozen=True)
 class ModelOfSource:
-    """The version that a source of the recipe means."""
+    """The version that a source of the recipe means, and how its patches lie."""
 
     uri: str
     tta: str
+    overlap: float
+    context: bool
     version: int
+
+    @classmethod
+    def of(cls, source: ModelSource, model: Model) -> "ModelOfSource":
+        windowing = Windowing.of(source, model.card)
+        return cls(source.uri, source.tta, windowing.overlap, windowing.context, model.version)
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,7 @@ class PlanCost:
     arrays: int
     voxels: int
     patches: int
+    patches_for_context: int
     forward_passes: int
     stored_bytes: int
     peak_memory_bytes: int
@@ -168,6 +179,7 @@ class PlanCost:
             arrays=sum(len(target.classes) for target in targets),
             voxels=sum(target.grid.size * len(target.classes) for target in targets),
             patches=sum(job.patches for job in plan.jobs),
+            patches_for_context=sum(job.context_patches for job in plan.jobs),
             forward_passes=sum(job.forward_passes for job in plan.jobs),
             stored_bytes=sum(job.stored_bytes for job in plan.jobs),
             peak_memory_bytes=budget.peak_bytes(plan),
@@ -205,7 +217,7 @@ class PlanDescription:
             recipe=recipe.name,
             consistency=recipe.consistency,
             sources={
-                name: ModelOfSource(spec.uri, spec.tta, plan.models[name].version)
+                name: ModelOfSource.of(spec, plan.models[name])
                 for name, spec in recipe.sources.items()
                 if isinstance(spec, ModelSource) and name in plan.models
             },

@@ -22,11 +22,16 @@ Consistency = Literal["none", "report", "joint"]
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A registered model, such as ``models:/mito-l-4nm@champion``; ``em``: what EM it may run on."""
+    """A registered model, such as ``models:/mito-l-4nm@champion``; ``em``: what EM it may run on.
+
+    ``overlap`` of its patches and whether they show ``context`` around a crop are as its card says where None.
+    """
 
     uri: str
     tta: TTA = "none"
     em: EMWanted = "as trained"
+    overlap: float | None = None
+    context: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -152,11 +157,6 @@ class Recipe:
     fallback: Callable[[str], Route | None]
     consistency: Consistency
     tune: dict[str, Any] = field(default_factory=dict)
-
-    def tta(self, source: str) -> TTA:
-        """The test-time augmentation that a source asks for."""
-        spec = self.sources[source]
-        return spec.tta if isinstance(spec, ModelSource) else "none"
 
     def rule(self, name: str) -> Rule:
         """The class's own rule, or that of the defaults."""

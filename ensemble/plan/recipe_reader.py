@@ -1,7 +1,6 @@
 """Reading a recipe file into the values of ``recipe``; what cannot be meant is refused with file, line and key."""
 
 import re
-import string
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,29 +14,16 @@ from ensemble.plan.recipe import (
     Condition,
     EmptySource,
     Expression,
-    LabelSource,
     MixedSource,
-    ModelSource,
     NamedSource,
     OfClasses,
-    PredictionSource,
     Recipe,
     Route,
     Rule,
-    Source,
 )
-from ensemble.plan.recipe_schema import ClassEntry, RecipeFile, RouteEntry, SourceEntry, WhenEntry
-from ensemble.storage import foreign_protocol
+from ensemble.plan.recipe_schema import ClassEntry, RecipeFile, RouteEntry, WhenEntry
+from ensemble.plan.source_reader import EMPTY, read_source
 from ensemble.support import RecipeError, YamlKey, YamlLines, explain_invalid, load_yaml, suggestion, yaml_place
-from registry import MODEL_URI
-
-EMPTY = "empty"
-_OF_PREDICTIONS = {
-    "channels": "channels to be named",
-    "activation": "raw outputs to be made probabilities",
-    "scale": "a value that stands for 1",
-}
-_FIELDS = {"root", "dataset", "crop", "class"}
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -82,7 +68,7 @@ class _Reader:
         recipe = Recipe(
             name=self.raw.name,
             path=self.path,
-            sources={name: self._source(name, source) for name, source in self.raw.sources.items()},
+            sources={name: read_source(name, source, self.wrong) for name, source in self.raw.sources.items()},
             source_places={n: yaml_place(self.path, self.lines, ("sources", n)) for n in self.raw.sources},
             rules={**{name: self._rule(name, rule) for name, rule in self.raw.classes.items()}, **self._empty()},
             fallback=lambda name: self._route(name, [(("defaults",), self.raw.defaults)]),
@@ -104,60 +90,6 @@ class _Reader:
             place = yaml_place(self.path, self.lines, key)
             rules[name] = Rule(Route(EmptySource(), 0.5, 1.0, "linear", (), place))
         return rules
-
-    def _source(self, name: str, raw: SourceEntry) -> Source:
-        key = ("sources", name)
-        if name == EMPTY or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
-            raise self.wrong(key, f"{name!r} cannot be a source's name; use letters, digits, - and _ (not 'empty')")
-        given = [kind for kind in ("model", "predictions", "labels") if getattr(raw, kind) is not None]
-        if len(given) != 1:
-            raise self.wrong(key, "say what it is: exactly one of model, predictions, labels")
-        if given != ["predictions"]:
-            for option, what in _OF_PREDICTIONS.items():
-                if getattr(raw, option) is not None:
-                    raise self.wrong((*key, option), f"only stored predictions have {what}")
-        if given != ["model"] and raw.tta is not None:
-            raise self.wrong((*key, "tta"), "only a model can be run with test-time augmentation")
-        if given != ["model"] and raw.em is not None:
-            raise self.wrong((*key, "em"), "only a model has learned from EM")
-        if raw.model is not None:
-            if not re.fullmatch(MODEL_URI, raw.model):
-                raise self.wrong((*key, "model"), f"{raw.model!r} is not models:/NAME@ALIAS or models:/NAME/VERSION")
-            return ModelSource(raw.model, raw.tta or "none", raw.em or "as trained")
-        template = getattr(raw, given[0])
-        self._check_template((*key, given[0]), template)
-        return LabelSource(template) if raw.labels is not None else self._predictions(key, raw, template)
-
-    def _predictions(self, key: YamlKey, raw: SourceEntry, template: str) -> PredictionSource:
-        if raw.activation is not None and raw.scale is not None:
-            raise self.wrong((*key, "scale"), "raw outputs have no scale; say activation or scale, not both")
-        if raw.activation == "softmax" and not raw.channels:
-            raise self.wrong(
-                (*key, "activation"), "softmax is taken over all channels of an array; list them under channels"
-            )
-        return PredictionSource(template, self._channels(key, raw.channels or []), raw.activation, raw.scale)
-
-    def _channels(self, key: YamlKey, names: Sequence[str | None]) -> tuple[str | None, ...]:
-        for index, name in enumerate(names):
-            at = (*key, "channels", index)
-            if name is not None and name not in all_classes():
-                raise self.wrong(at, f"unknown class {name!r}{suggestion(name, all_classes())}")
-            if name is not None and name in names[:index]:
-                raise self.wrong(at, f"{name} is there twice; name each channel's own class, or null")
-        return tuple(names)
-
-    def _check_template(self, key: YamlKey, template: str) -> None:
-        try:
-            parts = list(string.Formatter().parse(template))
-        except ValueError as error:
-            raise self.wrong(key, f"{template!r} is not a template: {error}") from error
-        for _, name, layout, conversion in parts:
-            if name is not None and name not in _FIELDS:
-                raise self.wrong(key, f"unknown placeholder {{{name}}}{suggestion(name, _FIELDS)}")
-            if layout or conversion:
-                raise self.wrong(key, f"{{{name}}} cannot be laid out otherwise; write {{{name}}} alone")
-        if foreign := foreign_protocol(template):
-            raise self.wrong(key, foreign)
 
     def _rule(self, name: str, raw: ClassEntry) -> Rule:
         key = ("classes", name)

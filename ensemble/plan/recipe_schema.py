@@ -43,6 +43,8 @@ class SourceEntry(StrictModel):
     model: str | None = None
     tta: TTA | None = None
     em: EMWanted | None = None
+    overlap: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    context: Annotated[bool, Field(strict=True)] | None = None
     predictions: str | None = None
     channels: list[str | None] | None = None
     activation: Activation | None = None

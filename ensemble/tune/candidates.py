@@ -18,6 +18,7 @@ from ensemble.plan import (
     PredictionSource,
     Recipe,
     Source,
+    model_source_as_recipe,
     sources_in,
 )
 from ensemble.predict import open_predictions
@@ -179,7 +180,7 @@ class Candidates:
 
     def survey(self, raw: Mapping[str, Any], data_root: str) -> str:
         """A recipe that needs every source that may be tried, so that the builder's own machinery predicts them."""
-        extra = {n: {"model": s.uri, **({} if s.tta == "none" else {"tta": s.tta})} for n, s in self.extra.items()}
+        extra = {name: model_source_as_recipe(spec) for name, spec in self.extra.items()}
         classes: dict[str, Any] = {}
         for name in dict.fromkeys(name for target in self._targets for name in target.classes):
             when = []

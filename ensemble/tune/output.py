@@ -12,6 +12,7 @@ from ensemble.plan import (
     Route,
     describe_route,
     expression_as_recipe,
+    model_source_as_recipe,
     route_in_words,
     sources_in,
     step_as_recipe,
@@ -43,7 +44,7 @@ def recipe_text(
     data = dict(raw)
     data["name"] = f"{recipe.name.removesuffix('-tuned')}-tuned"
     used = {name for result in results for name in sources_in(result.chosen.route.source)}
-    added = {name: _source(spec) for name, spec in extra.items() if name in used}
+    added = {name: model_source_as_recipe(spec) for name, spec in extra.items() if name in used}
     data["sources"] = {**(data.get("sources") or {}), **added}
     classes = {name: dict(entry or {}) for name, entry in (data.get("classes") or {}).items()}
     by_class: dict[str, list[TuningResult]] = {}
@@ -102,11 +103,6 @@ def _keys(route: Route) -> dict[str, Any]:
     said["resampling"] = route.resampling
     said["postprocess"] = [step_as_recipe(step) for step in route.steps]
     return said
-
-
-def _source(spec: ModelSource) -> dict[str, str]:
-    said = {"model": spec.uri, **({} if spec.tta == "none" else {"tta": spec.tta})}
-    return said if spec.em == "as trained" else {**said, "em": spec.em}
 
 
 def results_as_json(

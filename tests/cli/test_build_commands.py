@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from ensemble.cli import main
@@ -32,8 +33,8 @@ def test_the_plan_says_what_the_build_does(place, capsys) -> None:
     assert main(["plan", "small.yaml", "--manifest", "manifest.csv"]) == 0
     said = capsys.readouterr().out
     assert "mean(3·fine, 1·coarse)" in said
-    assert "0 of 4 predictions found, 4 to compute (build/predictions)\nfine runs in float32; " in said
-    assert "\non this machine about " in said and "of predicting (on cpu, " in said
+    assert "0 of 4 predictions found, 4 to compute (build/predictions)\nfine runs in float32" in said
+    assert re.search(r"^on this machine about \d+ s of predicting", said, re.MULTILINE)
     assert not Path("build").exists()
 
 

@@ -27,6 +27,21 @@ def test_routes_passes_and_cost_are_all_there(place):
     assert crops == dict.fromkeys(plan.crops[0].target.classes, "1 2")
     assert [(row[0], row[2]) for row in passes] == [job.identity for job in plan.jobs]
     assert "16 arrays" in said.get()
+    assert [row[4] for row in passes] == [f"{job.patches}" for job in plan.jobs]
+
+
+def test_patches_that_are_for_context_are_told(place):
+    recipe = Path("small.yaml")
+    recipe.write_text(recipe.read_text().replace('fine@champion"', 'fine@champion", overlap: 0.5'))
+    request = Request(recipe, Path("out"), Path("manifest.csv"), device="cpu")
+    plan = prepare(request, Registry()).plan
+    console = Console(width=240)
+    with console.capture() as said:
+        for item in plan_tables(plan, request.budget):
+            console.print(item)
+    (job,) = (job for job in plan.jobs if job.identity == ("fine", "1"))
+    assert 0 < job.context_patches < job.patches
+    assert f" {job.patches} ({job.context_patches} for context) " in said.get()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble.core.box import Box
-from ensemble.core.tiling import blocks, chunk_shape, patch_starts, reflect, slabs
+from ensemble.core.tiling import blocks, chunk_shape, even_starts, patch_count, patch_starts, patch_step, reflect, slabs
 
 SHAPES = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -38,6 +38,21 @@ def test_patches_cover_an_axis_and_overlap_at_least_as_asked(length, patch, over
     assert (starts[0], starts[-1]) == (0, length - patch)
     steps = np.diff(starts)
     assert ((steps > 0) & (steps <= max(1, patch * (1 - overlap)))).all()
+    assert len(starts) == patch_count(length, patch, overlap)
+    assert (steps[:-1] == patch_step(patch, overlap)).all()
+
+
+def test_an_axis_shorter_than_a_patch_takes_one():
+    assert [patch_count(length, 8, 0.5) for length in (1, 7, 8, 9, 12, 13)] == [1, 1, 1, 2, 2, 3]
+
+
+@given(st.integers(1, 20), st.integers(0, 60), st.integers(2, 20))
+def test_patches_that_are_spread_reach_from_end_to_end_as_evenly_as_voxels_allow(patch, more, count):
+    starts = even_starts(patch + more, patch, count)
+    assert (len(starts), starts[0], starts[-1]) == (count, 0, more)
+    steps = np.diff(starts)
+    assert steps.max() - steps.min() <= 1
+    assert even_starts(patch, patch, 1) == [0]
 
 
 @given(st.integers(1, 7), st.integers(0, 20), st.integers(0, 20))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ensemble.plan.describe import describe_route, expression_as_recipe, route_in_words
+from ensemble.plan.describe import describe_route, expression_as_recipe, model_source_as_recipe, route_in_words
+from ensemble.plan.recipe import ModelSource
 from tests.support.final_recipe import FINAL, target
 
 
@@ -30,3 +31,17 @@ def test_a_source_written_as_a_recipe_says_it_is_read_as_the_same(load, source):
     read = load(text + f"{{nuc: {{source: {source}}}}}\n").route("nuc", target("557"))
     again = load(text + f"{{nuc: {{source: {expression_as_recipe(read.source)!r}}}}}\n").route("nuc", target("557"))
     assert again.source == read.source
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ModelSource("models:/a@b"),
+        ModelSource("models:/a@b", "mirror", "any", overlap=0.25, context=False),
+        ModelSource("models:/a/3", overlap=0.0, context=True),
+    ],
+)
+def test_a_model_source_written_as_a_recipe_says_it_is_read_as_the_same(load, source):
+    said = model_source_as_recipe(source)
+    assert load(f"name: r\nsources: {{m: {said!r}}}\n").sources["m"] == source
+    assert len(said) == 1 + sum(value not in ("none", "as trained", None) for value in vars(source).values()) - 1

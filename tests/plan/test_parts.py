@@ -1,10 +1,13 @@
 """A job in parts: each voxel is computed once, of just the patches that the whole job would give it."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ensemble.core.box import Box
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.plan.job import Job
@@ -14,7 +17,7 @@ from tests.support.inference import a_volume, card, job
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory) -> dict[float, Job]:
-    """A crop of 8 nm EM, by its own voxel size."""
+    """A crop of all 8 nm EM there is by its own voxel size; as 0 one inside it, over which patches are spread."""
     folder = tmp_path_factory.mktemp("volume")
     _, grid, em = a_volume(folder, (150, 300, 40))
     found = {}
@@ -22,6 +25,9 @@ def jobs(tmp_path_factory) -> dict[float, Job]:
         shape = tuple(n * 8 // nm for n in grid.shape)
         target = Target("1", "d", Grid(shape, (nm,) * 3, grid.origin_nm), ("mito", "nuc"))
         found[nm] = job(folder, target, em, card(patch_voxels=16))
+    inner = Target("1", "d", grid.sub(Box((4, 30, 3), (138, 260, 30))), ("mito", "nuc"))
+    found[0] = job(folder, inner, em, card(patch_voxels=16))
+    assert len({b - a for a, b in pairwise(found[0].starts[1])}) > 1
     return found
 
 
@@ -34,7 +40,7 @@ def places(one: Job, origin: Grid) -> tuple[set, set, set]:
     return z, y, x
 
 
-@given(nm=st.sampled_from([8, 6, 20]), columns=st.integers(1, 5), slabs=st.integers(1, 9))
+@given(nm=st.sampled_from([8, 6, 20, 0]), columns=st.integers(1, 5), slabs=st.integers(1, 9))
 def test_parts_cover_what_is_stored_once_with_the_patches_of_the_whole(jobs, nm, columns, slabs) -> None:
     one = jobs[nm]
     covered = np.zeros(one.stored.shape, int)

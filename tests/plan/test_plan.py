@@ -3,6 +3,7 @@
 import pytest
 
 from ensemble.core import manifest
+from ensemble.core.box import Box
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.plan import recipe_reader as recipe_file
@@ -33,6 +34,33 @@ def test_each_source_runs_once_over_a_crop_for_the_classes_that_need_it(tmp_path
         ("n", "1", ("er",)),
     ]
     assert sources_of(plan.recipe, TARGET) == {"m", "n"}
+
+
+def test_a_recipe_decides_overlap_and_context_where_it_speaks_and_the_card_elsewhere(tmp_path):
+    inner = Target("1", "d", GRID.sub(Box((8, 8, 8), (24, 24, 24))), ("nuc",))
+    sources = "\n".join(
+        f"  {name}: {{model: 'models:/tiny@a'{more}}}"
+        for name, more in {"a": "", "b": ", overlap: 0.75", "c": ", context: false"}.items()
+    )
+    (tmp_path / "r.yaml").write_text(f"name: r\nsources:\n{sources}\ndefaults: {{source: {{mean: [a, b, c]}}}}\n")
+    write_em(tmp_path, "d", [(noise(GRID.shape), GRID)])
+    recipe, known = recipe_file.load_recipe(tmp_path / "r.yaml"), Known(card(patch_voxels=8))
+    plan = make_plan(recipe, [inner], dict.fromkeys("abc", known), EM(tmp_path))
+    starts = {job.source: job.starts[0] for job in plan.jobs}
+    assert starts == {"a": (0, 4, 9, 14), "b": (0, 4, 8, 12, 16), "c": (0, 4, 8)}
+    assert {job.source: job.context_patches for job in plan.jobs} == {"a": 4**3 - 3**3, "b": 0, "c": 0}
+    off = make_plan(recipe, [inner], dict.fromkeys("abc", Known(card(patch_voxels=8, context=False))), EM(tmp_path))
+    assert [len(job.starts[0]) for job in off.jobs] == [3, 5, 3]
+
+
+def test_voxels_to_interpolate_towards_are_kept_only_where_the_crops_are_not_the_networks(tmp_path):
+    same = GRID.sub(Box((8, 8, 8), (24, 24, 24)))
+    between = Grid(same.shape, same.voxel_size_nm, tuple(v + 4 for v in same.origin_nm))
+    kept = []
+    for grid in (same, between):
+        (one,) = planned(tmp_path, "defaults: {source: m}\n", Target("1", "d", grid, ("nuc",))).jobs
+        kept.append(one.needed.shape)
+    assert kept == [(16, 16, 16), (19, 19, 19)]
 
 
 def test_classes_that_nobody_predicts_are_not_claimed_and_cost_nothing(tmp_path):

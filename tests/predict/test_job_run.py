@@ -2,11 +2,13 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
+from ensemble.core.box import Box
 from ensemble.core.manifest import Target
 from ensemble.plan.budget import Budget
 from ensemble.plan.network_use import plain_use
@@ -65,6 +67,16 @@ def run(folder, one, em, devices: int, slabs: int, columns: int = 1, network=Non
 def one(tmp_path):
     _, grid, em = a_volume(tmp_path, (90, 150, 40))
     return job(tmp_path, Target("1", "d", grid, CLASSES), em, card()), em
+
+
+def test_parts_of_a_crop_over_which_patches_are_spread_are_the_bytes_of_the_whole(tmp_path) -> None:
+    _, grid, em = a_volume(tmp_path, (90, 180, 40))
+    inner = Target("1", "d", grid.sub(Box((7, 12, 4), (80, 170, 36))), CLASSES)
+    spread = job(tmp_path, inner, em, card())
+    assert len({b - a for a, b in pairwise(spread.starts[1])}) > 1
+    alone = run(tmp_path / "alone", spread, em, 1, 1)
+    assert np.array_equal(run(tmp_path / "parts", spread, em, 2, 3, 2), alone)
+    assert alone.any()
 
 
 @pytest.mark.parametrize(("devices", "slabs", "columns"), [(2, 1, 1), (2, 3, 1), (1, 1, 2), (3, 2, 2)])

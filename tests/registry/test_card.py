@@ -45,7 +45,7 @@ def test_a_card_says_all_that_is_needed_to_run_the_network(write):
     assert card.voxel_size_nm == (4.0, 4.0, 4.0)
     assert card.patch_voxels == (16, 32, 32)
     assert card.trained_on == ("601", "0602", "7")
-    assert card.overlap == 0.5
+    assert (card.overlap, card.context) == (0.5, True)
     assert card.notes == "1e3"
     assert card.sha256 is None
     assert card.normalisation.apply(255.0) == 1.0
@@ -100,6 +100,7 @@ def test_a_card_cannot_be_changed(write):
         ("mito-l-4nm", "a/b", ":1: name: 'a/b' is not a name; begin with a letter or digit, then also - _ ."),
         ("mito-l-4nm", "a:b", ":1: name: 'a:b' is not a name; begin with a letter or digit, then also - _ ."),
         ("notes:", "overlap: 1\nnotes:", ":10: overlap: must be less than 1, not 1"),
+        ("notes:", "context: 16\nnotes:", ":10: context: must be a valid boolean, not 16"),
         (
             "notes:",
             "normalisation: {divide: 0}\n#",

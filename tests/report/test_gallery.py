@@ -18,7 +18,7 @@ def test_the_peak_of_an_empty_array_is_the_highest_probability_and_where_it_is()
     p = cloud(np.random.default_rng(3))
     empty = ("crop1/mito", "crop1/nuc", "crop1/er", "crop2/mito")
     check = CheckReport((), (), "", empty, {}, {}, {}, {}, {})
-    described = PlanDescription("r", "none", {}, {}, PlanCost(0, 0, 0, 0, 0, 0))
+    described = PlanDescription("r", "none", {}, {}, PlanCost(0, 0, 0, 0, 0, 0, 0))
     build = FinishedBuild(Path("out"), described, check, "data", BuildCosts(), None)
     plan = CropPlan(
         Target("1", "d", GRID, ("nuc", "mito", "er")), {name: route() for name in ("nuc", "mito")}, ("nuc", "mito"), ()
