@@ -1,6 +1,7 @@
 """Blocks of crops are kept, and patches are the same for it."""
 
 import numpy as np
+import pytest
 
 from ensemble.core.box import Box
 from ensemble.train.patch_cache import BlockCache, PatchReader
@@ -20,15 +21,14 @@ def test_a_patch_is_the_same_whether_blocks_are_kept_or_not(tmp_path):
         np.testing.assert_array_equal(one.codes, other.codes)
 
 
-def test_the_range_of_what_was_read_is_known(tmp_path):
-    grey = noise(32, 16, 16).astype(np.float32)
-    grey[20, 3, 3] = np.nan
+@pytest.mark.parametrize(("dtype", "shown"), [("u1", "u1"), ("<i2", "f4"), ("f4", "f4")])
+def test_bytes_of_the_em_stay_bytes(tmp_path, dtype, shown):
+    grey = noise(16, 16, 16).astype(dtype)
     write_em(tmp_path, grey)
-    write_truth(tmp_path, "mito", noise(32, 16, 16) // 128)
-    reader = PatchReader([opened(tmp_path, spec_of(voxel_size_nm=8))])
-    assert reader.grey_range is None
-    reader.patch(0, Box.at((0, 0, 0), (16, 16, 16)))
-    assert reader.grey_range == (1, 254)
+    write_truth(tmp_path, "mito", noise(16, 16, 16) // 128)
+    patch = PatchReader([opened(tmp_path, spec_of())]).patch(0, Box.at((3, 2, 1), (8, 8, 8)))
+    assert patch.grey.dtype == shown
+    np.testing.assert_array_equal(patch.grey, grey[3:11, 2:10, 1:9])
 
 
 def test_the_cache_keeps_what_was_used_last_within_its_budget():
