@@ -61,7 +61,9 @@ def measure_training(device: Any, case: Case | None = None, work: Path | None = 
         raise ValueError(f"{kind}: a training here is on {'the GPU' if torch.cuda.is_available() else 'the CPU'}")
     case = case or CASES[kind]
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        module, patches = prepared(_task(case, Path(folder)), Registry(f"sqlite:///{folder}/mlflow.db"), silent)
+        task = _task(case, Path(folder))
+        task.blocks.mkdir()
+        module, patches = prepared(task, Registry(f"sqlite:///{folder}/mlflow.db"), silent)
         times: list[tuple[int, float, float]] = []
 
         def on_loss(step: int, loss: float, waiting: float) -> None:

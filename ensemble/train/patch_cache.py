@@ -3,17 +3,14 @@
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ensemble.core import Box
+from ensemble.train.block_files import Arrays, BlockFiles
 from ensemble.train.crops import AnnotatedCrop, Patch
 
 CACHE_BYTES = 384 << 20
-
-Arrays = tuple[NDArray[Any], ...]
 
 
 class BlockCache:
@@ -39,10 +36,13 @@ class BlockCache:
 
 
 class PatchReader:
-    """Patches of crops, through a cache of blocks."""
+    """Patches of crops, through a cache of blocks; ``files`` are what several processes have in common."""
 
-    def __init__(self, crops: Sequence[AnnotatedCrop], budget_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, crops: Sequence[AnnotatedCrop], budget_bytes: int = CACHE_BYTES, files: BlockFiles | None = None
+    ) -> None:
         self.crops = tuple(crops)
+        self._files = files
         self._blocks = [crop.block_voxels() for crop in self.crops]
         self._cache = BlockCache(budget_bytes)
 
@@ -55,7 +55,7 @@ class PatchReader:
         grey = np.empty(box.shape, crop.grey_dtype)
         codes = np.empty((len(crop.truths), *box.shape), np.uint8)
         for block in self._blocks_over(index, box):
-            block_grey, *block_codes = self._cache.get((index, block), partial(_computed, crop, block))
+            block_grey, *block_codes = self._cache.get((index, block), partial(self._made, index, block))
             both = block.intersect(box)
             there, here = both.relative_to(block).slices, both.relative_to(box).slices
             grey[here] = block_grey[there]
@@ -68,6 +68,12 @@ class PatchReader:
         edges, reach = self._blocks[index], self.crops[index].reach(box.shape)
         for number in box.to_chunks(edges).indices():
             yield Box.at(number, (1, 1, 1)).of_chunks(edges).intersect(reach)
+
+    def _made(self, index: int, block: Box) -> Arrays:
+        computed = partial(_computed, self.crops[index], block)
+        if self._files is None:
+            return computed()
+        return self._files.get(".".join(map(str, (index, *block.start, *block.shape))), computed)
 
 
 def _computed(crop: AnnotatedCrop, block: Box) -> Arrays:

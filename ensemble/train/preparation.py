@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ensemble.support import TrainingError, default_memory_bytes
+from ensemble.train.block_files import BlockFiles
 from ensemble.train.crops import AnnotatedCrop
 from ensemble.train.patch_cache import CACHE_BYTES, PatchReader
 from ensemble.train.sampling import Foreground, PatchSampler, ValidationPatches, index_foreground
@@ -53,6 +54,11 @@ class Task:
     folder: Path
 
     @property
+    def blocks(self) -> Path:
+        """Where processes that read share what they have computed."""
+        return self.folder / "blocks"
+
+    @property
     def lineage(self) -> dict[str, str]:
         """What the weights began as, for cards and checkpoints."""
         parent = {"fine_tuned_from": self.begun.uri} if self.begun else {}
@@ -83,8 +89,11 @@ def prepared(task: Task, registry: Registry, progress: OnProgress) -> "tuple[Spe
     cache_bytes = max(CACHE_BYTES, int(MEMORY_SHARE * default_memory_bytes()) if on_gpu else 0)
     each_bytes = cache_bytes // (workers * (spec.devices if on_gpu else 1))
     train_bytes = int(each_bytes * TRAINING_SHARE)
-    sampler = PatchSampler(PatchReader(task.training, train_bytes), spec, foreground)
-    judged = ValidationPatches(PatchReader(task.validation, each_bytes - train_bytes), spec.patch_voxels)
+    shared = [
+        BlockFiles(task.blocks / name) if workers * spec.devices > 1 else None for name in ("training", "validation")
+    ]
+    sampler = PatchSampler(PatchReader(task.training, train_bytes, shared[0]), spec, foreground)
+    judged = ValidationPatches(PatchReader(task.validation, each_bytes - train_bytes, shared[1]), spec.patch_voxels)
     return Specialist(network, spec, task.lineage), Patches(spec, sampler.patch, judged, workers)
 
 

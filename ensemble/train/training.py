@@ -1,6 +1,7 @@
 """Training a specialist, from a spec to a registered model."""
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -143,7 +144,7 @@ def _learn(task: Task, registry: Registry, progress: OnProgress) -> Card:
 
     log = TrainingLog.begin(registry.runs, task.spec, task.digest, _state(task.folder).get("run_id"))
     write_text(task.folder / STATE, json.dumps({"digest": task.digest, "run_id": log.run_id}))
-    with _recorded(log, task.spec, task.folder):
+    with _recorded(log, task.spec, task.folder), _emptied(task.blocks):
         fit(module, patches, task.folder, _reporting(task.spec, log, progress))
     return _finished_card(task, log.run_id)
 
@@ -188,6 +189,17 @@ def _reporting(spec: TrainingSpec, log: "TrainingLog", progress: OnProgress) -> 
         progress(step, f"validated{dice}")
 
     return Reporting(spec, on_loss, on_scores)
+
+
+@contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    """An empty folder, gone afterwards."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -1,9 +1,12 @@
 """Blocks of crops are kept, and patches are the same for it."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from ensemble.core.box import Box
+from ensemble.train.block_files import BlockFiles
 from ensemble.train.patch_cache import BlockCache, PatchReader
 from tests.support.annotated import noise, write_em, write_truth
 from tests.support.small_crops import opened, spec_of
@@ -41,3 +44,17 @@ def test_the_cache_keeps_what_was_used_last_within_its_budget():
     for key in "ab" + "a" + "c" + "a" + "b":
         get(cache, key)
     assert "".join(made) == "abcb"
+
+
+def test_readers_share_what_one_of_them_has_computed(tmp_path):
+    write_em(tmp_path, noise(24, 24, 24))
+    write_truth(tmp_path, "mito", noise(24, 24, 24, seed=2) // 128)
+    crop = opened(tmp_path, spec_of())
+    where = Box.at((3, 4, 5), (12, 12, 12))
+    expected = PatchReader([crop]).patch(0, where)
+    (tmp_path / "blocks").mkdir()
+    PatchReader([crop], files=BlockFiles(tmp_path / "blocks", free_bytes=0)).patch(0, where)
+    shutil.rmtree(tmp_path / "fly")
+    patch = PatchReader([crop], files=BlockFiles(tmp_path / "blocks")).patch(0, where)
+    np.testing.assert_array_equal(patch.grey, expected.grey)
+    np.testing.assert_array_equal(patch.codes, expected.codes)
