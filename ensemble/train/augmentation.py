@@ -1,4 +1,4 @@
-"""Patches shown as their views say, wherever the tensors lie: on a GPU this costs the loader nothing."""
+"""Patches shown as their views say, wherever the tensors lie: on a GPU this costs those who read nothing."""
 
 from collections.abc import Sequence
 

@@ -41,7 +41,7 @@ class Specialist(pl.LightningModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """The patches as their views show them, grey values as the network expects them."""
-        grey, codes = shown(*batch)
+        grey, codes = shown(*batch) if batch.views else (batch.grey, batch.codes)
         return self.spec.normalisation.apply(grey), codes
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:

@@ -4,8 +4,10 @@ One stream serves a whole training, patches of validations between those of step
 ends and the other begins: the processes read on, a few batches ahead, while the network is at work.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import lightning.pytorch as pl
@@ -15,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ensemble.support import EnsembleError, TrainingError, cores
+from ensemble.train.augmentation import shown
 from ensemble.train.crops import Patch
 from ensemble.train.spec import TrainingSpec
 from ensemble.train.views import View
@@ -24,10 +27,11 @@ BATCHES_AHEAD = 2
 """By each process."""
 BYTES_AHEAD = 1 << 30
 """Of all batches that wait, in memory that processes share."""
+SHARED_MEMORY = Path("/dev/shm")
 
 
 class Batch(NamedTuple):
-    """Grey values as in the EM, uint8 or float32 (B, 1, z, y, x); truth codes, uint8 (B, C, z, y, x); a view each."""
+    """Grey values, uint8 or float32 (B, 1, z, y, x); truth codes, uint8 (B, C, z, y, x); views yet to be shown."""
 
     grey: Tensor
     codes: Tensor
@@ -85,11 +89,14 @@ class Schedule:
             step = self.stop(step)
 
 
-class _Batches(Dataset[Batch | EnsembleError]):
-    """The batch that is wanted, or why there is none: an error raised would come out with the process's traceback."""
+class Batches(Dataset[Batch | EnsembleError]):
+    """The batch that is wanted, or why there is none: an error raised would come out with the process's traceback.
 
-    def __init__(self, training: Callable[[int], Patch], validation: Judged) -> None:
-        self._training, self._validation = training, validation
+    ``in_view`` says that whoever reads the patches also shows them in their views, not whoever learns from them.
+    """
+
+    def __init__(self, training: Callable[[int], Patch], validation: Judged, *, in_view: bool) -> None:
+        self._training, self._validation, self._in_view = training, validation, in_view
 
     def __getitem__(self, wanted: Wanted) -> Batch | EnsembleError:
         patch = self._validation.patch if wanted.of_validation else self._training
@@ -98,7 +105,8 @@ class _Batches(Dataset[Batch | EnsembleError]):
         except EnsembleError as error:
             return error
         grey, codes = np.stack([p.grey for p in patches]), np.stack([p.codes for p in patches])
-        return Batch(torch.from_numpy(grey)[:, None], torch.from_numpy(codes), tuple(p.view for p in patches))
+        batch = Batch(torch.from_numpy(grey)[:, None], torch.from_numpy(codes), tuple(p.view for p in patches))
+        return Batch(*shown(*batch), ()) if self._in_view else batch
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -129,7 +137,9 @@ class Patches(pl.LightningDataModule):
         self, spec: TrainingSpec, training: Callable[[int], Patch], validation: Judged, workers: int = 0
     ) -> None:
         super().__init__()
-        self._spec, self._batches, self._judged = spec, _Batches(training, validation), len(validation)
+        self._spec, self._judged = spec, len(validation)
+        # Beside a network on the CPU, the process that reads has time for it; a GPU does it in none.
+        self._batches = Batches(training, validation, in_view=not torch.cuda.is_available())
         self._workers = workers
         self._stream: Iterator[Batch | EnsembleError] | None = None
         self.waited_s = 0.0
@@ -187,9 +197,15 @@ def _first_line(error: Exception) -> str:
 
 
 def workers_for(spec: TrainingSpec, *, on_gpu: bool) -> int:
-    """How many processes read for each that trains: one beside a network on the CPU; a GPU wants more to keep busy."""
-    if not on_gpu:
-        return 1
+    """How many processes read for each that trains: one beside a network on the CPU; a GPU wants more to keep busy.
+
+    None where the memory that processes share has no room for their batches.
+    """
     batch_bytes = spec.batch_size * (4 + len(spec.classes)) * int(np.prod(spec.patch_voxels))
-    fit = BYTES_AHEAD // (BATCHES_AHEAD * batch_bytes * spec.devices)
-    return max(1, min(MOST_WORKERS, (cores() - 1) // spec.devices, fit))
+    fit = _shared_bytes() // (BATCHES_AHEAD * batch_bytes * spec.devices)
+    return min(fit, max(1, min(MOST_WORKERS, (cores() - 1) // spec.devices)) if on_gpu else 1)
+
+
+def _shared_bytes() -> int:
+    """Of memory that processes share, what batches may take: half of what containers often have little of."""
+    return min(BYTES_AHEAD, shutil.disk_usage(SHARED_MEMORY).free // 2) if SHARED_MEMORY.exists() else BYTES_AHEAD

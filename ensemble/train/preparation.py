@@ -87,7 +87,7 @@ def prepared(task: Task, registry: Registry, progress: OnProgress) -> "tuple[Spe
     on_gpu = torch.cuda.is_available()
     workers = workers_for(spec, on_gpu=on_gpu)
     cache_bytes = max(CACHE_BYTES, int(MEMORY_SHARE * default_memory_bytes()) if on_gpu else 0)
-    each_bytes = cache_bytes // (workers * (spec.devices if on_gpu else 1))
+    each_bytes = cache_bytes // (max(1, workers) * (spec.devices if on_gpu else 1))
     train_bytes = int(each_bytes * TRAINING_SHARE)
     shared = [
         BlockFiles(task.blocks / name) if workers * spec.devices > 1 else None for name in ("training", "validation")

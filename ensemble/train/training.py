@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 WORTH_TELLING = 0.05
 """Of the time of a training, the share in which it waits for patches."""
 
+BEGINNING = 100
+"""Steps in which blocks of crops are computed for the first time."""
+
 STATE, CARD = "training.json", "card.yaml"
 
 
@@ -176,7 +179,7 @@ def _reporting(spec: TrainingSpec, log: "TrainingLog", progress: OnProgress) -> 
 
     def on_loss(step: int, loss: float, waiting: float) -> None:
         log.add(step, {"loss": loss, "waiting": waiting})
-        slow = f", waits for patches {waiting:.0%} of the time" if waiting > WORTH_TELLING else ""
+        slow = f", waits for patches {waiting:.0%} of the time" if waiting > WORTH_TELLING and step > BEGINNING else ""
         progress(step, f"loss {loss:.3f}{dice}{slow}")
 
     def on_scores(step: int, scores: ValidationScores) -> None:

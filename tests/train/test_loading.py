@@ -1,16 +1,21 @@
 """Batches come in the order in which a training wants them, whoever reads them."""
 
 import os
+import shutil
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ensemble.support.errors import TrainingError, VolumeError
+from ensemble.train import loading
 from ensemble.train.crops import Patch
-from ensemble.train.loading import Patches, Schedule, Turns, workers_for
-from ensemble.train.views import View
+from ensemble.train.lightning_module import Specialist
+from ensemble.train.loading import Batches, Patches, Schedule, Turns, Wanted, workers_for
+from ensemble.train.views import Exposure, View
+from tests.support.annotated import noise
 from tests.support.small_crops import spec_of
 
 SPEC = {"steps": 5, "validate_every": 2, "batch_size": 2, "accumulate": 2}
@@ -43,10 +48,22 @@ def test_a_training_sees_the_same_patches_however_many_processes_read_them(worke
     assert len(part) == 4  # two steps of two batches
     assert numbers(part) == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert numbers(patches.val_dataloader()) == [[100, 101], [102, 103]]
-    batch = next(iter(patches.train_dataloader()))
-    assert (batch.grey.dtype, batch.grey.shape, batch.codes.shape) == (torch.uint8, (2, 1, 4, 4, 4), (2, 1, 4, 4, 4))
-    assert batch.views == (View(turns=8), View(turns=9))
+    assert numbers(islice(patches.train_dataloader(), 1)) == [[8, 9]]
     patches.close()
+
+
+def test_patches_are_shown_in_the_same_view_by_who_reads_and_by_who_learns():
+    def patch(number: int) -> Patch:
+        view = View(flips=(-1,), turns=number, exposure=Exposure(1.1, 0.1, 0.1, number))
+        return Patch(noise(4, 4, 4, seed=number), noise(1, 4, 4, 4, seed=number), view)
+
+    wanted = Wanted(of_validation=False, numbers=range(8, 10))
+    early, late = (Batches(patch, Numbered(), in_view=in_view)[wanted] for in_view in (True, False))
+    assert (late.grey.dtype, late.grey.shape, late.codes.shape) == (torch.uint8, (2, 1, 4, 4, 4), (2, 1, 4, 4, 4))
+    assert (late.views, early.views) == ((patch(8).view, patch(9).view), ())
+    specialist = Specialist(torch.nn.Identity(), spec_of())
+    for a, b in zip(*(specialist.on_after_batch_transfer(batch, 0) for batch in (early, late)), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_batches_of_training_and_validation_follow_each_other_to_the_last_step():
@@ -107,11 +124,24 @@ def test_a_process_that_is_killed_is_told_in_one_line():
     patches.close()
 
 
-def test_on_a_gpu_as_many_processes_read_as_have_cores_and_room_for_their_batches(monkeypatch):
-    monkeypatch.setattr("ensemble.train.loading.cores", lambda: 16)
+def test_as_many_processes_read_as_have_cores_and_room_for_their_batches(monkeypatch):
+    monkeypatch.setattr(loading, "cores", lambda: 16)
+    monkeypatch.setattr(loading, "SHARED_MEMORY", Path("/none"))
     assert workers_for(spec_of(patch_voxels=64), on_gpu=False) == 1
     assert workers_for(spec_of(patch_voxels=64), on_gpu=True) == 8
     assert workers_for(spec_of(patch_voxels=64, devices=5), on_gpu=True) == 3
     # 2 × 5 bytes for each of 256³ voxels, twice for each process: three in 1 GiB
     assert workers_for(spec_of(patch_voxels=256, batch_size=2), on_gpu=True) == 3
-    assert workers_for(spec_of(patch_voxels=512), on_gpu=True) == 1
+    assert workers_for(spec_of(patch_voxels=512), on_gpu=True) == 0
+    monkeypatch.setattr(loading, "cores", lambda: 1)
+    assert workers_for(spec_of(patch_voxels=64), on_gpu=True) == 1
+
+
+def test_where_processes_share_little_memory_less_is_read_ahead(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "SHARED_MEMORY", tmp_path)
+    free = shutil.disk_usage(tmp_path).free
+    monkeypatch.setattr(loading, "BYTES_AHEAD", 1 << 60)
+    assert loading._shared_bytes() == pytest.approx(free / 2, rel=0.2)
+    monkeypatch.setattr(loading, "BYTES_AHEAD", 1000)
+    assert loading._shared_bytes() == 1000
+    assert workers_for(spec_of(patch_voxels=64), on_gpu=False) == 0

@@ -209,7 +209,8 @@ def test_a_training_that_waits_for_patches_says_so(tmp_path):
     spec, told = spec_of(tmp_path), []
     log = TrainingLog.begin(store_in(tmp_path).runs, spec, "digest", None)
     reporting = _reporting(spec, log, lambda done, what: told.append(what))
-    reporting._on_loss(10, 0.5, 0.04)
-    reporting._on_loss(20, 0.25, 0.5)
-    assert told == ["loss 0.500", "loss 0.250, waits for patches 50% of the time"]
+    reporting._on_loss(10, 0.75, 0.5)
+    reporting._on_loss(110, 0.5, 0.04)
+    reporting._on_loss(120, 0.25, 0.5)
+    assert told == ["loss 0.750", "loss 0.500", "loss 0.250, waits for patches 50% of the time"]
     log.end("FINISHED")
