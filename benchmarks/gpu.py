@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_training import measure_training
+from benchmarks.gpu_training import measure_training, table
 from benchmarks.inference import CLASSES, Case, prepared
 from ensemble.core import Box, official_manifest, patch_starts
 from ensemble.plan import Budget, Job, NetworkUse, Prepared, Request, patches_along, plain_use
@@ -327,7 +327,7 @@ def main() -> None:
         found.append(measure(name, case, arguments.device, arguments.work / name.partition(" ")[0]))
         print("\n".join(found[-1].lines), flush=True)
     training = measure_training(device)
-    print(json.dumps(training))
+    print(table(training))
     shutil.rmtree(arguments.work, ignore_errors=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     said = {"card": card, "torch": torch.__version__, "networks": [asdict(one) for one in found], "training": training}

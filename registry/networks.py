@@ -188,6 +188,10 @@ def _constructor(architecture: str, where: Where) -> Callable[..., nn.Module]:
         from registry.mednext import MedNeXtV1
 
         return MedNeXtV1
+    if architecture == "SwinUNETR":
+        from registry.swin_unetr import SwinUNETR
+
+        return SwinUNETR
     if architecture in nnunet.ARCHITECTURES:
         return nnunet.constructor(architecture)
     from monai.networks import nets

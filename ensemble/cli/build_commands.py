@@ -183,11 +183,11 @@ def _change(text: str) -> tuple[str, str]:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from ensemble.train import load_spec, train
+    from ensemble.train import is_helper, load_spec, train
     from registry import Registry
 
     spec = load_spec(arguments.spec, dict(arguments.set))
-    with bars.progress() as progress:
+    with bars.progress(show=not is_helper(arguments.work / spec.name)) as progress:
         progress.stage(f"train {spec.name}", spec.steps)
         version = train(spec, data_root=arguments.data, registry=Registry(), work=arguments.work, progress=progress.at)
     console.models([version], "")

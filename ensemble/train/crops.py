@@ -17,23 +17,28 @@ from ensemble.core import Box, Grid, VoxelsZYX, all_classes, atoms_of, fitting_l
 from ensemble.storage import Location, Tissue, Volume, find_tissue, open_em, open_node, open_volume, truth_place
 from ensemble.support import TrainingError, VolumeError
 from ensemble.train.spec import TrainingSpec
+from ensemble.train.views import PLAIN, View
 
 SURE, UNKNOWN = 254, 255
 """A truth code up to SURE says that code / SURE of the voxel is of the class; UNKNOWN, that nobody knows."""
 
 BLOCK_VOXELS = 64
 SOURCE_VOXELS = 256  # along an axis, of the truth or EM that one block is computed from
-CACHE_BYTES = 384 << 20
 
 Where = Callable[[], str]
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A box of a crop: ``grey`` float32 (z, y, x) as in the EM, ``codes`` uint8 (class, z, y, x)."""
+    """A box of a crop, and the view in which it is shown.
 
-    grey: NDArray[np.float32]
+    ``grey`` (z, y, x) as in the EM, uint8 where that is and is not resampled, else float32; ``codes`` uint8 (class, z,
+    y, x).
+    """
+
+    grey: NDArray[np.uint8 | np.float32]
     codes: NDArray[np.uint8]
+    view: View = PLAIN
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,15 @@ class AnnotatedCrop:
         finest = [min(grid.voxel_size_nm[axis] for grid in sources) for axis in range(3)]
         ratios = [v / f for v, f in zip(self.grid.voxel_size_nm, finest, strict=True)]
         return zyx(max(1, min(BLOCK_VOXELS, int(SOURCE_VOXELS / ratio))) for ratio in ratios)
+
+    @property
+    def grey_dtype(self) -> type[np.uint8] | type[np.float32]:
+        """The type of its patches' grey values."""
+        return np.uint8 if self.reads_level and self.tissue.volume.dtype == np.uint8 else np.float32
+
+    def reach(self, patch_voxels: VoxelsZYX) -> Box:
+        """All that patches of that shape may hold: the crop, and what is around it where it is shorter."""
+        return self.grid.box.grown(zyx(max(0, p - n) for p, n in zip(patch_voxels, self.grid.shape, strict=True)))
 
     def grey(self, box: Box) -> NDArray[Any]:
         """The EM in a box of the lattice, which may reach beyond it; float32, or of the level's dtype."""
@@ -191,3 +205,14 @@ def open_crops(
         for dataset, names in named.items()
         for i, name in enumerate(names)
     )
+
+
+def grey_range(crops: Sequence[AnnotatedCrop], patch_voxels: VoxelsZYX) -> tuple[float, float] | None:
+    """Lowest and highest grey value of what patches of the crops hold; None where there is no number."""
+    seen: list[float] = []
+    for crop in crops:
+        for block in crop.reach(patch_voxels).tiles(crop.block_voxels()):
+            grey = crop.grey(block)
+            known = grey[np.isfinite(grey)] if grey.dtype.kind == "f" else grey
+            seen = [min([*seen, float(known.min())]), max([*seen, float(known.max())])] if known.size else seen
+    return (seen[0], seen[1]) if seen else None

@@ -1,17 +1,19 @@
-"""Which patches a network is shown, and which way up: the seed and the patch's number alone decide."""
+"""Which patches a network is shown, and in which view: the seed and the patch's number alone decide."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations, product
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.core import FIT_TOLERANCE, Box, VoxelsZYX, patch_starts, zyx
+from ensemble.core import Box, VoxelsZYX, patch_starts, zyx
 from ensemble.storage import Volume
 from ensemble.train.crops import UNKNOWN, AnnotatedCrop, Patch
 from ensemble.train.patch_cache import PatchReader
 from ensemble.train.spec import TrainingSpec
+from ensemble.train.views import draw_view
 
 POSITIONS = 4096
 """Voxels remembered per crop and class."""
@@ -90,13 +92,14 @@ class PatchSampler:
         self._share = volumes / volumes.sum()
 
     def patch(self, number: int) -> Patch:
-        """Patch ``number``, augmented, C-contiguous."""
+        """Patch ``number`` as it lies in the crop, C-contiguous, and the view in which it is shown."""
         rng = np.random.default_rng((self._spec.seed, number))
         if self._foreground and rng.random() < self._spec.foreground_share:
             crop, start = self._around_foreground(rng)
         else:
             crop, start = self._anywhere(rng)
-        return augment(self._reader.patch(crop, Box.at(start, self._spec.patch_voxels)), self._spec, rng)
+        patch = self._reader.patch(crop, Box.at(start, self._spec.patch_voxels))
+        return replace(patch, view=draw_view(self._spec, rng))
 
     def _anywhere(self, rng: np.random.Generator) -> tuple[int, VoxelsZYX]:
         crop = int(rng.choice(len(self._share), p=self._share))
@@ -117,49 +120,11 @@ class PatchSampler:
         return crop, zyx(start)
 
 
-def augment(patch: Patch, spec: TrainingSpec, rng: np.random.Generator) -> Patch:
-    """The patch as another view of the same kind of tissue, by the steps that the spec lists."""
-    grey, codes = patch.grey, patch.codes
-    planes = _square_planes(spec)
-    if "mirror" in spec.augment:
-        axes = tuple(axis for axis in (-3, -2, -1) if rng.random() < 0.5)
-        grey, codes = np.flip(grey, axes), np.flip(codes, axes)
-    if "transpose" in spec.augment:
-        for a, b in planes:
-            if rng.random() < 0.5:
-                grey, codes = np.swapaxes(grey, a, b), np.swapaxes(codes, a, b)
-    if "rotate" in spec.augment and planes:
-        plane, turns = planes[rng.integers(len(planes))], int(rng.integers(4))
-        grey, codes = np.rot90(grey, turns, plane), np.rot90(codes, turns, plane)
-    grey = np.ascontiguousarray(grey)
-    if "intensity" in spec.augment:
-        grey = _other_exposure(grey, rng)
-    return Patch(grey, np.ascontiguousarray(codes))
-
-
-def _square_planes(spec: TrainingSpec) -> list[tuple[int, int]]:
-    """Pairs of axes, counted from the last, along which voxels and patch are equally long."""
-    planes = []
-    for a, b in combinations(range(3), 2):
-        ratio = spec.voxel_size_nm[a] / spec.voxel_size_nm[b]
-        if abs(ratio - 1) <= FIT_TOLERANCE and spec.patch_voxels[a] == spec.patch_voxels[b]:
-            planes.append((a - 3, b - 3))
-    return planes
-
-
-def _other_exposure(grey: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Contrast, brightness and noise changed by amounts that go with the patch's own contrast."""
-    mean, spread = float(grey.mean()), float(grey.std())
-    contrast = rng.uniform(0.75, 1.3)
-    shift = rng.uniform(-0.3, 0.3) * spread
-    noise = rng.uniform(0, 0.15) * spread
-    out: NDArray[np.float32] = (grey - mean) * np.float32(contrast) + np.float32(mean + shift)
-    out += np.float32(noise) * rng.standard_normal(grey.shape, dtype=np.float32)
-    return out
-
-
 class ValidationPatches:
-    """Crops cut into patches so that each voxel is judged once: patch ``n`` of ``len``, C-contiguous."""
+    """Crops cut into patches so that each voxel is judged once: patch ``n`` of ``len``, C-contiguous.
+
+    Those of higher numbers are patches that judge nothing, to fill batches with.
+    """
 
     def __init__(self, reader: PatchReader, patch_voxels: VoxelsZYX) -> None:
         self._reader = reader
@@ -174,9 +139,11 @@ class ValidationPatches:
 
     def patch(self, number: int) -> Patch:
         """The patch, with what an earlier one judges set to UNKNOWN."""
-        index, box, fresh = self._boxes[number]
+        index, box, fresh = self._boxes[number % len(self)]
         patch = self._reader.patch(index, box)
         codes = np.full_like(patch.codes, UNKNOWN)
+        if number >= len(self):
+            return Patch(patch.grey, codes)
         unjudged = (slice(None), *fresh.slices)
         codes[unjudged] = patch.codes[unjudged]
         return Patch(patch.grey, codes)

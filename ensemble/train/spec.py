@@ -73,6 +73,10 @@ class TrainingSpec(BaseModel):
     of a class drawn uniformly among those there are, the others anywhere in the crops. ``data``, if given,
     is the root of the data, relative to the spec's file. The checkpoints of the last ``keep`` validations stay,
     to be averaged; ``begin_from`` names a registered model of the same network whose weights training begins with.
+
+    ``compile`` has torch compile the network ("auto": on a GPU, where the steps are many enough to pay for the minutes
+    that takes); ``checkpointing`` recomputes what is inside its blocks in the backward pass instead of keeping it.
+    ``devices`` train together, each on batches of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -105,6 +109,9 @@ class TrainingSpec(BaseModel):
     patience: Count = 50
     keep: Annotated[int, Field(strict=True, ge=0)] = 0
     begin_from: Annotated[Text, Field(pattern=MODEL_URI)] | None = None
+    compile: Annotated[bool, Field(strict=True)] | Literal["auto"] = "auto"
+    checkpointing: Annotated[bool, Field(strict=True)] = False
+    devices: Count = 1
 
     _file: Path | None = PrivateAttr(default=None)
 
@@ -155,8 +162,9 @@ class TrainingSpec(BaseModel):
         )
 
     def digest(self) -> str:
-        """Changes when anything does that shapes the weights."""
-        return hashlib.sha256(self.model_dump_json(exclude={"alias", "data", "keep"}).encode()).hexdigest()
+        """Changes when anything does that shapes the weights, other than by rounding."""
+        others = {"alias", "data", "keep", "compile", "checkpointing"}
+        return hashlib.sha256(self.model_dump_json(exclude=others).encode()).hexdigest()
 
     @property
     def file(self) -> Path | None:

@@ -1,22 +1,26 @@
 """Training a specialist, from a spec to a registered model."""
 
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from pydantic import ValidationError
 
 from ensemble.storage import Location
-from ensemble.support import RegistryError, TrainingError, alone_with, write_text
-from ensemble.train.crops import CACHE_BYTES, AnnotatedCrop, open_crops
+from ensemble.support import (
+    EXIT_INTERRUPTED,
+    RegistryError,
+    TrainingError,
+    alone_with,
+    write_text,
+)
+from ensemble.train.crops import AnnotatedCrop, grey_range, open_crops
 from ensemble.train.object_sizes import truth_sizes
-from ensemble.train.patch_cache import PatchReader
-from ensemble.train.sampling import Foreground, PatchSampler, ValidationPatches, index_foreground
+from ensemble.train.preparation import OnProgress, Task, is_helper, prepared, silent
 from ensemble.train.spec import TrainingSpec
 from registry import Card, ModelVersion, Registry, dump_card, load_card
 
@@ -24,22 +28,17 @@ if TYPE_CHECKING:
     from ensemble.train.lightning_module import Reporting
     from ensemble.train.run_log import TrainingLog
 
-TRAINING_SHARE = 0.75
-"""Of the memory for blocks of crops, what training has; the rest is validation's."""
+WORTH_TELLING = 0.05
+"""Of the time of a training, the share in which it waits for patches."""
+
+BEGINNING = 100
+"""Steps in which blocks of crops are computed for the first time."""
 
 STATE, CARD = "training.json", "card.yaml"
 
 
-OnProgress = Callable[[float, str], None]
-"""Told of the steps that are done, and of what is at work."""
-
-
-def _silent(done: float, what: str) -> None:
-    """Nobody is watching."""
-
-
 def train(
-    spec: TrainingSpec, *, data_root: Location, registry: Registry, work: Path, progress: OnProgress = _silent
+    spec: TrainingSpec, *, data_root: Location, registry: Registry, work: Path, progress: OnProgress = silent
 ) -> ModelVersion:
     """The network of ``spec``, trained and registered under its alias.
 
@@ -47,6 +46,9 @@ def train(
     finished is only registered, as long as neither spec nor data have changed. Raises TrainingError,
     VolumeError or CardError for what cannot be learned from, RegistryError if the store does not answer,
     EnsembleError where another process is training there, and KeyboardInterrupt, saying how to go on.
+
+    Where the spec has several ``devices``, Lightning starts the program again for each but the first; there, this
+    function ends the program when that training is done.
     """
     folder = Path(work) / spec.name
     card = _card(spec)
@@ -57,7 +59,9 @@ def train(
     _em_dtype(spec, (*training, *validation))
     begun = _begun_from(spec, card, registry)
     digest = _digest(spec, (*training, *validation), begun)
-    task = _Task(spec, card, training, validation, begun, digest, folder)
+    task = Task(spec, card, training, validation, begun, digest, folder)
+    if is_helper(folder):
+        _help(task, registry)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with alone_with(folder / ".lock", f"{folder}: {spec.name} is being trained there already; wait for it"):
@@ -69,23 +73,6 @@ def train(
     except OSError as error:
         reason = error.strerror or error
         raise TrainingError(f"{folder}: cannot be written: {reason}; free space, or choose another --work") from error
-
-
-@dataclass(frozen=True)
-class _Task:
-    spec: TrainingSpec
-    card: Card
-    training: tuple[AnnotatedCrop, ...]
-    validation: tuple[AnnotatedCrop, ...]
-    begun: ModelVersion | None
-    digest: str
-    folder: Path
-
-    @property
-    def lineage(self) -> dict[str, str]:
-        """What the weights began as, for cards and checkpoints."""
-        parent = {"fine_tuned_from": self.begun.uri} if self.begun else {}
-        return {"origin": f"training {self.digest[:16]}", **parent}
 
 
 def _card(spec: TrainingSpec) -> Card:
@@ -152,59 +139,35 @@ def _start_over(folder: Path) -> None:
         (folder / file).unlink(missing_ok=True)
 
 
-def _learn(task: _Task, registry: Registry, progress: OnProgress) -> Card:
+def _learn(task: Task, registry: Registry, progress: OnProgress) -> Card:
     """Train until there is a best.ckpt to be registered with the card returned."""
-    # Threads that wait for each other by spinning are several times slower where others use the cores too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import torch
-
-    from ensemble.train import lightning_module as loop
+    module, patches = prepared(task, registry, progress)
+    from ensemble.train.fitting import fit
     from ensemble.train.run_log import TrainingLog
-    from registry import load_network, new_network
 
-    spec = task.spec
-    _check_precision(spec)
-    torch.manual_seed(spec.seed)
-    network = new_network(task.card, spec.file)
-    if task.begun is not None:
-        network.load_state_dict(load_network(task.begun.card, registry.weights(task.begun)).state_dict())
-    module = loop.Specialist(network, spec, task.lineage)
-    foreground = _foreground(task, progress)
-    train_bytes = int(CACHE_BYTES * TRAINING_SHARE)
-    reader = PatchReader(task.training, train_bytes)
-    sampler = PatchSampler(reader, spec, foreground)
-    judged = ValidationPatches(PatchReader(task.validation, CACHE_BYTES - train_bytes), spec.patch_voxels)
-    log = TrainingLog.begin(registry.runs, spec, task.digest, _state(task.folder).get("run_id"))
+    log = TrainingLog.begin(registry.runs, task.spec, task.digest, _state(task.folder).get("run_id"))
     write_text(task.folder / STATE, json.dumps({"digest": task.digest, "run_id": log.run_id}))
-    with _recorded(log, spec, task.folder):
-        patches = loop.Patches(spec, sampler.patch, judged)
-        loop.fit(module, patches, task.folder, _reporting(spec, log, progress))
-    return _finished_card(task, log.run_id, reader.grey_range)
+    with _recorded(log, task.spec, task.folder), _emptied(task.blocks):
+        fit(module, patches, task.folder, _reporting(task.spec, log, progress))
+    return _finished_card(task, log.run_id)
 
 
-def _foreground(task: _Task, progress: OnProgress) -> Foreground:
-    spec = task.spec
+def _help(task: Task, registry: Registry) -> NoReturn:
+    """Train beside the process that started this one, and end with it."""
+    module, patches = prepared(task, registry, silent)
+    from ensemble.train.fitting import fit
+    from ensemble.train.lightning_module import Reporting
 
-    def at(done: int, total: int) -> None:
-        progress(0, f"read crop {done} of {total}")
-
-    foreground = index_foreground(task.training, len(spec.classes), spec.seed, at)
-    for channel, by_crop in enumerate(foreground):
-        if not by_crop:
-            raise TrainingError(
-                f"{spec.where('classes', channel)}: {spec.classes[channel]} has not one voxel in the training"
-                " crops; take it out, or add a crop that has it"
-            )
-    return foreground
-
-
-def _check_precision(spec: TrainingSpec) -> None:
-    import torch
-
-    if spec.precision == "16-mixed" and not torch.cuda.is_available():
-        raise TrainingError(
-            f"{spec.where('precision')}: 16-mixed needs a CUDA GPU, and there is none here; use bf16-mixed or '32'"
+    try:
+        fit(
+            module,
+            patches,
+            task.folder,
+            Reporting(task.spec, lambda step, loss, waiting: None, lambda step, scores: None),
         )
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    raise SystemExit(0)
 
 
 def _reporting(spec: TrainingSpec, log: "TrainingLog", progress: OnProgress) -> "Reporting":
@@ -214,9 +177,10 @@ def _reporting(spec: TrainingSpec, log: "TrainingLog", progress: OnProgress) -> 
 
     dice = ""
 
-    def on_loss(step: int, loss: float) -> None:
-        log.add(step, {"loss": loss})
-        progress(step, f"loss {loss:.3f}{dice}")
+    def on_loss(step: int, loss: float, waiting: float) -> None:
+        log.add(step, {"loss": loss, "waiting": waiting})
+        slow = f", waits for patches {waiting:.0%} of the time" if waiting > WORTH_TELLING and step > BEGINNING else ""
+        progress(step, f"loss {loss:.3f}{dice}{slow}")
 
     def on_scores(step: int, scores: ValidationScores) -> None:
         nonlocal dice
@@ -228,6 +192,17 @@ def _reporting(spec: TrainingSpec, log: "TrainingLog", progress: OnProgress) -> 
         progress(step, f"validated{dice}")
 
     return Reporting(spec, on_loss, on_scores)
+
+
+@contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    """An empty folder, gone afterwards."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -247,12 +222,15 @@ def _recorded(log: "TrainingLog", spec: TrainingSpec, folder: Path) -> Iterator[
     log.end("FINISHED")
 
 
-def _finished_card(task: _Task, run_id: str, em_range: tuple[float, float] | None) -> Card:
+def _finished_card(task: Task, run_id: str) -> Card:
     import torch
 
     best = torch.load(task.folder / "best.ckpt", map_location="cpu", weights_only=True)
     scores = {name: round(score["iou"], 4) for name, score in best["scores"].items()}
     notes = f"Trained for {best['global_step']} steps; MLflow run {run_id}."
     sizes = truth_sizes(task.training, task.spec.classes)
-    em = {"em_dtype": _em_dtype(task.spec, task.training), "em_range": em_range}
+    em = {
+        "em_dtype": _em_dtype(task.spec, task.training),
+        "em_range": grey_range(task.training, task.spec.patch_voxels),
+    }
     return task.spec.card(validation=scores, truth_sizes_log2_nm3=sizes, notes=notes, **em, **task.lineage)

@@ -79,3 +79,11 @@ def test_it_answers_at_five_scales_only_in_training():
     with torch.no_grad():
         assert [tuple(answer.shape[2:]) for answer in network.train()(x)] == [(n,) * 3 for n in (32, 16, 8, 4, 2)]
         assert network.eval()(x).shape == (1, 2, 32, 32, 32)
+
+
+@pytest.mark.parametrize(("size", "kernel"), [("B", 3), ("S", 5)])
+def test_torch_compiles_it_as_one_graph(size, kernel):
+    network = build(size=size, kernel_size=kernel, init_filters=4).eval()
+    x = torch.rand(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(torch.compile(network, fullgraph=True, backend="eager")(x), network(x), atol=1e-5)

@@ -26,6 +26,21 @@ def test_every_architecture_answers_with_one_tensor_of_the_patch(architecture):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_torch_compiles_every_architecture_as_one_graph_with_the_same_answers(architecture):
+    torch.manual_seed(0)
+    network = networks.build(architecture, SMALL[architecture])
+    edge = EDGE.get(architecture, 16)
+    patches = torch.rand(2, 1, edge, edge, edge)
+    with torch.no_grad():
+        compiled = torch.compile(network.eval(), fullgraph=True, backend="aot_eager")
+        assert torch.allclose(compiled(patches), network(patches), atol=1e-5)
+    compiled = torch.compile(network.train(), fullgraph=True, backend="eager")
+    answers, expected = (a if isinstance(a, list | tuple) else [a] for a in (compiled(patches), network(patches)))
+    assert len(answers) == len(expected)
+    assert all(torch.allclose(a, e, atol=1e-5) for a, e in zip(answers, expected, strict=True))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_blank_network_has_the_same_keys_and_shapes_and_no_memory(architecture):
     blank = networks.blank(architecture, SMALL[architecture])
     built = networks.build(architecture, SMALL[architecture])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ensemble.support.errors import TrainingError, VolumeError
-from ensemble.train.crops import SURE, UNKNOWN
+from ensemble.train.crops import SURE, UNKNOWN, grey_range
 from ensemble.train.patch_cache import PatchReader
 from tests.support.annotated import noise, write_em, write_truth
 from tests.support.small_crops import box, opened, spec_of
@@ -128,3 +128,17 @@ def test_damaged_truth_is_told_by_chunk(tmp_path):
     crop = opened(tmp_path, spec_of())
     with pytest.raises(VolumeError, match=r"crop1/mito/s0: chunk 0\.0\.0 cannot be read"):
         PatchReader([crop]).patch(0, box((0, 4), (0, 4), (0, 4)))
+
+
+def test_the_range_is_that_of_what_patches_hold(tmp_path):
+    grey = 100 + noise(40, 16, 16).astype(np.float32)
+    grey[4:12] = 50  # before the crop
+    grey[20, 3, 3] = np.nan
+    grey[30:] = 2000  # behind it
+    write_em(tmp_path, grey)
+    write_truth(tmp_path, "mito", noise(16, 16, 16) // 128, origin_nm=(12 * 8, 0, 0))
+    small, large = spec_of(), spec_of(patch_voxels=[20, 4, 4])
+    inside = (np.nanmin(grey[12:28]), np.nanmax(grey[12:28]))
+    assert grey_range([opened(tmp_path, small)], small.patch_voxels) == inside
+    assert grey_range([opened(tmp_path, large)], large.patch_voxels) == (50, 2000)
+    assert grey_range([], (4, 4, 4)) is None

@@ -1,6 +1,7 @@
 """A network in training: it stops when it must, and its checkpoints tell where they come from."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -8,8 +9,12 @@ import torch
 from torch import nn
 
 from ensemble.support.errors import TrainingError
-from ensemble.train.crops import SURE
-from ensemble.train.lightning_module import Specialist, rate
+from ensemble.train.crops import SURE, Patch
+from ensemble.train.fitting import fit
+from ensemble.train.lightning_module import Reporting, Specialist, rate
+from ensemble.train.loading import Patches
+from ensemble.train.patch_cache import PatchReader
+from ensemble.train.sampling import ValidationPatches
 from tests.support.small_training import run, spec_of
 
 
@@ -64,3 +69,18 @@ def test_the_cosine_schedule_rises_over_its_first_steps_and_ends_at_nothing(tmp_
     assert (np.diff(rates[3:]) < 0).all()
     assert rates[-1] < 1e-3
     assert rate(7, spec_of(tmp_path)) == 1.0
+
+
+def test_the_share_of_time_without_a_batch_is_told(tmp_path):
+    def slowly(number: int) -> Patch:
+        time.sleep(0.1)
+        return Patch(np.zeros((4, 4, 4), np.uint8), np.zeros((2, 4, 4, 4), np.uint8))
+
+    spec = spec_of(tmp_path, ("steps: 60", "steps: 3"), ("validation_crops:\n  fly: [2]\n", ""))
+    told = []
+    reporting = Reporting(spec, lambda step, loss, waiting: told.append((step, waiting)), lambda step, scores: None)
+    none = ValidationPatches(PatchReader([]), (4, 4, 4))
+    fit(Specialist(Zeros(), spec), Patches(spec, slowly, none), tmp_path, reporting)
+    ((step, waiting),) = told
+    assert step == 3
+    assert 0.2 < waiting <= 1

@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from ensemble.support.errors import CardError, EnsembleError, TrainingError
 from ensemble.train import spec as training_spec
-from ensemble.train.training import train
+from ensemble.train.run_log import TrainingLog
+from ensemble.train.training import _reporting, train
 from registry import connection
 from tests.support.annotated import noise, write_em, write_truth
 from tests.support.empty_registry import store_in
@@ -202,3 +203,14 @@ def test_the_guides_specs_train(tmp_path, data, name, classes):
     version = run(training_spec.load_spec(name, changes), data, tmp_path)
     assert version.card.architecture == "MedNeXtV1"
     assert version.card.validation.keys() == {"mito"}
+
+
+def test_a_training_that_waits_for_patches_says_so(tmp_path):
+    spec, told = spec_of(tmp_path), []
+    log = TrainingLog.begin(store_in(tmp_path).runs, spec, "digest", None)
+    reporting = _reporting(spec, log, lambda done, what: told.append(what))
+    reporting._on_loss(10, 0.75, 0.5)
+    reporting._on_loss(110, 0.5, 0.04)
+    reporting._on_loss(120, 0.25, 0.5)
+    assert told == ["loss 0.750", "loss 0.500", "loss 0.250, waits for patches 50% of the time"]
+    log.end("FINISHED")
