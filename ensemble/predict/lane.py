@@ -37,16 +37,18 @@ class Lane:
         with torch.cuda.stream(self._stream) if self._on_gpu else torch.cpu.stream(self._stream):
             yield
 
-    def uploaded(
-        self, values: NDArray[Any], prepare: Callable[[torch.Tensor], torch.Tensor]
-    ) -> tuple[torch.Tensor, Any]:
-        """What is made of the values as float32, on the device, and what ``joined`` waits for; bytes travel as such."""
+    def uploaded(self, values: NDArray[Any], prepare: Callable[[Any], Any]) -> tuple[torch.Tensor, Any]:
+        """What is made of the values as float32, on the device, and what ``joined`` waits for; bytes travel as such.
+
+        On a CPU ``prepare`` is given an array: torch's threads would compete with those of the network.
+        """
+        if not self._on_gpu:
+            prepared = np.ascontiguousarray(prepare(values.astype(np.float32)))
+            return torch.from_numpy(prepared).to(self._device), None
         dtype = np.uint8 if values.dtype == np.uint8 else np.float32
         host = torch.from_numpy(np.require(values, dtype, ["C", "W"]))
         with self._beside():
-            if self._on_gpu:
-                host = host.pin_memory()
-            there = prepare(host.to(self._device, non_blocking=self._on_gpu).float())
+            there = prepare(host.pin_memory().to(self._device, non_blocking=True).float())
             return there, self._stream.record_event()
 
     def joined(self, there: torch.Tensor, event: Any) -> torch.Tensor:
