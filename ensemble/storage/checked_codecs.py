@@ -99,14 +99,21 @@ _OF_V3: Mapping[str, type[BytesBytesCodec]] = {
 }
 
 
+def _named(name: str, bases: tuple[type, ...], members: dict[str, Any]) -> type[Any]:
+    """A class of this module, which other processes find here when an array is sent to them."""
+    made = type(name, bases, {**members, "__module__": __name__})
+    globals()[name] = made
+    return made
+
+
 def _register() -> None:
     for kind, plain in _PLAIN.items():
-        numcodecs.register_codec(type(plain.__name__, (_Bounded, plain), {}), kind)
+        numcodecs.register_codec(_named(f"Bounded{plain.__name__}", (_Bounded, plain), {}), kind)
     chosen = {}
     for key, codec in _OF_V3.items():
-        bounded = type(key, (_BoundedByChunk, codec), {"kind": key, "__module__": __name__})
+        bounded = _named(f"BoundedByChunk_{key.replace('.', '_')}", (_BoundedByChunk, codec), {"kind": key})
         zarr.registry.register_codec(key, bounded)
-        chosen[key] = f"{__name__}.{key}"
+        chosen[key] = f"{__name__}.{bounded.__name__}"
     zarr.config.set({"codecs": {**zarr.config.get("codecs"), **chosen}})
 
 
