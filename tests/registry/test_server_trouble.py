@@ -51,7 +51,7 @@ def test_any_trouble_is_one_line_that_says_what_to_do(kind, use, capfd):
     answer, said = TROUBLES[kind]
     with troubled(answer) as server:
         store = Registry(f"http://ann:s3cr3t@127.0.0.1:{server.server_port}")
-        for _ in range(2):
+        for _ in range(1 if kind == "silent" else 2):
             with pytest.raises(RegistryError) as refused:
                 use(store)
             message = str(refused.value)
