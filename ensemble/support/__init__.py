@@ -35,7 +35,14 @@ from ensemble.support.files import (
     write_text,
 )
 from ensemble.support.journal import Journal
-from ensemble.support.machine import cores, default_memory_bytes, has_gpu, in_threads, keep_freed_memory
+from ensemble.support.machine import (
+    cores,
+    default_memory_bytes,
+    end_with_parent,
+    has_gpu,
+    in_threads,
+    keep_freed_memory,
+)
 from ensemble.support.progress import Costs, Progress, QuietProgress, StageClock, StageCost, duration
 from ensemble.support.shown_text import counted, plain_line, printable, without_credentials
 from ensemble.support.yaml_files import (
@@ -83,6 +90,7 @@ __all__ = [
     "dotted_key",
     "dump_yaml",
     "duration",
+    "end_with_parent",
     "explain_invalid",
     "fault_in_words",
     "has_gpu",

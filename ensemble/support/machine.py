@@ -4,6 +4,7 @@ import ctypes
 import math
 import os
 import platform
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ else:
 
 _GROUPS = Path("/sys/fs/cgroup")
 _MIB = 1 << 20
+_PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 Item = TypeVar("Item")
@@ -69,6 +71,12 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 32 * _MIB)
         libc.mallopt(_M_TRIM_THRESHOLD, 512 * _MIB)
+
+
+def end_with_parent() -> None:
+    """Have this process killed when its parent ends, however that does. Only Linux is told."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _first_line(*names: str) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ensemble.support import EnsembleError, TrainingError, cores
+from ensemble.support import EnsembleError, TrainingError, cores, end_with_parent
 from ensemble.train.augmentation import shown
 from ensemble.train.crops import Patch
 from ensemble.train.spec import TrainingSpec
@@ -189,7 +189,13 @@ class Patches(pl.LightningDataModule):
             num_workers=self._workers,
             prefetch_factor=BATCHES_AHEAD if self._workers else None,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_of_its_parent,
         )
+
+
+def _of_its_parent(_: int) -> None:
+    """A process that trains may be killed while it holds what its readers wait for: they end with it."""
+    end_with_parent()
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,8 @@
 """What a machine lends, and work shared among its threads."""
 
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -45,3 +47,21 @@ def test_what_fails_in_a_thread_is_raised_and_ends_the_rest():
     assert [next(results), next(results)] == [-1, -1]
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is told")
+def test_a_process_ends_with_its_parent_even_one_that_is_killed() -> None:
+    script = """
+import multiprocessing, time
+from ensemble.support.machine import end_with_parent
+def child(pipe):
+    end_with_parent(); pipe.send(1); time.sleep(600)
+mine, its = multiprocessing.Pipe()
+multiprocessing.get_context("fork").Process(target=child, args=(its,)).start()
+mine.recv(); print("there", flush=True); time.sleep(600)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout.readline() == "there\n"
+    parent.kill()
+    assert parent.stdout.read() == ""  # nobody holds the other end any more
+    parent.wait()
