@@ -38,7 +38,7 @@ class NetworkUse:
     """How a network runs: part of what decides its last bits, and so of a prediction's key and of the lock.
 
     ``why`` says what was measured. ``golden`` and ``real`` tell of the model's golden input and of a patch of the EM;
-    None where nothing deviates.
+    None where nothing deviates. ``device``: cpu, cuda or mps; on another it is not obeyed.
     """
 
     arithmetic: Arithmetic
@@ -47,6 +47,7 @@ class NetworkUse:
     why: str = ""
     golden: Deviation | None = None
     real: Deviation | None = None
+    device: str = ""
 
     @property
     def decides(self) -> tuple[str, int, bool]:
@@ -84,5 +85,5 @@ def plain_use(job: Job, precision: Precision, device_kind: str) -> NetworkUse | 
     Only CUDA is tried for what it gains: elsewhere it is "32" and a fixed number of patches unless something is asked.
     """
     if device_kind != "cuda" and precision in ("auto", "32"):
-        return NetworkUse("32", patches_per_pass(job.patch, device_kind))
+        return NetworkUse("32", patches_per_pass(job.patch, device_kind), device=device_kind)
     return None

@@ -59,7 +59,7 @@ def settled_uses(request: Request, prepared: Prepared, registry: Registry, progr
     for source in dict.fromkeys(job.source for job in prepared.plan.jobs):
         jobs = [job for job in prepared.plan.jobs if job.source == source]
         locked = prepared.locked_uses.get(source)
-        if locked is not None and request.precision in ("auto", locked.arithmetic):
+        if locked is not None and locked.device == kind and request.precision in ("auto", locked.arithmetic):
             uses[source] = locked
         else:
             uses[source] = plain_use(jobs[0], request.precision, kind) or _measured(
@@ -85,6 +85,7 @@ def _measured(
     if use is None or pass_s is None:
         progress.say(f"{job.source}: measuring how its network runs best on {name}, once")
         use, pass_s = measure.use()
+        use = replace(use, device=device.type)
         paces.keep(f"use of {what}", use.as_plain())
         paces.keep(f"pass of {what}", pass_s)
     if device.type != "cuda":

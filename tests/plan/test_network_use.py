@@ -60,7 +60,7 @@ def test_only_cuda_and_what_is_asked_for_is_measured(tmp_path) -> None:
     _, grid, em = a_volume(tmp_path, (30, 40, 50))
     one = job(tmp_path, Target("1", "d", grid, CLASSES), em, card())
     for kind in ("cpu", "mps"):
-        fixed = NetworkUse("32", patches_per_pass(one.patch, kind))
+        fixed = NetworkUse("32", patches_per_pass(one.patch, kind), device=kind)
         assert plain_use(one, "auto", kind) == plain_use(one, "32", kind) == fixed
         assert plain_use(one, "bf16", kind) is None
     assert plain_use(one, "auto", "cuda") is plain_use(one, "32", "cuda") is None

@@ -50,6 +50,11 @@ def test_the_lock_says_how_networks_ran_and_is_obeyed_until_something_else_is_as
     assert set(runs["fine"]["golden"]) == {"highest", "at_999", "crossing"}
     assert settled("auto")[0]["fine"].arithmetic == "bf16"
     assert settled("32")[0]["fine"].arithmetic == "32"
+    lock["models"]["fine"]["runs"]["device"] = "cuda"
+    kept = Path("build/small/lock.yaml").read_text()
+    Path("build/small/lock.yaml").write_text(yaml.safe_dump(lock))
+    assert settled("auto")[0]["fine"].arithmetic == "32"  # what another kind of device did is nothing to this one
+    Path("build/small/lock.yaml").write_text(kept)
     capsys.readouterr()
     assert main(["plan", *BUILD[1:], "--precision", "bf16"]) == 0
     said = " ".join(capsys.readouterr().out.split())
