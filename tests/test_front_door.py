@@ -12,7 +12,6 @@ import ensemble
 from ensemble.core import Box
 from ensemble.support import SubmissionError
 from tests.support import small_submission
-from tests.support.modules import forget, imported_anew
 from tests.support.processes import ROOT
 
 
@@ -68,7 +67,7 @@ for function in (verb, ensemble.{folder}):
 """
 
 
-def test_a_name_that_is_verb_and_folder_is_both_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_is_verb_and_folder_is_both_in_any_order() -> None:
     inside = {"plan": ("budget", "Budget"), "build": ("workspace", "Built"), "tune": ("space", "TuningTask")}
     code = "".join(
         FOLDER.replace("{way}", way).format(folder=folder, module=module, name=name)
@@ -76,9 +75,7 @@ def test_a_name_that_is_verb_and_folder_is_both_in_any_order(capsys: pytest.Capt
         for folder, (module, name) in inside.items()
     )
     lacking = "missing 1 required positional argument"
-    with imported_anew("ensemble", "registry"):
-        exec(code, {"forget": forget})
-    assert capsys.readouterr().out.splitlines() == [
+    assert run(f"from tests.support.modules import forget\n{code}").splitlines() == [
         *("Budget ensemble.plan.budget", *[f"plan() {lacking}: 'request'"] * 2),
         *("Built ensemble.build.workspace", *[f"build() {lacking}: 'request'"] * 2),
         *("TuningTask ensemble.tune.space", *[f"tune() {lacking}: 'task'"] * 2),
