@@ -37,6 +37,9 @@ GAIN = 1.1
 COMPILED_GAIN = 1.05
 """How many times as fast a compiled network must be."""
 
+GRAPHS_GAIN = 1.02
+"""How many times as fast a compiled network must be whose kernels CUDA replays as graphs."""
+
 MOST_PATCHES = 32
 _ENOUGH = 1.02
 """More patches a pass that gain no more than this are not worth their memory."""
@@ -46,10 +49,14 @@ _TIMED_PASSES = 3
 
 @dataclass(frozen=True)
 class _Compiled:
-    """What compiling gained: seconds it took, how many times as fast; ``failed`` says why there is nothing."""
+    """What compiling gained: seconds it took, how many times as fast; ``failed`` says why there is nothing.
+
+    ``graphs_gain``: how many times as fast as that with CUDA graphs; 0 where there are none.
+    """
 
     took_s: float = 0.0
     gain: float = 0.0
+    graphs_gain: float = 0.0
     failed: str = ""
 
 
@@ -113,7 +120,11 @@ def _decided(use: NetworkUse, expected_s: float, compiled: _Compiled | None) -> 
     if compiled.failed:
         return replace(use, why=_and(use.why, f"cannot be compiled ({compiled.failed})"))
     gained = f"compiling takes {compiled.took_s:.0f} s and makes it {compiled.gain:.2f} times as fast"
-    return replace(use, is_compiled=compiled.gain >= COMPILED_GAIN, why=_and(use.why, gained))
+    if compiled.graphs_gain:
+        gained += f", CUDA graphs that {compiled.graphs_gain:.2f} times"
+    has_graphs = compiled.graphs_gain >= GRAPHS_GAIN
+    pays = compiled.gain * (compiled.graphs_gain if has_graphs else 1) >= COMPILED_GAIN
+    return replace(use, is_compiled=pays, has_graphs=pays and has_graphs, why=_and(use.why, gained))
 
 
 def _and(why: str, more: str) -> str:
@@ -180,10 +191,18 @@ class _Measure:
             runner = self._runner(network, replace(use, is_compiled=True))
             began = time.monotonic()
             self._pass_s(runner)
-            took_s = time.monotonic() - began
-            return _Compiled(took_s, plain_s / self._pass_s(runner))
+            took_s, pass_s = time.monotonic() - began, self._pass_s(runner)
+            return _Compiled(took_s, plain_s / pass_s, self._graphs_gain(network, use, pass_s))
         except Exception as error:  # a compiler fails in as many ways as it has parts
             return _Compiled(failed=one_line(error, 120))
+
+    def _graphs_gain(self, network: Any, use: NetworkUse, pass_s: float) -> float:
+        try:
+            runner = self._runner(network, replace(use, is_compiled=True, has_graphs=True))
+            self._pass_s(runner)
+            return pass_s / self._pass_s(runner)
+        except Exception:  # memory that graphs keep for themselves, or what they cannot record
+            return 0.0
 
     def _runner(self, network: Any, use: NetworkUse) -> "Runner":
         from ensemble.predict.runner import Runner

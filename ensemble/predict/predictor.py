@@ -5,7 +5,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -256,7 +255,7 @@ class Predictor:
                 f"{job.source}: its network cannot be compiled here ({fault}); "
                 "it runs as it is, which may change last bits"
             )
-            runner = load_runner(self._prepared, self._registry, job, device, replace(use, is_compiled=False))
+            runner = load_runner(self._prepared, self._registry, job, device, use.plain)
         self._loading_s += time.monotonic() - began
         return runner
 
