@@ -49,7 +49,7 @@ class JobRun:
 
     def begin(self, crew: Crew, slabs: int, claims: ExitStack, count: PassCount) -> None:
         self._claims, self._count = claims, count
-        parts = parts_of(self.job, max(1, self._budget.columns(self.job)), slabs)
+        parts = parts_of(self.job, self._budget.cut(self.job) or (1, 1), slabs)
         self._needed = sum(part.job.forward_passes for part in parts)
         for part in parts:
             if self._stored.done_planes(part.box) < part.box.shape[0]:
@@ -116,7 +116,7 @@ class JobRun:
             Output(
                 Section(self._stored, part.box),
                 written,
-                sums_on=runner.device if self._budget.columns(self.job) else CPU,
+                sums_on=runner.device if self._budget.cut(self.job) is not None else CPU,
                 spill_to=self._scratch if self._budget.spills(self.job) else None,
             ),
             advance,

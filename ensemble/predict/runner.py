@@ -99,7 +99,7 @@ class Runner:
         turned = turn.do(inputs).contiguous()
         if self.use.is_compiled:
             torch._dynamo.maybe_mark_dynamic(turned, 0)  # one graph for any number of patches
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         return turn.undo(self._activated(self.network(turned)))
 
     def _activated(self, outputs: torch.Tensor) -> torch.Tensor:

@@ -25,12 +25,12 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Columns(Budget):
-    """As if a GPU were lent that needs so many parts along y."""
+class Cutting(Budget):
+    """As if a GPU were lent that needs so many parts along y and x."""
 
-    so_many: int = 1
+    so_many: tuple[int, int] = (1, 1)
 
-    def columns(self, job) -> int:
+    def cut(self, job) -> tuple[int, int]:
         return self.so_many
 
 
@@ -43,8 +43,8 @@ class Heard(QuietProgress):
         self.told.append(done)
 
 
-def run(folder, one, em, devices: int, slabs: int, columns: int = 1, network=None, progress=None) -> np.ndarray:
-    budget = Columns(4 << 30, 2, so_many=columns)
+def run(folder, one, em, devices: int, slabs: int, cut=(1, 1), network=None, progress=None) -> np.ndarray:
+    budget = Cutting(4 << 30, 2, so_many=cut)
     stored = open_prediction(folder, "key-all", one)
     count = PassCount(progress or QuietProgress(), 0)
     network = network or tiny_network()
@@ -70,20 +70,20 @@ def one(tmp_path):
 
 
 def test_parts_of_a_crop_over_which_patches_are_spread_are_the_bytes_of_the_whole(tmp_path) -> None:
-    _, grid, em = a_volume(tmp_path, (90, 180, 40))
-    inner = Target("1", "d", grid.sub(Box((7, 12, 4), (80, 170, 36))), CLASSES)
+    _, grid, em = a_volume(tmp_path, (90, 180, 160))
+    inner = Target("1", "d", grid.sub(Box((7, 12, 4), (80, 170, 150))), CLASSES)
     spread = job(tmp_path, inner, em, card())
     assert len({b - a for a, b in pairwise(spread.starts[1])}) > 1
     alone = run(tmp_path / "alone", spread, em, 1, 1)
-    assert np.array_equal(run(tmp_path / "parts", spread, em, 2, 3, 2), alone)
+    assert np.array_equal(run(tmp_path / "parts", spread, em, 2, 3, (2, 2)), alone)
     assert alone.any()
 
 
-@pytest.mark.parametrize(("devices", "slabs", "columns"), [(2, 1, 1), (2, 3, 1), (1, 1, 2), (3, 2, 2)])
-def test_bytes_do_not_depend_on_devices_slabs_and_columns(tmp_path, one, devices, slabs, columns) -> None:
+@pytest.mark.parametrize(("devices", "slabs", "cut"), [(2, 1, (1, 1)), (2, 3, (1, 1)), (1, 1, (2, 1)), (3, 2, (2, 1))])
+def test_bytes_do_not_depend_on_devices_slabs_and_cuts(tmp_path, one, devices, slabs, cut) -> None:
     alone = run(tmp_path / "alone", *one, 1, 1)
     heard = Heard()
-    assert np.array_equal(run(tmp_path / "parts", *one, devices, slabs, columns, progress=heard), alone)
+    assert np.array_equal(run(tmp_path / "parts", *one, devices, slabs, cut, progress=heard), alone)
     assert alone.any()
     assert heard.told == sorted(heard.told)
 
