@@ -35,6 +35,7 @@ from ensemble.plan.recipe import (
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
 from ensemble.plan.request import Prepared, Request, name_of_build, predictions_of, prepare, registry_in, registry_of
 from ensemble.plan.windows import patches_along
+from ensemble.plan.workers import Workers
 
 __all__ = [
     "BAND_BYTES",
@@ -73,6 +74,7 @@ __all__ = [
     "Route",
     "Source",
     "UnlikeEM",
+    "Workers",
     "classes_in",
     "cut_that_fits",
     "describe_route",

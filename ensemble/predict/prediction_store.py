@@ -44,6 +44,9 @@ _COMPRESSOR = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.NO
 _CONFIG: Any = {"write_empty_chunks": True}
 """So that a lost chunk is told from one of zeros."""
 
+_SECTION = ".section"
+"""How the files end in which workers mark what they wrote."""
+
 _CHUNK_FILE = re.compile(r"\d+(\.\d+){3}")
 
 _LAYERS = TypeAdapter(list[list[Annotated[str, StringConstraints(pattern="^[01]+$")]]])
@@ -156,6 +159,18 @@ class StoredPrediction:
             layers = [["".join(map(str, row.astype(int))) for row in layer] for layer in done]
             write_sealed(self.marker, {"done": layers, "metadata": _metadata_digest(self.place)})
 
+    def take_sections(self) -> None:
+        """Say of what workers marked as theirs that it is written for good."""
+        for section in self.marker.parent.glob(f"{self.marker.stem}.*{_SECTION}"):
+            marked = _marked(section, self.place)
+            for chunk in np.argwhere(marked) if marked is not None and marked.shape == self._chunks else ():
+                self.mark(Box.at(zyx(chunk), (1, 1, 1)).of_chunks(zyx(self.array.chunks[1:])))
+            section.unlink(missing_ok=True)
+
+    def forget_section(self, box: Box) -> None:
+        """Drop the marks of the worker that wrote a box of chunks, which are this array's own now."""
+        _section_marker(self.marker, box).unlink(missing_ok=True)
+
     def of(self, name: str) -> StoredProbabilities:
         volume = _WholeVolume(self.array, self.grid, str(self.place))
         return StoredProbabilities(Channel(volume, self.classes.index(name)))
@@ -214,8 +229,11 @@ def open_prediction(folder: Path, key: str, job: Job) -> StoredPrediction:
     refuse_links(place, marker)
     begun = _stored(marker)
     if begun is not None and begun.array.shape == (len(job.classes), *job.stored.shape):
-        writable = zarr.open_array(str(place), mode="r+").with_config(_CONFIG)
-        return StoredPrediction(writable, marker, job.classes, job.stored, place)
+        stored = StoredPrediction(_writable(place), marker, job.classes, job.stored, place)
+        stored.take_sections()
+        return stored
+    for section in folder.glob(f"{key}.*{_SECTION}"):
+        section.unlink(missing_ok=True)
     for file in (marker, place / ".zarray", place / ".zattrs"):
         file.unlink(missing_ok=True)
     new = zarr.create_array(
@@ -233,6 +251,27 @@ def open_prediction(folder: Path, key: str, job: Job) -> StoredPrediction:
     stored = StoredPrediction(new, marker, job.classes, job.stored, place)
     stored.mark(Box.at((0, 0, 0), (0, 0, 0)))
     return stored
+
+
+def section_of_prediction(folder: Path, key: str, job: Job, box: Box) -> StoredPrediction:
+    """The array of a job that another process began, to be written in a box of chunks by who calls this.
+
+    What of it is written for good is marked in a file of its own, ``marker``.
+    """
+    place = folder / f"{key}.zarr"
+    marker = _section_marker(folder / f"{key}.planes", box)
+    if _marked(marker, place) is None:
+        write_sealed(marker, read_sealed(folder / f"{key}.planes"))
+    return StoredPrediction(_writable(place), marker, job.classes, job.stored, place)
+
+
+def _section_marker(marker: Path, box: Box) -> Path:
+    start, stop = ("-".join(map(str, bounds)) for bounds in (box.start, box.stop))
+    return marker.with_suffix(f".{start}-{stop}{_SECTION}")
+
+
+def _writable(place: Path) -> ZarrArray:
+    return zarr.open_array(str(place), mode="r+").with_config(_CONFIG)
 
 
 def stored_chunks(job: Job) -> tuple[int, int, int, int]:

@@ -11,8 +11,11 @@ from ensemble.core.box import Box, Slices
 from ensemble.core.box_array import MemoryArray
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
-from ensemble.decode.assembling import CropAssembly, GroupOutcome, assemble_group, groups_of
+from ensemble.decode.assembling import GroupOutcome, assemble_group, groups_of
 from ensemble.decode.mixing import Probability
+from ensemble.decode.pieces import CropAssembly
+from ensemble.engine.here import Here
+from ensemble.engine.work import done
 from ensemble.methods.method_table import Step
 from ensemble.methods.steps import METHODS
 from ensemble.plan.budget import Budget
@@ -74,8 +77,7 @@ def run(
     written: dict[str, np.ndarray] = {}
 
     def create(name: str, dtype: np.dtype, *, keep: bool = False) -> MemoryArray:
-        assert keep == (name in written)
-        if not keep:
+        if not keep or written[name].dtype != dtype:
             written[name] = np.zeros(SHAPE, dtype)
         return MemoryArray(written[name])
 
@@ -92,8 +94,12 @@ def run(
     probability = Probability(plan, {(name, "s"): field for name, field in fields.items()})
     crop = CropAssembly(plan, probability, temporary, create, Budget(workers=workers))
     total = GroupOutcome()
-    for group in groups_of(plan, joint=joint):
-        outcome = assemble_group(crop, group, joint=joint)
+    with Here(workers) as engine:
+        outcomes = [
+            outcome
+            for _, outcome in done(engine, [assemble_group(crop, g, joint=joint) for g in groups_of(plan, joint=joint)])
+        ]
+    for outcome in outcomes:
         total.decoding.add(outcome.decoding)
         total.objects.update(outcome.objects)
         total.highest.update(outcome.highest)

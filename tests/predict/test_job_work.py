@@ -1,8 +1,8 @@
 """A job on one device or several, whole or in parts: the same bytes."""
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,10 +10,12 @@ import torch
 
 from ensemble.core.box import Box
 from ensemble.core.manifest import Target
+from ensemble.engine.here import Here
+from ensemble.engine.work import done
 from ensemble.plan.budget import Budget
 from ensemble.plan.network_use import plain_use
-from ensemble.predict.crew import Crew
-from ensemble.predict.job_run import JobRun, PassCount
+from ensemble.predict.job_work import JobPlace, JobWork, PassCount
+from ensemble.predict.part_run import sit_down
 from ensemble.predict.prediction_store import open_prediction
 from ensemble.predict.runner import Runner
 from ensemble.predict.tissues import tissue_of
@@ -44,22 +46,24 @@ class Heard(QuietProgress):
 
 
 def run(folder, one, em, devices: int, slabs: int, cut=(1, 1), network=None, progress=None) -> np.ndarray:
+    """The stored array, by a network in place of the model's."""
     budget = Cutting(4 << 30, 2, so_many=cut)
-    stored = open_prediction(folder, "key-all", one)
     count = PassCount(progress or QuietProgress(), 0)
-    network = network or tiny_network()
+    place = JobPlace(
+        tissue_of(em, one), folder, "key-all", folder, plain_use(one, "32", "cpu"), "cpu", 1, folder / "scratch"
+    )
+    work = JobWork(one, place, budget, slabs, count)
+    hear = lambda task, news: work.hear(task, news)  # noqa: E731
     with (
-        Crew(
-            [CPU] * devices, 1, lambda job, device: Runner.of(network, job, device, plain_use(job, "32", "cpu"))
-        ) as crew,
-        ExitStack() as claims,
+        patch("ensemble.predict.part_run.load_network", lambda card, weights: network or tiny_network()),
+        Here(devices=[CPU] * devices, sit_down=sit_down, hear=hear) as engine,
     ):
-        under_way = JobRun(one, tissue_of(em, one), stored, budget, folder / "scratch")
-        under_way.begin(crew, slabs, claims.enter_context(ExitStack()), count)
-        under_way.end()
+        list(done(engine, [work.work()]))
     assert count.done == one.forward_passes
-    assert under_way.computing_s > 0
-    assert open_prediction(folder, "key-all", one).complete
+    assert work.computing_s > 0
+    assert not list(folder.glob("*.section"))
+    stored = open_prediction(folder, "key-all", one)
+    assert stored.complete
     return stored.array[:]
 
 
