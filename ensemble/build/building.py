@@ -6,6 +6,7 @@ beside OUT, where other builds find it.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ensemble.build.earlier import SET_ASIDE, drop_replaced, made_from, make_roo
 from ensemble.build.workspace import Workspace
 from ensemble.core import DecodingChanges, Target
 from ensemble.decode import GroupOutcome
-from ensemble.engine import Here
+from ensemble.engine import Engine, Here, OnDask
 from ensemble.plan import (
     Plan,
     Prepared,
@@ -68,8 +69,12 @@ class Built:
     left_out: int = 0
 
 
-def build(request: Request, registry: Registry, progress: Progress | None = None) -> Built:
+def build(
+    request: Request, registry: Registry, progress: Progress | None = None, engine: OnDask | None = None
+) -> Built:
     """Build, check and record the submission that the request asks for; resumes where it left off.
+
+    What is heavy is done by the workers of ``engine``, a cluster, or on this machine.
 
     Raises an EnsembleError for whatever a person must mend; nothing half-written is left in place of a result.
     """
@@ -81,11 +86,14 @@ def build(request: Request, registry: Registry, progress: Progress | None = None
     request.work.mkdir(parents=True, exist_ok=True)
     with Workspace(request.work).alone(), threadpool_limits(1, "blas"):
         costs = Costs(progress)
-        return _Build(request, prepared, registry, costs, Predictor.of(request, prepared, registry, costs)).run()
+        predictor = Predictor.of(request, prepared, registry, costs, engine)
+        with ExitStack() as stack:
+            doing = engine or stack.enter_context(_here(request, prepared.plan))
+            return _Build(request, prepared, registry, costs, predictor, doing).run()
 
 
-def _engine(request: Request, plan: Plan) -> Here:
-    """Processes where there is enough to do for them."""
+def _here(request: Request, plan: Plan) -> Here:
+    """Processes of this machine where there is enough to do for them."""
     workers = request.budget.deciding_workers
     voxels = sum(crop.target.grid.size * len(crop.claimed) for crop in plan.crops)
     return Here(workers, in_processes=workers > 1 and voxels >= PROCESSES_FROM_CLASS_VOXELS)
@@ -93,10 +101,16 @@ def _engine(request: Request, plan: Plan) -> Here:
 
 class _Build:
     def __init__(
-        self, request: Request, prepared: Prepared, registry: Registry, progress: Costs, predictor: Predictor
+        self,
+        request: Request,
+        prepared: Prepared,
+        registry: Registry,
+        progress: Costs,
+        predictor: Predictor,
+        engine: Engine,
     ) -> None:
         self.request, self.prepared, self.registry = request, prepared, registry
-        self.progress, self.predictor = progress, predictor
+        self.progress, self.predictor, self.engine = progress, predictor, engine
         self.plan, self.recipe, self.work = prepared.plan, prepared.plan.recipe, Workspace(request.work)
         self.crops = Crops(self.plan, predictor, self.work, request.budget, progress)
 
@@ -124,9 +138,7 @@ class _Build:
             for line in self.predictor.look_ahead() if self.predictor.open_jobs else ():
                 self.progress.say(line)
             self.predictor.run()
-            with _engine(request, self.plan) as engine:
-                outcomes = self.crops.assemble(engine, most=CROPS_AT_ONCE)
-            self._pack(outcomes)
+            self._pack(self.crops.assemble(self.engine, max(CROPS_AT_ONCE, self.engine.at_once)))
             for page in request.pages:
                 page.unlink(missing_ok=True)  # they were another submission's
             drop_replaced(request)
@@ -185,7 +197,7 @@ class _Build:
     def _check(self) -> CheckReport:
         self.progress.stage("check", 1)
         targets = [crop.target for crop in self.plan.crops]
-        report = check(self.request.zip, targets, self._at)
+        report = check(self.request.zip.resolve(), targets, self._at, self.engine)
         for target in targets:
             if any(fault.startswith(f"{target.group}/") for fault in report.faults):
                 self.work.forget(target.crop)

@@ -39,7 +39,7 @@ class Here:
         hear: Callable[[Task, Any], None] = lambda task, news: None,
     ) -> None:
         self._workers, self._in_processes = workers, in_processes
-        self._devices, self._sit_down, self._hear = list(devices), sit_down, hear
+        self._devices, self._sit_down, self.hear = list(devices), sit_down, hear
         self._waiting: deque[Task] = deque()
         self._inline: deque[Task] = deque()
         self._ended: SimpleQueue[tuple[Task, Future[Any]]] = SimpleQueue()
@@ -102,7 +102,7 @@ class Here:
         def hear(news: Any) -> None:
             if self._stopped.is_set():
                 raise InterruptedError("stopped because another task was")
-            self._hear(task, news)
+            self.hear(task, news)
 
         with heard_by(hear):
             return task.run()

@@ -36,7 +36,7 @@ class OnDask:
         hear: Callable[[Task, Any], None] = lambda task, news: None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._address, self._hear, self._say = address, hear, say
+        self._address, self.hear, self._say = address, hear, say
         self._tasks: dict[str, tuple[Task, Future[Any]]] = {}
         self._tries, self._with_gpus = Counter[str](), False
 
@@ -113,6 +113,11 @@ class OnDask:
             self._say(f"{lost}; begun again")
             self.submit(task)
 
+    def ask(self, function: str, *arguments: Any) -> Any:
+        """What a function by name answers on a worker that runs networks, before there is any work."""
+        self.submit(Task(function, arguments, "ask", on_gpu=True))
+        return self.finished().result()
+
     def _workers(self) -> dict[str, Any]:
         workers: dict[str, Any] = self._client.scheduler_info()["workers"]
         return workers
@@ -128,7 +133,7 @@ class OnDask:
         key, news = event[1]
         for task, _ in list(self._tasks.values()):
             if task.key == key:
-                self._hear(task, news)
+                self.hear(task, news)
 
 
 def _connected(address: str) -> "Client":

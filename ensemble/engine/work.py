@@ -12,7 +12,9 @@ Work = Generator[Sequence[Task], Finished, Outcome]
 
 
 class Engine(Protocol):
-    """Where tasks are done. ``at_once``: how many may be; more are kept waiting."""
+    """Where tasks are done, ``at_once`` so many; more are kept waiting. ``hear`` is called with what one tells."""
+
+    hear: Callable[[Task, Any], None]
 
     @property
     def at_once(self) -> int: ...

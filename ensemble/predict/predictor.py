@@ -192,6 +192,7 @@ class Predictor:
 
         with ExitStack() as stack:
             engine = self._engine or stack.enter_context(self._here())
+            engine.hear = self.hear
             left = self._compute(engine, sorted(waiting, key=lambda job: job.source in may_lack), may_begin, count)
             if awaited := [f"{job.source} on crop {job.crop}" for job in left if may_begin(job)]:
                 self._progress.say(
@@ -207,7 +208,7 @@ class Predictor:
     def _here(self) -> Here:
         from ensemble.predict.part_run import sit_down
 
-        return Here(devices=find_devices(self._request.device), sit_down=sit_down, hear=self.hear)
+        return Here(devices=find_devices(self._request.device), sit_down=sit_down)
 
     def hear(self, task: Task, news: Any) -> None:
         """A part of a job tells how far it is."""

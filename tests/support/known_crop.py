@@ -70,6 +70,13 @@ def route(source: Expression = S, threshold: float = 0.5, weight=1.0, steps: tup
     return Route(source, threshold, weight, "linear", tuple(steps), "test")
 
 
+def plan_of(routes: Mapping[str, Route]) -> CropPlan:
+    """Of the crop, in which all classes with a source are claimed."""
+    target = Target("1", "d", GRID, tuple(sorted(routes, key=lambda n: taxonomy.all_classes()[n].id)))
+    claimed = tuple(n for n in target.classes if not isinstance(routes[n].source, EmptySource))
+    return CropPlan(target, dict(routes), claimed, ())
+
+
 def run(
     routes: Mapping[str, Route], fields: Mapping[str, Given], *, joint: bool, workers: int = 1
 ) -> tuple[dict[str, np.ndarray], GroupOutcome]:
@@ -88,9 +95,7 @@ def run(
             scratch[name] = MemoryArray.zeros(SHAPE, dtype)
         return scratch[name]
 
-    target = Target("1", "d", GRID, tuple(sorted(routes, key=lambda n: taxonomy.all_classes()[n].id)))
-    claimed = tuple(n for n in target.classes if not isinstance(routes[n].source, EmptySource))
-    plan = CropPlan(target, dict(routes), claimed, ())
+    plan = plan_of(routes)
     probability = Probability(plan, {(name, "s"): field for name, field in fields.items()})
     crop = CropAssembly(plan, probability, temporary, create, Budget(workers=workers))
     total = GroupOutcome()
