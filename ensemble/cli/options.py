@@ -142,7 +142,15 @@ def _with_workers(request: "Request", engine: "OnDask", arguments: argparse.Name
     budget = replace(
         request.budget, on_cpu=workers.device == "cpu", gpu_bytes=lent, devices=workers.devices, workers=workers.cores
     )
-    return replace(request, workers=workers, budget=budget)
+    root = request.data_root if "://" in request.data_root else str(Path(request.data_root).resolve())
+    return replace(
+        request,
+        workers=workers,
+        budget=budget,
+        data_root=root,
+        out=request.out.resolve(),  # a worker has a working directory of its own
+        cache=request.predictions.resolve(),
+    )
 
 
 def request_of(arguments: argparse.Namespace, out: Path, engine: "OnDask | None" = None) -> "Request":

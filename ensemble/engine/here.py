@@ -1,6 +1,7 @@
 """This machine as an engine: processes for what Python's lock holds up, threads for the devices of networks."""
 
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -116,7 +117,7 @@ class Here:
             self._under_way += 1
             if self._in_processes:
                 self._pool = self._pool or ProcessPoolExecutor(
-                    self._workers, multiprocessing.get_context(_START), initializer=_settle_in
+                    self._workers, multiprocessing.get_context(_START), initializer=_settle_in, initargs=(os.getcwd(),)
                 )
                 with _without_main():
                     future = self._pool.submit(Task.run, task)
@@ -155,8 +156,9 @@ _START = "spawn" if sys.platform == "win32" else "forkserver"
 """Threads hold locks that a forked process would wait for in vain."""
 
 
-def _settle_in() -> None:
+def _settle_in(folder: str) -> None:
     """One thread for each library, an end with the parent, and what a person interrupts is left to the parent."""
+    os.chdir(folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     keep_freed_memory()

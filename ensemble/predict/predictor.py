@@ -1,9 +1,11 @@
 """Running every network of a plan over the crops it is needed for, once; what is kept from before stays."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -312,7 +314,9 @@ def found_in_words(found: int, jobs: int) -> str:
 def _given(request: Request, prepared: Prepared, crop: CropPlan) -> Fields:
     """What other tools wrote of a crop."""
     fields: Fields = {}
-    for source, spec in prepared.plan.recipe.sources.items():
+    for source, named in prepared.plan.recipe.sources.items():
+        # a worker has a working directory of its own
+        spec = _anywhere(named) if request.workers and isinstance(named, PredictionSource | LabelSource) else named
         names = [name for name, route in crop.routes.items() if source in sources_in(route.source)]
         if isinstance(spec, PredictionSource):
             opened = open_predictions(spec, request.data_root, crop.target, names)
@@ -321,3 +325,11 @@ def _given(request: Request, prepared: Prepared, crop: CropPlan) -> Fields:
             for name in names:
                 fields[name, source] = open_labels(spec.template, request.data_root, crop.target, name)
     return fields
+
+
+def _anywhere(source: PredictionSource | LabelSource) -> PredictionSource | LabelSource:
+    """The source with a template that means the same in whatever working directory."""
+    template = source.template
+    if "://" in template or template.startswith("{root}"):
+        return source
+    return replace(source, template=os.path.abspath(template))

@@ -37,7 +37,7 @@ def test_whoever_counts_in_whatever_order_the_report_is_the_same(tmp_path, monke
     monkeypatch.setattr(counting, "TASK_VOXELS", 1)
     engine = Backwards()
     assert check(place, TARGETS, engine=engine) == expected
-    assert {*engine.done} == {"count-blocks"}
+    assert {*engine.done} == {"count-blocks", "count-objects"}
     with Here(2, in_processes=True) as processes:
         assert check(place, TARGETS, engine=processes) == expected
 
