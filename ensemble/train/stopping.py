@@ -33,17 +33,17 @@ class StopRequest:
     @contextmanager
     def steps(self) -> Iterator[None]:
         """Leave it to the next step to end."""
-        self._in_steps = True
+        before, self._in_steps = self._in_steps, True
         try:
             yield
         finally:
-            self._in_steps = False
+            self._in_steps = before
 
     def stopped(self, step: int) -> TrainingStopped:
         """What to raise where the state after ``step`` has been saved."""
+        who = self.signal or "a process beside this one"
         return TrainingStopped(
-            f"training of {self._name} stopped after step {step}, as {self.signal} asked;"
-            " the same command goes on there"
+            f"training of {self._name} stopped after step {step}, as {who} asked; the same command goes on there"
         )
 
     def _hear(self, number: int, frame: FrameType | None) -> None:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -53,8 +53,10 @@ def train(
     Where the spec has several ``devices``, Lightning starts the program again for each but the first; there, this
     function ends the program when that training is done.
     """
-    with stop_request(spec.name) as request:
-        return _train(_task(spec, data_root, registry, Path(work) / spec.name), registry, progress, request)
+    folder = Path(work) / spec.name
+    # Who helps ends with the one that it helps, after a step of both.
+    with stop_request(spec.name) as request, request.steps() if is_helper(folder) else nullcontext():
+        return _train(_task(spec, data_root, registry, folder), registry, progress, request)
 
 
 def _task(spec: TrainingSpec, data_root: Location, registry: Registry, folder: Path) -> Task:

@@ -27,5 +27,5 @@ def logs(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "logs"
     folder.mkdir()
     yield folder
-    for file in sorted(folder.iterdir()):
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         print(f"--- {file.name}\n{file.read_text(errors='replace')[-5000:]}")

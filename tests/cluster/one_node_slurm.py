@@ -79,18 +79,18 @@ class Slurm:
         own = {"PATH": PATH, "PYTHONPATH": str(ROOT), "SLURM_CONF": str(folder / "slurm.conf")}
         self.environment = {**os.environ, **own}
 
-    def run(self, *command: object) -> str:
-        """What one of SLURM's commands says on stdout. Raises CalledProcessError, with stderr, where it fails."""
-        done = subprocess.run(
-            [str(word) for word in command], env=self.environment, capture_output=True, text=True, timeout=READY_S
-        )
+    def run(self, *command: object, **variables: str) -> str:
+        """What one of SLURM's commands says on stdout. Raises AssertionError, with stderr, where it fails."""
+        words, environment = [str(word) for word in command], {**self.environment, **variables}
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=READY_S)
         if done.returncode:
             raise AssertionError(f"{command[0]}: exit code {done.returncode}: {done.stderr.strip()}")
         return done.stdout
 
-    def submit(self, *arguments: object) -> str:
-        """The id of a job, which ``sbatch`` was given."""
-        return self.run("sbatch", "--parsable", *arguments).strip().partition(";")[0]
+    def submit(self, log: Path, script: Path, *arguments: object, **variables: str) -> str:
+        """The id of a job that runs a script in the project's folder; what it says is in the log."""
+        options = "--parsable", f"--chdir={ROOT}", f"--output={log}"
+        return self.run("sbatch", *options, script, *arguments, **variables).strip().partition(";")[0]
 
     def state(self, job: str) -> str:
         """RUNNING, PENDING, COMPLETED, …: of an array, of each of its jobs; none where it is forgotten."""

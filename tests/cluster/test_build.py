@@ -17,7 +17,7 @@ from tests.support.processes import NEVER_S, ROOT
 SCRIPTS = ROOT / "docs" / "cluster"
 DEMO = ROOT / "build" / "demo"
 """Its data and models, as `make prepare-demo` leaves them. They are only read."""
-RECIPE = "recipes/demo.yaml"
+RECIPE = str(ROOT / "recipes" / "demo.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +28,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("builds")
     shutil.copytree(DEMO / "mlruns", folder / "mlruns")
     command = [sys.executable, "-m", "ensemble.cli", "build", *arguments(folder, "here")]
-    subprocess.run(command, cwd=ROOT, env=environment(folder), check=True, timeout=NEVER_S)
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **own(folder)}, check=True, timeout=NEVER_S)
     return folder
 
 
-def environment(place: Path) -> dict[str, str]:
-    """Of commands and jobs: where models are, and that nothing but this machine is to be reached."""
-    own = {"MLFLOW_TRACKING_URI": f"sqlite:///{place}/mlruns/mlflow.db", "INTERFACE": "lo"}
-    return {**os.environ, "PYTHONPATH": str(ROOT), **own}
+def own(place: Path) -> dict[str, str]:
+    """What commands and jobs are told: where models are, and that nothing but this machine is to be reached."""
+    return {"MLFLOW_TRACKING_URI": f"sqlite:///{place}/mlruns/mlflow.db", "INTERFACE": "lo", "PYTHONPATH": str(ROOT)}
 
 
 def arguments(place: Path, name: str) -> list[str]:
@@ -67,9 +66,7 @@ def is_predicting(place: Path, name: str) -> bool:
 @pytest.mark.parametrize("how", ["SIGKILL", "scancel"])
 def test_on_jobs_of_an_array_of_which_one_is_killed(slurm: Slurm, place: Path, logs: Path, how: str) -> None:
     name = f"array-{how}"
-    slurm.environment |= environment(place)
-    options = f"--chdir={ROOT}", f"--output={logs}/build.log"
-    build = slurm.submit(*options, SCRIPTS / "build.slurm.sh", *arguments(place, name))
+    build = slurm.submit(logs / "build.log", SCRIPTS / "build.slurm.sh", *arguments(place, name), **own(place))
     until(lambda: is_predicting(place, name), "nothing is ever predicted", 120)
     worker, *_ = slurm.running("ensemble-worker")
     if how == "SIGKILL":
@@ -80,16 +77,14 @@ def test_on_jobs_of_an_array_of_which_one_is_killed(slurm: Slurm, place: Path, l
     assert slurm.state(build) == "COMPLETED"
     assert is_same(place, name)
     until(lambda: not slurm.run("squeue", "--noheader"), "workers do not leave with their build")
-    assert list(ROOT.glob("cluster-*")) == []
+    assert list(ROOT.glob("cluster-??????")) == []
 
 
 def test_on_jobs_of_dask_jobqueue(slurm: Slurm, place: Path, logs: Path) -> None:
     pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed, and optional")
     script = [sys.executable, str(SCRIPTS / "jobqueue.py"), *arguments(place, "jobqueue")]
     with (logs / "jobqueue.log").open("w") as log:
-        process = subprocess.Popen(
-            script, cwd=ROOT, env={**slurm.environment, **environment(place)}, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(script, cwd=logs, env={**slurm.environment, **own(place)}, stdout=log, stderr=log)
         until(lambda: is_predicting(place, "jobqueue"), "nothing is ever predicted", 120)
         slurm.run("scancel", *slurm.running("dask-worker")[:1])
         assert process.wait(NEVER_S) == 0
@@ -100,7 +95,7 @@ def test_on_several_workers_of_one_machine(place: Path, logs: Path) -> None:
     script = [str(SCRIPTS / "gpus_of_one_box.sh"), *arguments(place, "box")]
     with (logs / "box.log").open("w") as log:
         done = subprocess.run(
-            script, cwd=ROOT, env={**environment(place), "GPUS": "0 1"}, stdout=log, stderr=log, timeout=NEVER_S
+            script, cwd=ROOT, env={**os.environ, **own(place), "GPUS": "0 1"}, stdout=log, stderr=log, timeout=NEVER_S
         )
     assert done.returncode == 0
     assert is_same(place, "box")

@@ -14,7 +14,6 @@ from tests.cluster.one_node_slurm import GPUS, Slurm, until
 from tests.support.processes import ROOT
 
 SCRIPT = ROOT / "docs" / "cluster" / "workers.slurm.sh"
-LOOPBACK = {"INTERFACE": "lo"}
 
 
 @pytest.fixture
@@ -39,10 +38,9 @@ def job_and_gpu(seconds: float, number: int) -> tuple[int, str, str]:
 
 
 def test_a_worker_that_is_killed_is_followed_by_the_next_of_the_array_and_all_tasks_are_done(
-    slurm: Slurm, client: Client, tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+    slurm: Slurm, client: Client, tmp_path: Path, logs: Path
 ) -> None:
-    slurm.environment |= LOOPBACK
-    array = slurm.submit(f"--chdir={ROOT}", f"--output={logs}/worker-%a.log", SCRIPT, tmp_path / "scheduler.json")
+    array = slurm.submit(logs / "worker-%a.log", SCRIPT, tmp_path / "scheduler.json", INTERFACE="lo")
     client.wait_for_workers(GPUS, timeout=60)
     futures: list[Future] = [
         client.submit(job_and_gpu, 1, number, resources={"GPU": 1}, pure=False) for number in range(12)

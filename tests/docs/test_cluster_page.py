@@ -42,7 +42,7 @@ def dask_commands(script: Path) -> list[tuple[str, list[str]]]:
 
 
 def test_bash_and_shellcheck_have_nothing_to_say() -> None:
-    assert len(SHELL) == 7
+    assert len(SHELL) == 8
     for script in SHELL:
         assert subprocess.run(["bash", "-n", script]).returncode == 0
     done = subprocess.run([tool("shellcheck"), *SHELL], capture_output=True, text=True)

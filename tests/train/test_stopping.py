@@ -1,7 +1,9 @@
 """A training that is asked to end by a signal goes on after the very step it ended with."""
 
+import os
 import signal
-import time
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,6 @@ from ensemble.cli import main
 from ensemble.support.errors import EXIT_STOPPED, TrainingStopped
 from ensemble.train.stopping import STOP_SIGNALS, leave_stopping_to_the_parent, stop_request
 from tests.support.empty_registry import store_in
-from tests.support.processes import Forked
 from tests.support.small_training import run, spec_of
 
 SHORT = [("steps: 60", "steps: 24"), ("validate_every: 20", "validate_every: 12")]
@@ -83,6 +84,11 @@ def test_only_the_first_signal_is_heard(tmp_path):
         assert request.signal == STOP_SIGNALS[-1].name
 
 
+def test_of_processes_that_train_together_any_may_be_the_one_that_is_asked():
+    with stop_request("blobs") as request:
+        assert "stopped after step 7, as a process beside this one asked; the same" in str(request.stopped(7))
+
+
 def test_who_serves_a_training_goes_on():
     with stop_request("blobs") as request:
         leave_stopping_to_the_parent()
@@ -91,17 +97,27 @@ def test_who_serves_a_training_goes_on():
         assert request.signal is None
 
 
-def test_the_command_says_so_in_a_line_and_with_a_code_of_its_own(tmp_path, data, monkeypatch):
+def test_the_command_says_so_in_a_line_and_with_a_code_of_its_own(tmp_path, data, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_in(tmp_path).tracking_uri)
     spec = spec_of(tmp_path, ("steps: 60", "steps: 100000"), ("validate_every: 20", "validate_every: 30"))
     checkpoint = tmp_path / "work" / "blobs" / "last.ckpt"
-    process = Forked(main, ["train", str(spec.file), "--data", str(data), "--work", str(tmp_path / "work")])
-    while process.returncode is None and not checkpoint.exists():
-        time.sleep(0.02)  # until it is in the midst of its steps
-    process.send(signal.SIGUSR1)
-    out, errors = process.ended()
-    assert (process.returncode, out) == (EXIT_STOPPED, ""), errors
+
+    ended = threading.Event()
+
+    def ask_in_the_midst() -> None:
+        while not checkpoint.exists():
+            if ended.wait(0.02):
+                return
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    with ThreadPoolExecutor(1) as other:
+        asked = other.submit(ask_in_the_midst)
+        code = main(["train", str(spec.file), "--data", str(data), "--work", str(tmp_path / "work")])
+        ended.set()
+        asked.result()
     step = torch.load(checkpoint, weights_only=True)["global_step"]
+    out, errors = capsys.readouterr()
+    assert (code, out) == (EXIT_STOPPED, "")
     assert errors.splitlines()[-1] == (
         f"ensemble: training of blobs stopped after step {step}, as SIGUSR1 asked; the same command goes on there"
     )
