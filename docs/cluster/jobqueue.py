@@ -23,8 +23,9 @@ def main(arguments: list[str]) -> int:
         interface=os.environ.get("INTERFACE"),
         log_directory="cluster-logs",
         job_extra_directives=["--gres=gpu:1", "--requeue"],
+        job_script_prologue=["export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK"],
         worker_extra_args=worker,
-        scheduler_options={"dashboard": False},
+        scheduler_options={"dashboard_address": ":0"},
     ) as cluster:
         # As many at most as at least: jobs that ended are submitted again, and none is cancelled while it works.
         cluster.adapt(minimum_jobs=JOBS, maximum_jobs=JOBS)
