@@ -27,7 +27,7 @@ BUILD_OPTIONS = --data $(call quoted,$(DATA)) $(if $(MANIFEST),--manifest $(call
 # Dozens of processes start: none compiles the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo prepare-demo submission recipe real-em test fuzz coverage lint bench bench-full bench-kills clean distclean
+.PHONY: help setup demo prepare-demo submission recipe real-em test test-cluster fuzz coverage lint image bench bench-full bench-kills clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1	/p' Makefile | expand -t 14
@@ -58,9 +58,12 @@ real-em: $(READY) ## DATA=folder: real EM in the challenge's layout, train_manif
 	$(BIN)/python -m benchmarks.real_em $(call quoted,$(DATA)) --out build/real-em
 
 # Two workers on two cores, each with one thread per library: more would wait for each other.
-test fuzz coverage: export OMP_NUM_THREADS = 1
+test test-cluster fuzz coverage: export OMP_NUM_THREADS = 1
 test: $(READY) ## all tests
 	$(BIN)/pytest --numprocesses 2
+
+test-cluster: $(READY) prepare-demo ## builds and a training on a SLURM of one node, started where it may be
+	CLUSTER_TESTS=1 $(BIN)/pytest tests/cluster
 
 fuzz: $(READY) ## over 10,000 spoilt inputs of every kind, in under ten minutes
 	FUZZ_INPUTS=1500 $(BIN)/pytest --numprocesses 2 tests/fuzz
@@ -69,11 +72,19 @@ coverage: $(READY) ## which lines no test runs: a table, and build/coverage/inde
 	COVERAGE_FILE=build/coverage/data $(BIN)/pytest --numprocesses 2 --cov=ensemble --cov=registry \
 		--cov-report=term:skip-covered --cov-report=html:build/coverage
 
-lint: $(READY) ## style, types, import contract
+lint: $(READY) ## style, types, import contract, scripts, Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck ./.ci/run ./docs/cluster/*.sh
+	$(BIN)/hadolint ./Dockerfile
+
+IMAGE ?= ensemble
+TORCH ?= cuda
+image: ## a container image, where docker is: [IMAGE=name] [TORCH=cpu]
+	@command -v docker > /dev/null || { echo "docker is not installed; see docs/cluster.md for apptainer" >&2; exit 2; }
+	docker build --build-arg TORCH=$(TORCH) --tag $(IMAGE) .
 
 bench: $(READY) ## the short benchmarks, in under ten minutes
 	$(BIN)/python -m benchmarks

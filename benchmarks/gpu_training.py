@@ -21,6 +21,7 @@ from benchmarks.processes import peak_gib
 from ensemble.core import Grid
 from ensemble.train import TrainingSpec
 from ensemble.train.preparation import Task, prepared, silent  # what `train` does before and in its loop
+from ensemble.train.stopping import StopRequest
 from registry import Registry
 
 WARM_UP_STEPS = 20
@@ -71,7 +72,8 @@ def measure_training(device: Any, case: Case | None = None, work: Path | None = 
 
         if kind == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        fit(module, patches, Path(folder), Reporting(module.spec, on_loss, lambda step, scores: None))
+        reporting = Reporting(module.spec, on_loss, lambda step, scores: None)
+        fit(module, patches, Path(folder), reporting, StopRequest(module.spec.name))
         peak = torch.cuda.max_memory_allocated() / 2**30 if kind == "cuda" else peak_gib()
         timed = [told for told in times if told[0] >= WARM_UP_STEPS]
         loop = (timed[-1][0] - timed[0][0]) / (timed[-1][1] - timed[0][1])

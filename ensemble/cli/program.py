@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(arguments)
     except EnsembleError as error:
         print(f"ensemble: {error}", file=sys.stderr)
+        return error.exit_code
     except OSError as error:
         if not is_disk_full(error):
             if error.filename is None:

@@ -8,9 +8,10 @@ EnsembleError
 ├── RegistryError      a model, version or alias that is not there; a store that does not answer
 ├── VolumeError        EM, truth or predictions: missing, truncated, off the grid
 ├── SubmissionError    a submission that is not one
-└── TrainingError      a training spec or data that cannot be learned from
+├── TrainingError      a training spec or data that cannot be learned from
+└── TrainingStopped    nothing: a training was asked to end, and goes on another time
 
-The command line prints the message and exits with ``EXIT_WRONG_INPUT``; nothing else catches them.
+The command line prints the message and exits with the error's ``exit_code``; nothing else catches them.
 """
 
 import difflib
@@ -22,6 +23,8 @@ from ensemble.support.shown_text import plain_line
 
 EXIT_FAULTS_FOUND = 1
 EXIT_WRONG_INPUT = 2
+EXIT_STOPPED = 75
+"""The same command goes on (EX_TEMPFAIL of sysexits.h)."""
 EXIT_INTERRUPTED = 130
 
 NOT_A_ZIP = (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, EOFError)
@@ -30,6 +33,8 @@ NOT_A_ZIP = (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, 
 
 class EnsembleError(Exception):
     """A message for the person who can mend it, in one line."""
+
+    exit_code = EXIT_WRONG_INPUT
 
     def __init__(self, message: str) -> None:
         super().__init__(plain_line(message))
@@ -65,6 +70,10 @@ class SubmissionError(EnsembleError):
 
 class TrainingError(EnsembleError):
     pass
+
+
+class TrainingStopped(EnsembleError):
+    exit_code = EXIT_STOPPED
 
 
 def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str:

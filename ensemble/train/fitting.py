@@ -11,24 +11,26 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from ensemble.support import TrainingError
-from ensemble.train.lightning_module import Reporting, Specialist
+from ensemble.train.lightning_module import Reporting, Specialist, Stopping
 from ensemble.train.loading import Patches
 from ensemble.train.preparation import FOLDER_TOLD
 from ensemble.train.spec import TrainingSpec
+from ensemble.train.stopping import StopRequest
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 _TOLD_TO_HELPERS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", FOLDER_TOLD)
 
 
-def fit(module: Specialist, patches: Patches, folder: Path, reporting: Reporting) -> None:
+def fit(module: Specialist, patches: Patches, folder: Path, reporting: Reporting, request: StopRequest) -> None:
     """Train until the spec's steps are done or ``patience`` is at an end; leaves last.ckpt and best.ckpt.
 
     Goes on from ``folder``'s last.ckpt if there is one. Ctrl-C raises KeyboardInterrupt and leaves the
-    checkpoints of the last validation.
+    checkpoints of the last validation; a request to stop raises TrainingStopped and leaves one of the last step.
     """
     spec = module.spec
     validates = bool(spec.validation_crops)
@@ -60,6 +62,9 @@ def fit(module: Specialist, patches: Patches, folder: Path, reporting: Reporting
             accelerator="auto",
             devices=spec.devices,
             strategy="ddp" if spec.devices > 1 else "auto",
+            # What Lightning makes of SLURM's variables would wait for processes that nobody starts.
+            plugins=[LightningEnvironment()],
+            default_root_dir=folder,
             precision=spec.precision,
             accumulate_grad_batches=spec.accumulate,
             gradient_clip_val=spec.gradient_clip or None,
@@ -70,12 +75,12 @@ def fit(module: Specialist, patches: Patches, folder: Path, reporting: Reporting
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[reporting, *stop, keep, *([kept] if spec.keep else [])],
+            callbacks=[reporting, Stopping(request, folder / LAST), *stop, keep, *([kept] if spec.keep else [])],
         )
         # Else torch writes to all memory that it takes, in every layer, lest somebody read what was not written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # not annotated
         last = folder / LAST
-        with _interruptible(trainer), _told_of_the_spec(spec):
+        with _interruptible(trainer), _told_of_the_spec(spec), request.steps():
             start = last if last.exists() else None
             try:
                 trainer.fit(module, datamodule=patches, ckpt_path=start, weights_only=True)

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,6 +19,7 @@ from ensemble.train.crops import UNKNOWN
 from ensemble.train.loading import Batch, Patches
 from ensemble.train.losses import ValidationScores, overlaps, scores_of, supervised_loss, target_of
 from ensemble.train.spec import TrainingSpec
+from ensemble.train.stopping import StopRequest
 
 WARM_UP_SHARE = 0.02
 REPORT_EVERY = 10
@@ -97,8 +99,8 @@ def rate(step: int, spec: TrainingSpec) -> float:
 class Reporting(Callback):
     """Tells ``on_loss(step, mean loss, waiting)`` every few steps and ``on_scores(step, scores)`` at validations.
 
-    ``waiting`` is the share of the time since it last told that went by without a batch to learn from. Raises
-    TrainingError when the loss is no longer a number.
+    ``waiting`` is the share of the time since it last told that went by without a batch to learn from. Checkpoints
+    keep the losses that it has not told yet. Raises TrainingError when the loss is no longer a number.
     """
 
     def __init__(
@@ -111,6 +113,16 @@ class Reporting(Callback):
         self._on_loss, self._on_scores = on_loss, on_scores
         self._losses: list[Tensor] = []
         self._began = self._waited_s = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": self._losses}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._losses = list(state_dict["losses"])
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._losses = [loss.to(module.device) for loss in self._losses]
+        self._began, self._waited_s = time.perf_counter(), _waited_s(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._began, self._waited_s = time.perf_counter(), _waited_s(trainer)
@@ -142,3 +154,32 @@ def _waited_s(trainer: pl.Trainer) -> float:
     patches: object = getattr(trainer, "datamodule", None)
     assert isinstance(patches, Patches)  # trainers here have no other
     return patches.waited_s
+
+
+class Stopping(Callback):
+    """Ends a training that was asked to: TrainingStopped is raised once ``checkpoint`` is of the last step.
+
+    Processes that train together end after the same step, whichever of them was asked.
+    """
+
+    def __init__(self, request: StopRequest, checkpoint: Path) -> None:
+        self._request, self._checkpoint = request, checkpoint
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._request.listen()  # Lightning, whose SIGTERM leaves no checkpoint, listens now
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if self._is_asked(trainer):  # since the last step: during a validation, whose checkpoint was saved
+            raise self._request.stopped(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        done = index + 1
+        of_a_step, of_a_validation = done % trainer.accumulate_grad_batches == 0, done == trainer.num_training_batches
+        if of_a_step and not of_a_validation and self._is_asked(trainer):
+            trainer.save_checkpoint(self._checkpoint)
+            raise self._request.stopped(trainer.global_step)
+
+    def _is_asked(self, trainer: pl.Trainer) -> bool:
+        return trainer.strategy.reduce_boolean_decision(self._request.signal is not None, all=False)

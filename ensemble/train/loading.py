@@ -20,6 +20,7 @@ from ensemble.support import EnsembleError, TrainingError, cores, end_with_paren
 from ensemble.train.augmentation import shown
 from ensemble.train.crops import Patch
 from ensemble.train.spec import TrainingSpec
+from ensemble.train.stopping import leave_stopping_to_the_parent
 from ensemble.train.views import View
 
 MOST_WORKERS = 8
@@ -77,7 +78,11 @@ class Schedule:
 
     def stop(self, step: int) -> int:
         """The step at which the next validation is."""
-        return min(self._spec.steps, step + self._spec.validate_every)
+        return min(self._spec.steps, self.start(step) + self._spec.validate_every)
+
+    def start(self, step: int) -> int:
+        """The step at which the last validation was: that one, if it is after it that a validation comes."""
+        return step - step % self._spec.validate_every
 
     def __iter__(self) -> Iterator[Wanted]:
         spec, step = self._spec, self._done
@@ -114,22 +119,22 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class Part:
-    """The next ``count`` batches of a stream."""
+    """``count`` batches of a stream, of which the first ``done`` were shown before this process began."""
 
-    def __init__(self, stream: "Patches", count: int) -> None:
-        self._stream, self._count = stream, count
+    def __init__(self, stream: "Patches", count: int, done: int = 0) -> None:
+        self._stream, self._count, self._done = stream, count, done
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self._stream.next_batch() for _ in range(self._count))
+        return (self._stream.next_batch() for _ in range(self._done, self._count))
 
 
 class Patches(pl.LightningDataModule):
     """What is shown in each epoch, that is until the next validation: the patches that the step count says.
 
-    So training that was interrupted after a validation goes on with the very patches it would have seen, however many
+    So training that was interrupted after a step goes on with the very patches it would have seen, however many
     ``workers`` read them (with none, this process does). ``waited_s`` counts the time in which no batch was ready.
     """
 
@@ -148,7 +153,9 @@ class Patches(pl.LightningDataModule):
         step, schedule = self._step(), self._schedule()
         if self._stream is None:
             self._stream = iter(self._loader(schedule))
-        return Part(self, (schedule.stop(step) - step) * self._spec.accumulate)
+        begun = schedule.start(step)
+        accumulate = self._spec.accumulate
+        return Part(self, (schedule.stop(step) - begun) * accumulate, (step - begun) * accumulate)
 
     def val_dataloader(self) -> Part:
         return Part(self, self._schedule().validation_batches)
@@ -194,8 +201,9 @@ class Patches(pl.LightningDataModule):
 
 
 def _of_its_parent(_: int) -> None:
-    """A process that trains may be killed while it holds what its readers wait for: they end with it."""
+    """A process that trains may be killed while it holds what its readers wait for: they end with it, not before."""
     end_with_parent()
+    leave_stopping_to_the_parent()
 
 
 def _first_line(error: Exception) -> str:

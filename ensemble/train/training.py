@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -15,6 +15,7 @@ from ensemble.support import (
     EXIT_INTERRUPTED,
     RegistryError,
     TrainingError,
+    TrainingStopped,
     alone_with,
     write_text,
 )
@@ -22,6 +23,7 @@ from ensemble.train.crops import AnnotatedCrop, grey_range, open_crops
 from ensemble.train.object_sizes import truth_sizes
 from ensemble.train.preparation import OnProgress, Task, is_helper, prepared, silent
 from ensemble.train.spec import TrainingSpec
+from ensemble.train.stopping import StopRequest, stop_request
 from registry import Card, ModelVersion, Registry, dump_card, load_card
 
 if TYPE_CHECKING:
@@ -45,12 +47,19 @@ def train(
     Checkpoints lie in ``work``/NAME; a training that was interrupted goes on from the last, and one that is
     finished is only registered, as long as neither spec nor data have changed. Raises TrainingError,
     VolumeError or CardError for what cannot be learned from, RegistryError if the store does not answer,
-    EnsembleError where another process is training there, and KeyboardInterrupt, saying how to go on.
+    EnsembleError where another process is training there, KeyboardInterrupt, saying how to go on, and
+    TrainingStopped after SIGTERM, SIGUSR1 or SIGUSR2: it then goes on after the very step it ended with.
 
     Where the spec has several ``devices``, Lightning starts the program again for each but the first; there, this
     function ends the program when that training is done.
     """
     folder = Path(work) / spec.name
+    # Who helps ends with the one that it helps, after a step of both.
+    with stop_request(spec.name) as request, request.steps() if is_helper(folder) else nullcontext():
+        return _train(_task(spec, data_root, registry, folder), registry, progress, request)
+
+
+def _task(spec: TrainingSpec, data_root: Location, registry: Registry, folder: Path) -> Task:
     card = _card(spec)
     root = spec.data or data_root
     training = open_crops(root, spec.crops, spec, "crops")
@@ -59,16 +68,20 @@ def train(
     _em_dtype(spec, (*training, *validation))
     begun = _begun_from(spec, card, registry)
     digest = _digest(spec, (*training, *validation), begun)
-    task = Task(spec, card, training, validation, begun, digest, folder)
+    return Task(spec, card, training, validation, begun, digest, folder)
+
+
+def _train(task: Task, registry: Registry, progress: OnProgress, request: StopRequest) -> ModelVersion:
+    spec, folder = task.spec, task.folder
     if is_helper(folder):
-        _help(task, registry)
+        _help(task, registry, request)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with alone_with(folder / ".lock", f"{folder}: {spec.name} is being trained there already; wait for it"):
-            if _state(folder).get("digest") != digest:
+            if _state(folder).get("digest") != task.digest:
                 _start_over(folder)
             if not (folder / CARD).exists():
-                write_text(folder / CARD, dump_card(_learn(task, registry, progress)))
+                write_text(folder / CARD, dump_card(_learn(task, registry, progress, request)))
             return registry.register(folder / "best.ckpt", load_card(folder / CARD), alias=spec.alias)
     except OSError as error:
         reason = error.strerror or error
@@ -139,7 +152,7 @@ def _start_over(folder: Path) -> None:
         (folder / file).unlink(missing_ok=True)
 
 
-def _learn(task: Task, registry: Registry, progress: OnProgress) -> Card:
+def _learn(task: Task, registry: Registry, progress: OnProgress, request: StopRequest) -> Card:
     """Train until there is a best.ckpt to be registered with the card returned."""
     module, patches = prepared(task, registry, progress)
     from ensemble.train.fitting import fit
@@ -148,25 +161,23 @@ def _learn(task: Task, registry: Registry, progress: OnProgress) -> Card:
     log = TrainingLog.begin(registry.runs, task.spec, task.digest, _state(task.folder).get("run_id"))
     write_text(task.folder / STATE, json.dumps({"digest": task.digest, "run_id": log.run_id}))
     with _recorded(log, task.spec, task.folder), _emptied(task.blocks):
-        fit(module, patches, task.folder, _reporting(task.spec, log, progress))
+        fit(module, patches, task.folder, _reporting(task.spec, log, progress), request)
     return _finished_card(task, log.run_id)
 
 
-def _help(task: Task, registry: Registry) -> NoReturn:
+def _help(task: Task, registry: Registry, request: StopRequest) -> NoReturn:
     """Train beside the process that started this one, and end with it."""
     module, patches = prepared(task, registry, silent)
     from ensemble.train.fitting import fit
     from ensemble.train.lightning_module import Reporting
 
+    unheard = Reporting(task.spec, lambda step, loss, waiting: None, lambda step, scores: None)
     try:
-        fit(
-            module,
-            patches,
-            task.folder,
-            Reporting(task.spec, lambda step, loss, waiting: None, lambda step, scores: None),
-        )
+        fit(module, patches, task.folder, unheard, request)
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
+    except TrainingStopped:
+        raise SystemExit(0) from None  # of anything else Lightning would make the end of all
     raise SystemExit(0)
 
 
@@ -210,10 +221,14 @@ def _recorded(log: "TrainingLog", spec: TrainingSpec, folder: Path) -> Iterator[
     """End the log's run as what happens inside it ends."""
     try:
         yield
+    except TrainingStopped:
+        with suppress(RegistryError):
+            log.end("KILLED")
+        raise
     except KeyboardInterrupt as stopped:
         with suppress(RegistryError):
             log.end("KILLED")
-        kept = "goes on from its last validation" if (folder / "last.ckpt").exists() else "begins anew"
+        kept = "goes on from its last checkpoint" if (folder / "last.ckpt").exists() else "begins anew"
         raise KeyboardInterrupt(f"training of {spec.name} stopped; the same command {kept}") from stopped
     except BaseException:
         with suppress(RegistryError):

@@ -15,6 +15,7 @@ from ensemble.train.lightning_module import Reporting, Specialist, rate
 from ensemble.train.loading import Patches
 from ensemble.train.patch_cache import PatchReader
 from ensemble.train.sampling import ValidationPatches
+from ensemble.train.stopping import StopRequest
 from tests.support.small_training import run, spec_of
 
 
@@ -80,7 +81,7 @@ def test_the_share_of_time_without_a_batch_is_told(tmp_path):
     told = []
     reporting = Reporting(spec, lambda step, loss, waiting: told.append((step, waiting)), lambda step, scores: None)
     none = ValidationPatches(PatchReader([]), (4, 4, 4))
-    fit(Specialist(Zeros(), spec), Patches(spec, slowly, none), tmp_path, reporting)
+    fit(Specialist(Zeros(), spec), Patches(spec, slowly, none), tmp_path, reporting, StopRequest("blobs"))
     ((step, waiting),) = told
     assert step == 3
     assert 0.2 < waiting <= 1
