@@ -7,7 +7,7 @@ import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -43,7 +43,7 @@ class Here:
         self._devices, self._sit_down, self.hear = list(devices), sit_down, hear
         self._waiting: deque[Task] = deque()
         self._inline: deque[Task] = deque()
-        self._ended: SimpleQueue[tuple[Task, Future[Any]]] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[Task, Future[Any], Executor]] = SimpleQueue()
         self._under_way, self._tries = 0, Counter[str]()
         self._stopped = threading.Event()
         self._pool: ProcessPoolExecutor | ThreadPoolExecutor | None = None
@@ -71,8 +71,7 @@ class Here:
 
     def submit(self, task: Task) -> None:
         if task.on_gpu and self._on_devices is not None:
-            future = self._on_devices.submit(self._run, task)
-            future.add_done_callback(lambda ended: self._ended.put((task, ended)))
+            self._give(task, self._on_devices, self._run)
         elif task.on_gpu or (self._workers <= 1 and not self._in_processes):
             self._inline.append(task)
         else:
@@ -87,11 +86,13 @@ class Here:
             except Exception as error:
                 return Finished(task, error=error)
         while True:
-            task, future = self._ended.get()
+            task, future, pool = self._ended.get()
             if not task.on_gpu:
                 self._under_way -= 1
             fault = _error_of(future)
             if isinstance(fault, BrokenProcessPool):
+                if pool is self._pool:
+                    self._drop_pool(at_once=True)
                 self._begin_again(task)
                 fault = self._given_up(task)
                 if fault is None:
@@ -120,16 +121,22 @@ class Here:
                     self._workers, multiprocessing.get_context(_START), initializer=_settle_in, initargs=(os.getcwd(),)
                 )
                 with _without_main():
-                    future = self._pool.submit(Task.run, task)
+                    self._give(task, self._pool, Task.run)
             else:
                 self._pool = self._pool or ThreadPoolExecutor(self._workers)
-                future = self._pool.submit(self._run, task)
-            future.add_done_callback(lambda ended, task=task: self._ended.put((task, ended)))  # type: ignore[misc]
+                self._give(task, self._pool, self._run)
+
+    def _give(self, task: Task, pool: Executor, run: Callable[[Task], Any]) -> None:
+        try:
+            future = pool.submit(run, task)
+        except BrokenProcessPool as error:
+            future = Future()
+            future.set_exception(error)
+        future.add_done_callback(lambda ended: self._ended.put((task, ended, pool)))
 
     def _begin_again(self, task: Task) -> None:
-        """A process of the pool ended, and with it the pool: a new one takes what was under way."""
+        """A process of a pool ended, and with it the pool: the next one takes what was under way."""
         self._tries[task.key] += 1
-        self._drop_pool(at_once=True)
         if self._tries[task.key] < MOST_TRIES:
             self._waiting.appendleft(task)
         self._begin()
