@@ -27,7 +27,7 @@ BUILD_OPTIONS = --data $(call quoted,$(DATA)) $(if $(MANIFEST),--manifest $(call
 # Dozens of processes start: none compiles the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo prepare-demo submission recipe real-em test test-cluster fuzz coverage lint image bench bench-full bench-kills clean distclean
+.PHONY: help setup demo prepare-demo submission recipe real-em test test-cluster test-kills fuzz coverage lint image bench bench-full bench-kills clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1	/p' Makefile | expand -t 14
@@ -58,12 +58,15 @@ real-em: $(READY) ## DATA=folder: real EM in the challenge's layout, train_manif
 	$(BIN)/python -m benchmarks.real_em $(call quoted,$(DATA)) --out build/real-em
 
 # Two workers on two cores, each with one thread per library: more would wait for each other.
-test test-cluster fuzz coverage: export OMP_NUM_THREADS = 1
+test test-cluster test-kills fuzz coverage: export OMP_NUM_THREADS = 1
 test: $(READY) ## all tests
 	$(BIN)/pytest --numprocesses 2
 
 test-cluster: $(READY) prepare-demo ## builds and a training on a SLURM of one node, started where it may be
-	CLUSTER_TESTS=1 $(BIN)/pytest tests/cluster
+	CLUSTER_TESTS=1 $(BIN)/pytest tests/cluster tests/build/test_killed_workers.py
+
+test-kills: $(READY) ## builds by 1, 2 and 4 workers, here and on a cluster, of which 20 are killed each time
+	WORKER_KILLS=20 $(BIN)/pytest tests/build/test_killed_workers.py
 
 fuzz: $(READY) ## over 10,000 spoilt inputs of every kind, in under ten minutes
 	FUZZ_INPUTS=1500 $(BIN)/pytest --numprocesses 2 tests/fuzz
