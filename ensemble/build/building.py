@@ -47,9 +47,6 @@ from ensemble.support import (
 )
 from registry import BUILDS, Registry
 
-CROPS_AT_ONCE = 2
-"""Where one finds its objects, another has voxels to decide."""
-
 PROCESSES_FROM_CLASS_VOXELS = 1 << 30
 """Voxels times classes that processes are started for: threads have done less before those have begun."""
 
@@ -138,7 +135,7 @@ class _Build:
             for line in self.predictor.look_ahead() if self.predictor.open_jobs else ():
                 self.progress.say(line)
             self.predictor.run()
-            self._pack(self.crops.assemble(self.engine, max(CROPS_AT_ONCE, self.engine.at_once)))
+            self._pack(self.crops.assemble(self.engine))
             for page in request.pages:
                 page.unlink(missing_ok=True)  # they were another submission's
             drop_replaced(request)

@@ -10,6 +10,9 @@ from ensemble.plan import Budget, CropPlan, Plan
 from ensemble.predict import Predictor
 from ensemble.support import Progress, VolumeError
 
+CROPS_AT_ONCE = 2
+"""At least: where one finds its objects, another has voxels to decide."""
+
 Group = tuple[str, tuple[str, ...]]
 """A crop, and classes of it that are decided together."""
 
@@ -33,14 +36,14 @@ class Crops:
             for group in groups_of(crop, joint=self._joint)
         }
 
-    def assemble(self, engine: Engine, most: int) -> dict[str, list[GroupOutcome]]:
-        """The outcomes of every crop's groups, at most so many crops at work at once.
+    def assemble(self, engine: Engine) -> dict[str, list[GroupOutcome]]:
+        """The outcomes of every crop's groups.
 
         Raises VolumeError also for what shows only when all has been read: a source on another scale.
         """
         crops = self._plan.crops
         self._progress.stage("assemble", sum(crop.target.grid.size * len(crop.target.classes) for crop in crops))
-        outcomes = dict(done(engine, map(self._crop, crops), most))
+        outcomes = dict(done(engine, map(self._crop, crops), max(CROPS_AT_ONCE, engine.at_once)))
         in_order = {crop.target: outcomes[number] for number, crop in enumerate(crops)}
         self._predictor.refuse_other_scales(
             (target.crop, outcome.highest) for target, of_crop in in_order.items() for outcome in of_crop
