@@ -15,7 +15,7 @@ from ensemble.plan.hours import Hours, Pacing, device_in_words, units
 from ensemble.plan.job import FORWARD_PASSES, ROWS_READ, STORED_CHUNK, Job, Precision, patches_per_pass
 from ensemble.plan.lock import lock_contents, write_lock
 from ensemble.plan.network_use import Arithmetic, Deviation, NetworkUse, plain_use
-from ensemble.plan.parts import Cut, Part, cut_that_fits, parts_of, slabs_for
+from ensemble.plan.parts import Cut, Part, cut_that_fits, longest_slabs_first, parts_of, slabs_for
 from ensemble.plan.plan import CropPlan, Plan, classes_in, made_from, sources_in, sources_of
 from ensemble.plan.plan_description import ClassDescription, ModelUse, PlanCost, PlanDescription
 from ensemble.plan.recipe import (
@@ -83,6 +83,7 @@ __all__ = [
     "find_recipe",
     "load_recipe",
     "lock_contents",
+    "longest_slabs_first",
     "made_from",
     "model_source_as_recipe",
     "name_of_build",

@@ -1,7 +1,8 @@
 """A job in parts: along y and x where sums of all of it do not fit a device, along z where several devices share it."""
 
+import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 
@@ -11,8 +12,8 @@ from ensemble.plan.job import STORED_CHUNK, Job, Starts
 _ROWS_OF_A_SLAB = 4
 """Rows of patches along z that a slab has at least: those at its ends are computed for its neighbour too."""
 
-_TURNS = 2
-"""Parts that each device has to do, at least, so that none waits long for the last."""
+_TURNS = (1.0, 1.5, 2.0, 3.0, 4.0)
+"""Parts that each device has to do, about: many even out the ends, few compute less twice."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,32 @@ def device_bytes_of(job: Job) -> int:
 
 
 def slabs_for(jobs: Sequence[Job], devices: int) -> dict[tuple[str, str], int]:
-    """Into how many slabs along z each of the jobs is cut so that no device is long without work."""
+    """Into how many slabs along z each of the jobs is cut so that all are done soonest, the longest slabs first."""
     if devices == 1:
         return {job.identity: 1 for job in jobs}
-    share = sum(job.forward_passes for job in jobs) / (devices * _TURNS)
-    return {
-        job.identity: max(1, min(math.ceil(job.forward_passes / share), len(job.starts[0]) // _ROWS_OF_A_SLAB))
-        for job in jobs
-    }
+
+    def cut(turns: float) -> dict[tuple[str, str], int]:
+        share = sum(job.forward_passes for job in jobs) / (devices * turns)
+        return {
+            job.identity: max(1, min(math.ceil(job.forward_passes / share), len(job.starts[0]) // _ROWS_OF_A_SLAB))
+            for job in jobs
+        }
+
+    return min(map(cut, _TURNS), key=lambda slabs: _longest(jobs, slabs, devices))
+
+
+def longest_slabs_first(jobs: Sequence[Job], slabs: Mapping[tuple[str, str], int]) -> list[Job]:
+    """The jobs in the order in which devices take them."""
+    return sorted(jobs, key=lambda job: -job.forward_passes / slabs[job.identity])
+
+
+def _longest(jobs: Sequence[Job], slabs: Mapping[tuple[str, str], int], devices: int) -> int:
+    """Passes of the device that has most to do, where each takes the next slab as soon as it is free."""
+    busy = [0] * devices
+    for job in longest_slabs_first(jobs, slabs):
+        for part in parts_of(job, slabs=slabs[job.identity]):
+            heapq.heapreplace(busy, busy[0] + part.job.forward_passes)
+    return max(busy)
 
 
 def _ranges(length: int, chunk: int, count: int) -> list[range]:

@@ -22,6 +22,7 @@ from ensemble.plan import (
     Prepared,
     Request,
     UnlikeEM,
+    longest_slabs_first,
     refuse_unlike,
     slabs_for,
     sources_in,
@@ -195,14 +196,15 @@ class Predictor:
         with ExitStack() as stack:
             engine = self._engine or stack.enter_context(self._here())
             engine.hear = self.hear
-            left = self._compute(engine, sorted(waiting, key=lambda job: job.source in may_lack), may_begin, count)
+            waiting = sorted(waiting, key=lambda job: job.source in may_lack)
+            left = self._compute(engine, waiting, may_begin, count, may_lack)
             if awaited := [f"{job.source} on crop {job.crop}" for job in left if may_begin(job)]:
                 self._progress.say(
                     f"another process is predicting {', '.join(awaited)} for the same store; waiting for it"
                 )
             while any(map(may_begin, left)):
                 time.sleep(_LOOK_AGAIN_S)
-                left = self._compute(engine, left, may_begin, count)
+                left = self._compute(engine, left, may_begin, count, may_lack)
         if self._loading_s:
             self._prepared.pacing.paces.keep(self._prepared.pacing.start, self._loading_s)
         return tuple(dict.fromkeys(job.source for job in left))
@@ -219,15 +221,23 @@ class Predictor:
             work.hear(task, news)
 
     def _compute(
-        self, engine: Engine, jobs: Sequence[Job], may_begin: Callable[[Job], bool], count: PassCount
+        self,
+        engine: Engine,
+        jobs: Sequence[Job],
+        may_begin: Callable[[Job], bool],
+        count: PassCount,
+        may_lack: Collection[str],
     ) -> list[Job]:
         """Compute these jobs; those that may not begin, or that another process is at work on, are returned."""
         left: list[Job] = []
         devices = self._request.budget.devices
         slabs, most = slabs_for(jobs, devices), 1 if devices == 1 else _JOBS_A_DEVICE * devices
         # of one process all networks round as TF32 does, or none
-        for _, alike in groupby(jobs, lambda job: self.uses[job.source].arithmetic == "tf32"):
-            works = (self._job(job, slabs[job.identity], may_begin, count, left) for job in alike)
+        for _, alike in groupby(jobs, lambda job: (job.source in may_lack, self.uses[job.source].arithmetic == "tf32")):
+            works = (
+                self._job(job, slabs[job.identity], may_begin, count, left)
+                for job in longest_slabs_first(list(alike), slabs)
+            )
             for _ in done(engine, works, most):
                 pass
         return left
