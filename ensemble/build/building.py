@@ -93,7 +93,8 @@ def _here(request: Request, plan: Plan) -> Here:
     """Processes of this machine where there is enough to do for them."""
     workers = request.budget.deciding_workers
     voxels = sum(crop.target.grid.size * len(crop.claimed) for crop in plan.crops)
-    return Here(workers, in_processes=workers > 1 and voxels >= PROCESSES_FROM_CLASS_VOXELS)
+    in_processes = workers > 1 and voxels >= PROCESSES_FROM_CLASS_VOXELS
+    return Here(workers, in_processes=in_processes, memory_bytes=request.budget.tasks_bytes)
 
 
 class _Build:

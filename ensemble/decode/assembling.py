@@ -102,14 +102,21 @@ def assemble_group(
             told.progress(f"{name}: holes", 0.0)
             for array in ("mask", "holes"):
                 crop.scratch(f"{name} {array}", np.dtype(np.uint8))
-            yield from alone(_task("find_holes", f"{key} {name}", crop, name))
+            yield from alone(_task("find_holes", f"{key} {name}", crop, crop, name))
             crop.probability.fill(name, crop.scratch(f"{name} holes", np.dtype(np.uint8), keep=True))
     yield from _Assembling(Group(crop, tuple(group), joint), journal or MemoryJournal(), key, told, outcome).run()
     return outcome
 
 
-def _task(function: str, key: str, *arguments: Any) -> Task:
-    return Task(f"ensemble.decode.pieces:{function}", arguments, f"{function} {key}", what=function.replace("_", "-"))
+def _task(function: str, key: str, crop: CropAssembly, *arguments: Any) -> Task:
+    objects, budget = function in ("find_holes", "find_objects"), crop.budget
+    return Task(
+        f"ensemble.decode.pieces:{function}",
+        arguments,
+        f"{function} {key}",
+        what=function.replace("_", "-"),
+        memory_bytes=budget.objects_bytes(crop.plan) if objects else budget.deciding_bytes,
+    )
 
 
 def _seeding(routes: Mapping[str, Route], group: Sequence[str]) -> list[str]:
@@ -158,7 +165,7 @@ class _Assembling:
 
         yield from gather(
             (
-                _task("decide_bands", f"{self.key} {numbers}", self.group, numbers)
+                _task("decide_bands", f"{self.key} {numbers}", self.crop, self.group, numbers)
                 for numbers in self._of_a_task(left, max((band.size for band in self.bands), default=1))
             ),
             note,
@@ -208,7 +215,7 @@ class _Assembling:
         self.told.progress(f"{name}: objects", 0.0)
         self.crop.create(name, np.dtype(np.uint8))
         self.crop.scratch(f"{name} lost", np.dtype(np.uint8))
-        return _task("find_objects", f"{self.key} {name}", self.group, name, self.volume.present)
+        return _task("find_objects", f"{self.key} {name}", self.crop, self.group, name, self.volume.present)
 
     def _note_objects(self, task: Task, found: ClassObjects) -> None:
         name = task.arguments[1]
@@ -227,7 +234,9 @@ class _Assembling:
 
         by_band = [[bounds for bounds in lost if box_of(bounds).within(band)] for band in self.bands]
         tasks = [
-            _task("decide_again", f"{self.key} {name} {some[0]}", self.group, name, some) for some in by_band if some
+            _task("decide_again", f"{self.key} {name} {some[0]}", self.crop, self.group, name, some)
+            for some in by_band
+            if some
         ]
         yield from gather(tasks, take)
         in_order = [words[number] for number in range(len(lost))]
@@ -264,7 +273,9 @@ class _Assembling:
         tasks = []
         for some in self._of_a_task(left, int(np.prod(self.volume.chunk))):
             chunks = [(bounds, words) for _, bounds, words in some]
-            tasks.append(_task("write_masks", f"{self.key} {some[0][0]} {some[-1][0]}", self.group, names, chunks))
+            tasks.append(
+                _task("write_masks", f"{self.key} {some[0][0]} {some[-1][0]}", self.crop, self.group, names, chunks)
+            )
             numbers_of[tasks[-1].key] = [number for number, _, _ in some]
         yield from gather(tasks, note)
 

@@ -1,5 +1,6 @@
 """This machine as an engine: processes for what Python's lock holds up, threads for the devices of networks."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -26,6 +27,8 @@ MOST_TRIES = 4
 class Here:
     """Tasks done by ``workers``: processes, or threads of this one; a single thread is the one that asks.
 
+    Several are at work only while they take no more than ``memory_bytes`` together, as they say.
+
     Those ``on_gpu`` are done by threads of this process, one for each of ``devices``, which ``sit_down`` is called with
     first; a single device works in the thread that asks. ``hear`` is called with a task and what it tells.
     """
@@ -35,6 +38,7 @@ class Here:
         workers: int = 1,
         *,
         in_processes: bool = False,
+        memory_bytes: float = math.inf,
         devices: Sequence[Any] = (),
         sit_down: Callable[[Any], None] = lambda device: None,
         hear: Callable[[Task, Any], None] = lambda task, news: None,
@@ -44,7 +48,7 @@ class Here:
         self._waiting: deque[Task] = deque()
         self._inline: deque[Task] = deque()
         self._ended: SimpleQueue[tuple[Task, Future[Any], Executor]] = SimpleQueue()
-        self._under_way, self._tries = 0, Counter[str]()
+        self._memory_bytes, self._under_way, self._tries = memory_bytes, list[Task](), Counter[str]()
         self._stopped = threading.Event()
         self._pool: ProcessPoolExecutor | ThreadPoolExecutor | None = None
         self._on_devices: ThreadPoolExecutor | None = None
@@ -88,7 +92,7 @@ class Here:
         while True:
             task, future, pool = self._ended.get()
             if not task.on_gpu:
-                self._under_way -= 1
+                self._under_way.remove(task)
             fault = _error_of(future)
             if isinstance(fault, BrokenProcessPool):
                 if pool is self._pool:
@@ -112,10 +116,9 @@ class Here:
     # -- the pool
 
     def _begin(self) -> None:
-        """Give as many of the waiting tasks to workers as there are of these."""
-        while self._waiting and self._under_way < self._workers:
-            task = self._waiting.popleft()
-            self._under_way += 1
+        """Give as many of the waiting tasks to workers as there are of these, and as memory goes."""
+        while len(self._under_way) < self._workers and (task := self._next()) is not None:
+            self._under_way.append(task)
             if self._in_processes:
                 self._pool = self._pool or ProcessPoolExecutor(
                     self._workers, multiprocessing.get_context(_START), initializer=_settle_in, initargs=(os.getcwd(),)
@@ -125,6 +128,15 @@ class Here:
             else:
                 self._pool = self._pool or ThreadPoolExecutor(self._workers)
                 self._give(task, self._pool, self._run)
+
+    def _next(self) -> Task | None:
+        """The first of those waiting that fits beside those at work."""
+        room = self._memory_bytes - sum(task.memory_bytes for task in self._under_way)
+        for task in self._waiting:
+            if task.memory_bytes <= room or not self._under_way:
+                self._waiting.remove(task)
+                return task
+        return None
 
     def _give(self, task: Task, pool: Executor, run: Callable[[Task], Any]) -> None:
         try:

@@ -15,7 +15,8 @@ class Task:
     """A function named as "package.module:name", with arguments that can be sent to another process.
 
     ``key`` names what is computed and what from: two tasks of one key leave the same bytes, so that a task may be done
-    twice, by two workers at once. ``on_gpu``: it runs a network. ``what`` is what a person is told of it.
+    twice, by two workers at once. ``on_gpu``: it runs a network. ``what`` is what a person is told of it, and
+    ``memory_bytes`` about what it takes.
     """
 
     function: str
@@ -23,6 +24,7 @@ class Task:
     key: str
     on_gpu: bool = False
     what: str = ""
+    memory_bytes: int = 0
 
     def run(self) -> Any:
         module, _, name = self.function.partition(":")

@@ -19,6 +19,9 @@ PASS_SHARE = 0.4
 """Of the memory of a GPU, what a pass may take; the rest is for sums."""
 
 _LIBRARIES_BYTES = 700 << 20
+_WORKER_BYTES = 300 << 20
+"""What a process that does tasks has of its own."""
+
 _CONVOLUTIONS = 1.55
 """What a forward pass takes beside its tensors: the CPU's convolutions lay theirs out anew."""
 
@@ -82,7 +85,25 @@ class Budget:
     @property
     def deciding_workers(self) -> int:
         """Bands decided at once."""
-        return self._at_once(BAND_BYTES + _TILE_BYTES)
+        return self._at_once(self.deciding_bytes)
+
+    @property
+    def tasks_bytes(self) -> int:
+        """What all tasks at work may take together."""
+        return self.memory_bytes - _LIBRARIES_BYTES
+
+    @property
+    def deciding_bytes(self) -> int:
+        """What deciding a band takes, the process that does it included."""
+        return BAND_BYTES + _TILE_BYTES + _WORKER_BYTES
+
+    def objects_bytes(self, crop: CropPlan) -> int:
+        """At most about what finding a class's objects takes: it depends on how large they are."""
+        grid = crop.target.grid
+        steps = [self.slab_workers(grid) * _slab_bytes(grid)]
+        if _cuts(crop):
+            steps.append(2 * _slab_bytes(grid) + min(self.split_bytes, _SPLIT_BYTES_PER_VOXEL * grid.size))
+        return _WORKER_BYTES + max(steps)
 
     def slab_workers(self, grid: Grid) -> int:
         """Slabs labelled at once."""
@@ -98,26 +119,23 @@ class Budget:
         return _cuts(crop) and _SPLIT_BYTES_PER_VOXEL * crop.target.grid.size > self.split_bytes
 
     def assembling_bytes(self, crop: CropPlan) -> int:
-        """At most about this: what objects take depends on how large they are."""
-        grid = crop.target.grid
+        """At most about this, for one crop alone."""
         if not crop.claimed:
             return _LIBRARIES_BYTES
-        steps = [self.deciding_workers * (BAND_BYTES + _TILE_BYTES)]
-        if _labels(crop):
-            steps.append(self.slab_workers(grid) * _slab_bytes(grid))
-        if _cuts(crop):
-            steps.append(2 * _slab_bytes(grid) + min(self.split_bytes, _SPLIT_BYTES_PER_VOXEL * grid.size))
-        return _LIBRARIES_BYTES + max(steps)
+        deciding = self.deciding_workers * self.deciding_bytes
+        return _LIBRARIES_BYTES + max(deciding, self.objects_bytes(crop) if _labels(crop) else 0)
 
     def _at_once(self, each_bytes: int) -> int:
-        return max(1, min(self.workers, (self.memory_bytes - _LIBRARIES_BYTES) // each_bytes))
+        return max(1, min(self.workers, self.tasks_bytes // each_bytes))
 
     # -- the whole
 
     def peak_bytes(self, plan: Plan) -> int:
-        """About the most that any step takes; one crop or job is at work at a time."""
+        """About the most that any step takes; tasks of several crops are at work together as far as memory goes."""
         jobs = [self.predicting_bytes(job) for job in plan.jobs]
-        return max([*jobs, *(self.assembling_bytes(crop) for crop in plan.crops)])
+        crops = [self.assembling_bytes(crop) for crop in plan.crops]
+        together = sum(crops) - (len(crops) - 1) * _LIBRARIES_BYTES
+        return max([*jobs, *crops, min(together, self.memory_bytes)])
 
     def check(self, plan: Plan) -> None:
         """Raise EnsembleError for what cannot be done within the memory that is lent."""
@@ -153,7 +171,7 @@ def _least(budget: Budget, crop: CropPlan) -> int:
     if not crop.claimed:
         return _LIBRARIES_BYTES
     slab = _slab_bytes(crop.target.grid) if _labels(crop) else 0
-    return _LIBRARIES_BYTES + max(BAND_BYTES + _TILE_BYTES, slab)
+    return _LIBRARIES_BYTES + _WORKER_BYTES + max(BAND_BYTES + _TILE_BYTES, slab)
 
 
 def _slab_bytes(grid: Grid) -> int:

@@ -108,3 +108,18 @@ def test_a_script_without_a_guard_is_not_run_again_by_its_processes(tmp_path) ->
         [sys.executable, script], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert told.stdout.split() == ["once", "5.0", "True"], told.stderr
+
+
+def test_tasks_are_at_work_together_only_as_far_as_memory_goes(tmp_path) -> None:
+    function = "tests.engine.jobs:how_many_at_once"
+
+    def most(memory_bytes: float) -> int:
+        folder = tmp_path / str(memory_bytes)
+        folder.mkdir()
+        some = [Task(function, (str(folder), n), f"{n}", memory_bytes=3) for n in range(6)]
+        with Here(3, memory_bytes=memory_bytes) as engine:
+            return max(results(engine, some))
+
+    assert most(2) == 1
+    assert most(6) == 2
+    assert most(100) == 3
