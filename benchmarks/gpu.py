@@ -185,7 +185,7 @@ class Patches:
         runner = self._runner.for_job(job)
         shutil.rmtree(request.out / "timed", ignore_errors=True)
         stored = open_prediction(request.out / "timed", tta, job)
-        sums_on = self._device if request.budget.columns(job) else CPU
+        sums_on = self._device if request.budget.cut(job) is not None else CPU
         began = time.perf_counter()
         predict_job(
             job,

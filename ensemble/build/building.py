@@ -6,20 +6,21 @@ beside OUT, where other builds find it.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from ensemble.build.cache_keys import group_key
+from ensemble.build.crops import Crops
 from ensemble.build.earlier import SET_ASIDE, drop_replaced, made_from, make_room
 from ensemble.build.workspace import Workspace
 from ensemble.core import DecodingChanges, Target
-from ensemble.decode import CropAssembly, GroupOutcome, LayoutChanged, Probability, assemble_group, groups_of
+from ensemble.decode import GroupOutcome
+from ensemble.engine import Engine, Here, OnDask
 from ensemble.plan import (
-    CropPlan,
+    Plan,
     Prepared,
     Request,
     lock_contents,
@@ -36,7 +37,6 @@ from ensemble.support import (
     QuietProgress,
     RegistryError,
     StageCost,
-    VolumeError,
     counted,
     digest,
     read_sealed,
@@ -46,6 +46,12 @@ from ensemble.support import (
     write_text,
 )
 from registry import BUILDS, Registry
+
+CROPS_AT_ONCE = 2
+"""Where one finds its objects, another has voxels to decide."""
+
+PROCESSES_FROM_CLASS_VOXELS = 1 << 30
+"""Voxels times classes that processes are started for: threads have done less before those have begun."""
 
 _AFTER_PREDICTING = ("assemble", "pack", "check")
 _RESULTS = ("plan.json", "check.json", "costs.json")
@@ -63,8 +69,12 @@ class Built:
     left_out: int = 0
 
 
-def build(request: Request, registry: Registry, progress: Progress | None = None) -> Built:
+def build(
+    request: Request, registry: Registry, progress: Progress | None = None, engine: OnDask | None = None
+) -> Built:
     """Build, check and record the submission that the request asks for; resumes where it left off.
+
+    What is heavy is done by the workers of ``engine``, a cluster, or on this machine.
 
     Raises an EnsembleError for whatever a person must mend; nothing half-written is left in place of a result.
     """
@@ -76,18 +86,33 @@ def build(request: Request, registry: Registry, progress: Progress | None = None
     request.work.mkdir(parents=True, exist_ok=True)
     with Workspace(request.work).alone(), threadpool_limits(1, "blas"):
         costs = Costs(progress)
-        return _Build(request, prepared, registry, costs, Predictor.of(request, prepared, registry, costs)).run()
+        predictor = Predictor.of(request, prepared, registry, costs, engine)
+        with ExitStack() as stack:
+            doing = engine or stack.enter_context(_here(request, prepared.plan))
+            return _Build(request, prepared, registry, costs, predictor, doing).run()
+
+
+def _here(request: Request, plan: Plan) -> Here:
+    """Processes of this machine where there is enough to do for them."""
+    workers = request.budget.deciding_workers
+    voxels = sum(crop.target.grid.size * len(crop.claimed) for crop in plan.crops)
+    return Here(workers, in_processes=workers > 1 and voxels >= PROCESSES_FROM_CLASS_VOXELS)
 
 
 class _Build:
     def __init__(
-        self, request: Request, prepared: Prepared, registry: Registry, progress: Costs, predictor: Predictor
+        self,
+        request: Request,
+        prepared: Prepared,
+        registry: Registry,
+        progress: Costs,
+        predictor: Predictor,
+        engine: Engine,
     ) -> None:
         self.request, self.prepared, self.registry = request, prepared, registry
-        self.progress, self.predictor = progress, predictor
+        self.progress, self.predictor, self.engine = progress, predictor, engine
         self.plan, self.recipe, self.work = prepared.plan, prepared.plan.recipe, Workspace(request.work)
-        self.joint = self.recipe.consistency == "joint"
-        self._assembled = 0
+        self.crops = Crops(self.plan, predictor, self.work, request.budget, progress)
 
     def run(self) -> Built:
         request = self.request
@@ -101,7 +126,7 @@ class _Build:
         locked = lock_contents(
             self.plan, prepared.models, request.manifest, request.data_root, prepared.threads, uses, wanted
         )
-        key = digest({"groups": list(self._groups.values()), "models": locked["models"], "recipe": self.recipe.name})
+        key = digest({"groups": list(self.crops.keys.values()), "models": locked["models"], "recipe": self.recipe.name})
         kept = read_sealed(self._state)
         state = kept if isinstance(kept, dict) else {}
         if state.get("key") != key or state.get("zip") != _stamp(request.zip) or not request.lock.exists():
@@ -113,7 +138,7 @@ class _Build:
             for line in self.predictor.look_ahead() if self.predictor.open_jobs else ():
                 self.progress.say(line)
             self.predictor.run()
-            self._pack(self._assemble())
+            self._pack(self.crops.assemble(self.engine, max(CROPS_AT_ONCE, self.engine.at_once)))
             for page in request.pages:
                 page.unlink(missing_ok=True)  # they were another submission's
             drop_replaced(request)
@@ -139,89 +164,7 @@ class _Build:
     def _note_needed(self) -> None:
         arrays = (f"{c.target.group}/{name}" for c in self.plan.crops for name in c.target.classes)
         shared = SharedPredictions(self.request.predictions)
-        self.work.need(shared, self.predictor.keys.values(), self._groups.values(), arrays)
-
-    # -- assembling
-
-    @cached_property
-    def _groups(self) -> dict[tuple[str, tuple[str, ...]], str]:
-        """Crop and classes that are decided together -> what decides their arrays."""
-        budget = self.request.budget
-        return {
-            (crop.target.crop, group): group_key(crop, group, self.predictor, budget, joint=self.joint)
-            for crop in self.plan.crops
-            for group in groups_of(crop, joint=self.joint)
-        }
-
-    def _assemble(self) -> dict[str, list[GroupOutcome]]:
-        """The outcomes of every crop's groups.
-
-        Raises VolumeError also for what shows only when all has been read: a source on another scale.
-        """
-        self.progress.stage(
-            "assemble", sum(crop.target.grid.size * len(crop.target.classes) for crop in self.plan.crops)
-        )
-        outcomes: dict[str, list[GroupOutcome]] = {}
-        highest = []
-        done = 0
-        for crop in self.plan.crops:
-            target = crop.target
-            for group in groups_of(crop, joint=self.joint):
-                key = self._groups[target.crop, group]
-                outcome = self.work.finished(target, group, key)
-                if outcome is None:
-                    outcome = self._assemble_group(crop, group, key, done)
-                    self._assembled += 1
-                outcomes.setdefault(target.group, []).append(outcome)
-                highest.append((target.crop, outcome.highest))
-                done += target.grid.size * len(group)
-                self.progress.at(done)
-        self.predictor.refuse_other_scales(highest)
-        return outcomes
-
-    def _assemble_group(self, crop: CropPlan, group: tuple[str, ...], key: str, done: int) -> GroupOutcome:
-        try:
-            try:
-                outcome = self._go_on(crop, group, key, done)
-            except LayoutChanged:
-                self.work.drop(crop.target)
-                outcome = self._go_on(crop, group, key, done)
-        except VolumeError as error:
-            raise self._without_damaged(crop, error) from error
-        self.work.finish(crop.target, group, key, outcome)
-        return outcome
-
-    def _go_on(self, crop: CropPlan, group: tuple[str, ...], key: str, done: int) -> GroupOutcome:
-        """Assemble a group from where its journal says it was left."""
-        target, share_of = crop.target, crop.target.grid.size * len(group)
-        journal = self.work.begin(target, group, key)
-        try:
-            assembly = CropAssembly(
-                crop,
-                Probability(crop, self.predictor.fields(crop)),
-                lambda name, dtype, *, keep=False: self.work.temporary(target, name, dtype, keep=keep),
-                lambda name, dtype, *, keep=False: self.work.array(target, name, dtype, keep=keep),
-                self.request.budget,
-                lambda what, share: self.progress.at(
-                    done + share_of * share / 2, f"crop {target.crop}: {what} {share:.0%}"
-                ),
-                self.progress.say,
-            )
-            return assemble_group(assembly, group, joint=self.joint, journal=journal)
-        finally:
-            journal.close()
-
-    def _without_damaged(self, crop: CropPlan, error: VolumeError) -> VolumeError:
-        """The error, or what to do about it where it is what this build kept itself that is damaged: it is dropped."""
-        for job in crop.jobs:
-            stored = self.predictor.stored(job)
-            if stored is not None and str(error).startswith(str(stored.place)):
-                stored.forget()
-                return VolumeError(f"{error}: it was dropped; run the same command again to predict it anew")
-        if str(error).startswith(str(self.work.root)):
-            self.work.drop(crop.target)
-            return VolumeError(f"{error}: it was dropped; run the same command again to assemble it anew")
-        return error
+        self.work.need(shared, self.predictor.keys.values(), self.crops.keys.values(), arrays)
 
     # -- packing, checking, recording
 
@@ -254,7 +197,7 @@ class _Build:
     def _check(self) -> CheckReport:
         self.progress.stage("check", 1)
         targets = [crop.target for crop in self.plan.crops]
-        report = check(self.request.zip, targets, self._at)
+        report = check(self.request.zip.resolve(), targets, self._at, self.engine)
         for target in targets:
             if any(fault.startswith(f"{target.group}/") for fault in report.faults):
                 self.work.forget(target.crop)
@@ -270,15 +213,15 @@ class _Build:
             "predictions": len(self.plan.jobs),
             "predictions_kept": self.predictor.kept,
             "forward_passes": self.predictor.passes,
-            "groups": len(self._groups),
-            "groups_kept": len(self._groups) - self._assembled,
+            "groups": len(self.crops.keys),
+            "groups_kept": len(self.crops.keys) - self.crops.made,
         }
         write_json(self.request.out / "costs.json", costs)
 
     def _note_pace(self, stages: Sequence[StageCost]) -> None:
         """Keep what all arrays took after predicting, where none of them was there before."""
         amount = units(self.plan)
-        if self._assembled == len(self._groups) and amount:
+        if self.crops.made == len(self.crops.keys) and amount:
             seconds = sum(stage.seconds for stage in stages if stage.stage in _AFTER_PREDICTING)
             pacing = self.prepared.pacing
             pacing.paces.keep(pacing.assembling(self.plan), seconds / amount)

@@ -14,7 +14,8 @@ import numcodecs
 import numpy as np
 
 from ensemble.core import Box, Target, all_classes, is_instance, too_large
-from ensemble.decode import CropAssembly, Probability, assemble_group
+from ensemble.decode import CropAssembly, Probability, Told, assemble_group
+from ensemble.engine import Here, done
 from ensemble.methods import METHODS, Stage, Step
 from ensemble.plan import Budget, CropPlan, NamedSource, Recipe, Route, describe_route, load_recipe
 from ensemble.predict import Fractions, StoredProbabilities, is_far_below
@@ -141,11 +142,15 @@ def _process(task: _Task, out: Path, budget: Budget, say: Callable[[str], None])
         with replacing(out / entry.relative) as partial:
 
             def create(name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
-                return ChunkedArray.create(partial, target.grid.shape, dtype, _ENCODING, attributes)
+                made = ChunkedArray.kept if keep else ChunkedArray.create
+                return made(partial, target.grid.shape, dtype, _ENCODING, attributes)
 
             probability = Probability(plan, {(entry.name, "tree"): _probabilities(entry.volume)})
-            assembly = CropAssembly(plan, probability, scratch, create, budget, say=say)
-            _refuse_other_scale(entry.volume, assemble_group(assembly, (entry.name,), joint=False).highest)
+            assembly = CropAssembly(plan, probability, scratch, create, budget)
+            with Here(budget.deciding_workers) as engine:
+                work = assemble_group(assembly, (entry.name,), joint=False, told=Told(say=say))
+                ((_, outcome),) = done(engine, [work])
+            _refuse_other_scale(entry.volume, outcome.highest)
         _copy_group_files(entry, out)
     finally:
         shutil.rmtree(scratch_folder, ignore_errors=True)

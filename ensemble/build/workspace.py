@@ -25,7 +25,7 @@ from ensemble.core import Target
 from ensemble.decode import GroupOutcome
 from ensemble.predict import NEEDED, SharedPredictions
 from ensemble.storage import ChunkedArray, scratch_array
-from ensemble.submission import create_array, reopen_array
+from ensemble.submission import create_array
 from ensemble.support import PARTIAL, Journal, alone_with, read_sealed, refuse_links, texts_in, write_sealed
 
 
@@ -158,8 +158,8 @@ class Workspace:
     # -- arrays
 
     def array(self, target: Target, name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
-        """The final array of a class, all background; with ``keep`` as it was left."""
-        return (reopen_array if keep else create_array)(self.store, target, name, dtype)
+        """The final array of a class, all background; with ``keep`` with the chunks that are there."""
+        return create_array(self.store, target, name, dtype, keep=keep)
 
     def temporary(self, target: Target, name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
         """A scratch array of zeros on the target's grid; with ``keep`` as it was left, if it is there."""

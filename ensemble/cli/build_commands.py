@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ensemble.cli import bars, console
-from ensemble.cli.options import Commands, add_request, add_resources, budget_of, command, default_out, request_of
+from ensemble.cli.options import (
+    Commands,
+    add_engine,
+    add_request,
+    add_resources,
+    budget_of,
+    command,
+    default_out,
+    engine_of,
+    request_of,
+)
 from ensemble.cli.plan_tables import plan_tables, tuning_tables
 from ensemble.support import EXIT_FAULTS_FOUND, EnsembleError, QuietProgress, counted
 
@@ -30,6 +40,7 @@ def _add_build(commands: Commands) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace even the submission of another recipe or selection"
     )
+    add_engine(parser)
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +55,10 @@ def _build(arguments: argparse.Namespace) -> int:
     from ensemble.report import make_report
 
     out = arguments.out or default_out(arguments)
-    request, registry = replace(request_of(arguments, out), overwrite=arguments.overwrite), registry_of(out)
-    with bars.progress() as progress:
-        built = build(request, registry, progress)
+    registry = registry_of(out)
+    with engine_of(arguments) as engine, bars.progress() as progress:
+        request = replace(request_of(arguments, out, engine), overwrite=arguments.overwrite)
+        built = build(request, registry, progress, engine)
         if built.run_id is not None or not request.has_report:
             make_report(out, registry, progress=progress)
     console.report(built.report)
@@ -135,6 +147,7 @@ def _add_tune(commands: Commands) -> None:
         "--all-models", action="store_true", help="also registered models that the recipe does not name"
     )
     parser.add_argument("--plan", action="store_true", help="only show what would be tried, and the hours it takes")
+    add_engine(parser)
 
 
 def _tune(arguments: argparse.Namespace) -> int:
@@ -146,21 +159,22 @@ def _tune(arguments: argparse.Namespace) -> int:
         raise EnsembleError(f"--trials {arguments.trials}: say a number from 1 to {_MOST_TRIALS:,}")
     if arguments.minutes is not None and not 0 <= arguments.minutes <= _MOST_MINUTES:
         raise EnsembleError(f"--minutes {arguments.minutes:g}: say a number from 0 to {_MOST_MINUTES:,}")
-    task = TuningTask(
-        request=request_of(arguments, work),
-        truth=arguments.truth,
-        to=arguments.out,
-        trials=arguments.trials,
-        minutes=arguments.minutes,
-        force=arguments.force,
-        augment=not arguments.no_tta,
-        registered=arguments.all_models,
-    )
-    if arguments.plan:
-        console.show(tuning_tables(plan_tuning(task, Registry()), task))
-        return 0
-    with bars.progress() as progress:
-        tuned = tune(task, Registry(), progress)
+    with engine_of(arguments) as engine:
+        task = TuningTask(
+            request=request_of(arguments, work, engine),
+            truth=arguments.truth,
+            to=arguments.out,
+            trials=arguments.trials,
+            minutes=arguments.minutes,
+            force=arguments.force,
+            augment=not arguments.no_tta,
+            registered=arguments.all_models,
+        )
+        if arguments.plan:
+            console.show(tuning_tables(plan_tuning(task, Registry()), task))
+            return 0
+        with bars.progress() as progress:
+            tuned = tune(task, Registry(), progress, engine)
     console.tuned(tuned)
     return 0
 

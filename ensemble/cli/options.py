@@ -1,7 +1,8 @@
 """What several commands are told alike: what to build, and within what limits."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from ensemble.cli import console
 from ensemble.support import EnsembleError, cores, default_memory_bytes, has_gpu
 
 if TYPE_CHECKING:
+    from ensemble.engine import OnDask
     from ensemble.plan import Budget, Request
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -109,14 +111,57 @@ def default_out(arguments: argparse.Namespace, suffix: str = "") -> Path:
     return Path("build") / name_of_build(name, arguments.crops, arguments.classes)
 
 
-def request_of(arguments: argparse.Namespace, out: Path) -> "Request":
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Where the work is done, if not here."""
+    parser.add_argument(
+        "--engine",
+        metavar="ADDRESS",
+        help="a dask.distributed cluster whose workers do the work: tcp://HOST:PORT, or the scheduler's file",
+    )
+
+
+@contextmanager
+def engine_of(arguments: argparse.Namespace) -> "Iterator[OnDask | None]":
+    """The cluster that was named, entered; None for this machine."""
+    if arguments.engine is None:
+        yield None
+        return
+    from ensemble.engine import OnDask
+
+    with OnDask(arguments.engine, say=console.note) as engine:
+        yield engine
+
+
+def _with_workers(request: "Request", engine: "OnDask", arguments: argparse.Namespace) -> "Request":
+    """The request with the limits of the cluster's workers: devices and threads are theirs, never this machine's."""
+    from ensemble.plan import Workers
+
+    workers: Workers = engine.ask("ensemble.predict.device:workers_here", arguments.device)
+    workers = replace(workers, devices=engine.devices)
+    lent = workers.gpu_bytes if arguments.gpu_memory is None else int(arguments.gpu_memory * 2**30)
+    budget = replace(
+        request.budget, on_cpu=workers.device == "cpu", gpu_bytes=lent, devices=workers.devices, workers=workers.cores
+    )
+    root = request.data_root if "://" in request.data_root else str(Path(request.data_root).resolve())
+    return replace(
+        request,
+        workers=workers,
+        budget=budget,
+        data_root=root,
+        out=request.out.resolve(),  # a worker has a working directory of its own
+        cache=request.predictions.resolve(),
+    )
+
+
+def request_of(arguments: argparse.Namespace, out: Path, engine: "OnDask | None" = None) -> "Request":
     """What ``add_request`` was told, its work under ``out``. A recipe that is no file here is named on stderr."""
     from ensemble.plan import Request, find_recipe
 
     if not Path(arguments.recipe).is_file():
         found = find_recipe(arguments.recipe)
         console.note(f"recipe: {found}, which is shipped; there is no file {arguments.recipe} here")
-    return Request(
+    budget = budget_of(arguments)
+    request = Request(
         recipe=arguments.recipe,
         out=out,
         manifest=arguments.manifest,
@@ -125,8 +170,9 @@ def request_of(arguments: argparse.Namespace, out: Path) -> "Request":
         classes=arguments.classes,
         device=arguments.device,
         precision=arguments.precision,
-        budget=_with_devices(budget_of(arguments), arguments),
+        budget=budget if engine else _with_devices(budget, arguments),
         absent_is_zero=arguments.absent_is_zero,
         update_lock=arguments.update_lock,
         cache=arguments.cache,
     )
+    return _with_workers(request, engine, arguments) if engine else request

@@ -12,6 +12,9 @@ from ensemble.core.box import Box, VoxelsZYX
 class BoxArray(Protocol):
     """An array on disk or in memory; boxes lie inside it."""
 
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
     def __getitem__(self, box: Box) -> NDArray[Any]: ...
 
     def __setitem__(self, box: Box, values: NDArray[Any]) -> None: ...
@@ -22,6 +25,10 @@ class MemoryArray:
     """A NumPy array read and written by boxes."""
 
     values: NDArray[Any]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.values.dtype
 
     @classmethod
     def zeros(cls, shape: VoxelsZYX, dtype: Any) -> "MemoryArray":

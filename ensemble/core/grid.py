@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
@@ -84,11 +85,7 @@ class Grid:
 
     def sub(self, box: Box) -> "Grid":
         """The grid of a box, whose bounds may lie outside this grid (context beyond a border)."""
-        return Grid(
-            shape=box.shape,
-            voxel_size_nm=self.voxel_size_nm,
-            origin_nm=nm_zyx(o + a * v for o, a, v in zip(self.origin_nm, box.start, self.voxel_size_nm, strict=True)),
-        )
+        return _sub(self, box)
 
     def box_over(self, other: "Grid", margin_voxels: Sequence[int] = (0, 0, 0)) -> Box:
         """Voxels of this grid that touch ``other``'s extent, ``margin_voxels`` more on every side.
@@ -125,6 +122,12 @@ class Grid:
             for a, b, v in zip(self.end_nm, other.end_nm, self.voxel_size_nm, strict=True)
         )
         return near and far
+
+
+@lru_cache(maxsize=1024)  # asked again by every class of a tile
+def _sub(grid: Grid, box: Box) -> Grid:
+    origin = (o + a * v for o, a, v in zip(grid.origin_nm, box.start, grid.voxel_size_nm, strict=True))
+    return Grid(shape=box.shape, voxel_size_nm=grid.voxel_size_nm, origin_nm=nm_zyx(origin))
 
 
 FIT_TOLERANCE = 0.01

@@ -19,6 +19,7 @@ from ensemble.core.grid import Grid
 Interpolation = Literal["linear", "nearest"]
 
 
+@lru_cache(maxsize=1024)  # asked again by every class of a tile
 def support(source: Grid, target: Grid) -> Box:
     """The block of ``source`` that ``target`` is computed from, inside the source's shape and never empty."""
     begins, ends = [], []

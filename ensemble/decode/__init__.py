@@ -1,8 +1,9 @@
 """From probabilities to a crop's arrays, all classes of a voxel at once."""
 
-from ensemble.decode.assembling import CropAssembly, GroupOutcome, LayoutChanged, assemble_group, groups_of
+from ensemble.decode.assembling import GroupOutcome, LayoutChanged, Told, assemble_group, groups_of
 from ensemble.decode.decoder import FINEST_UNIT
 from ensemble.decode.mixing import Probability, ProbabilityField
+from ensemble.decode.pieces import CropAssembly
 from ensemble.decode.tile_decoding import TILE_SHAPE, decoder_for
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LayoutChanged",
     "Probability",
     "ProbabilityField",
+    "Told",
     "assemble_group",
     "decoder_for",
     "groups_of",

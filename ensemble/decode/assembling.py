@@ -1,41 +1,24 @@
-"""From stored probabilities to a crop's final arrays: mix, decide, filter, label; block by block.
+"""From stored probabilities to a crop's final arrays: mix, decide, filter, label; task by task.
 
 A crop's whole segmentation is one volume of codeword numbers (see ``core.codebook``); classes that stand alone
-are decided in codebooks of one class. Memory is a few blocks and slabs, and a row per object. Everything that
-is finished is noted in a journal, so that a crop begun before goes on where it was.
+are decided in codebooks of one class. Memory is a few blocks and slabs, and a row per object. What is here says which
+tasks (``pieces``) are next and notes in a journal what they leave, so that a crop begun before goes on where it was.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ensemble.core import (
-    CHUNK,
-    Box,
-    BoxArray,
-    Codebook,
-    DecodingChanges,
-    Grid,
-    ancestors_first,
-    blocks,
-    codebook_of,
-    is_instance,
-    slabs,
-    zyx,
-)
-from ensemble.decode.codeword_volume import CodewordVolume, mask_of
-from ensemble.decode.mixing import Probability
-from ensemble.decode.tile_decoding import DecidedBand, TileDecoder, decoder_for
-from ensemble.methods import Components, KeptObjects, LabelledObjects, ReadBlock, Split, SplitInput, Stage, Step
-from ensemble.plan import Budget, CropPlan, EmptySource, Route
-from ensemble.support import EnsembleError, in_threads
-
-Item = TypeVar("Item")
-Bounds = Sequence[Sequence[int]]
-"""Where a box starts and stops, as a journal keeps it."""
+from ensemble.core import Codebook, DecodingChanges, ancestors_first, is_instance
+from ensemble.decode.codeword_volume import CodewordVolume
+from ensemble.decode.pieces import Bounds, ClassObjects, CropAssembly, Group, box_of
+from ensemble.decode.tile_decoding import DecidedBand
+from ensemble.engine import Task, Work, alone, gather
+from ensemble.methods import Stage
+from ensemble.plan import CropPlan, EmptySource, Route
+from ensemble.support import EnsembleError
 
 
 class JournalLike(Protocol):
@@ -48,24 +31,25 @@ class JournalLike(Protocol):
     def note(self, word: str, value: Any) -> None: ...
 
 
-class NullJournal:
+class MemoryJournal:
     """A journal for work that is not resumed."""
 
+    def __init__(self) -> None:
+        self._entries: dict[str, list[Any]] = {}
+
     def noted(self, word: str) -> list[Any]:
-        return []
+        return self._entries.get(word, [])
 
     def note(self, word: str, value: Any) -> None:
-        pass
+        self._entries.setdefault(word, []).append(value)
+
+
+TASK_CLASS_VOXELS = 1 << 28
+"""Voxels times classes of a task that decides or writes, about: some seconds of work, worth sending to a worker."""
 
 
 class LayoutChanged(EnsembleError):
     """A journal was written under another size of chunks or bands: the group is to be begun anew."""
-
-
-class MakeArray(Protocol):
-    """Gives an array of zeros on the crop's grid by name, or with ``keep`` the one of that name as it was left."""
-
-    def __call__(self, name: str, dtype: np.dtype[Any], *, keep: bool = False) -> BoxArray: ...
 
 
 @dataclass(frozen=True)
@@ -80,48 +64,52 @@ class GroupOutcome:
     highest: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class CropAssembly:
-    """Everything needed to assemble one crop.
-
-    ``scratch`` gives arrays to work in, ``create`` a class's final one.
-    """
-
-    plan: CropPlan
-    probability: Probability
-    scratch: MakeArray
-    create: MakeArray
-    budget: Budget = field(default_factory=Budget)
-    progress: Callable[[str, float], None] = lambda what, share: None
-    say: Callable[[str], None] = lambda line: None
-
-    @property
-    def grid(self) -> Grid:
-        return self.plan.target.grid
-
-
 def groups_of(plan: CropPlan, *, joint: bool) -> list[tuple[str, ...]]:
     """The classes of a crop that are decided together: all claimed ones, or each alone; each empty one alone."""
     claimed = [plan.claimed] if joint and plan.claimed else [(name,) for name in plan.claimed]
     return [*claimed, *((name,) for name in plan.unclaimed)]
 
 
+@dataclass(frozen=True)
+class Told:
+    """Who hears how far a group is (what is done, its share), and what a person should know."""
+
+    progress: Callable[[str, float], None] = lambda what, share: None
+    say: Callable[[str], None] = lambda line: None
+
+
 def assemble_group(
-    crop: CropAssembly, group: Sequence[str], *, joint: bool, journal: JournalLike | None = None
-) -> GroupOutcome:
-    """Write the arrays of one group of classes (see ``groups_of``).
+    crop: CropAssembly,
+    group: Sequence[str],
+    *,
+    joint: bool,
+    journal: JournalLike | None = None,
+    key: str = "",
+    told: Told | None = None,
+) -> Work[GroupOutcome]:
+    """Work that writes the arrays of one group of classes (see ``groups_of``); ``key`` is what decides them.
 
     Raises LayoutChanged where the journal was written under another layout.
     """
-    outcome = GroupOutcome()
+    outcome, told = GroupOutcome(), told or Told()
     if all(isinstance(crop.plan.routes[name].source, EmptySource) for name in group):
         for name in group:
             crop.create(name, np.dtype(np.uint8))
         return outcome
     for name in [*group, *_seeding(crop.plan.routes, group)]:
-        _fill_holes(crop, name)
-    _Group(crop, group, joint, journal or NullJournal(), outcome).run()
+        route = crop.plan.routes[name]
+        if route.of_stage(Stage.FILL) and not isinstance(route.source, EmptySource):
+            told.progress(f"{name}: holes", 0.0)
+            for array in ("mask", "holes"):
+                crop.scratch(f"{name} {array}", np.dtype(np.uint8))
+            yield from alone(_task("find_holes", f"{key} {name}", crop, name))
+            crop.probability.fill(name, crop.scratch(f"{name} holes", np.dtype(np.uint8), keep=True))
+    yield from _Assembling(Group(crop, tuple(group), joint), journal or MemoryJournal(), key, told, outcome).run()
     return outcome
+
+
+def _task(function: str, key: str, *arguments: Any) -> Task:
+    return Task(f"ensemble.decode.pieces:{function}", arguments, f"{function} {key}", what=function.replace("_", "-"))
 
 
 def _seeding(routes: Mapping[str, Route], group: Sequence[str]) -> list[str]:
@@ -130,60 +118,24 @@ def _seeding(routes: Mapping[str, Route], group: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for name in seeds if name is not None and name not in group))
 
 
-def _fill_holes(crop: CropAssembly, name: str) -> None:
-    """Find the holes of a class that its route fills, and have its probability raised there."""
-    route = crop.plan.routes[name]
-    steps = route.of_stage(Stage.FILL)
-    if not steps or isinstance(route.source, EmptySource):
-        return
-    mask = crop.scratch(f"{name} mask", np.dtype(np.uint8))
-    parts = blocks(crop.grid.shape)
-    for block in _progressing(crop, f"{name}: holes", parts, len(parts)):
-        mask[block] = (crop.probability.unfilled(name, block) > route.threshold).astype(np.uint8)
-    background = Components.of(crop.grid, lambda box: np.asarray(mask[box]) == 0, connectivity=6)
-    holes = KeptObjects(background, ~background.objects.touches_border)
-    for step in steps:
-        holes = KeptObjects(holes, step(holes.objects))
-    filled = crop.scratch(f"{name} holes", np.dtype(np.uint8))
-    for slab in slabs(crop.grid.shape):
-        touched = holes.touched(slab)
-        if touched is not None:
-            box = touched.whole_chunks(CHUNK).intersect(crop.grid.box)
-            filled[box] = (holes.read(box) > 0).astype(np.uint8)
-    crop.probability.fill(name, filled)
-
-
-class _Group:
+class _Assembling:
     """Classes decided together: their codebook, and the volume of its codewords."""
 
-    def __init__(
-        self, crop: CropAssembly, names: Sequence[str], joint: bool, journal: JournalLike, outcome: GroupOutcome
-    ) -> None:
-        self.crop, self.joint, self.journal, self.outcome = crop, joint, journal, outcome
-        self.book: Codebook = codebook_of(tuple(names))
-        codes = crop.scratch("codes", np.dtype(np.uint8), keep=bool(journal.noted("decided")))
-        self.volume = CodewordVolume(self.book, codes, crop.grid.shape)
-        decoder = decoder_for(self.book, crop.plan.routes, joint=joint)
-        self.tiles = TileDecoder(self.volume, crop.probability, decoder, crop.budget, joint)
+    def __init__(self, group: Group, journal: JournalLike, key: str, told: Told, outcome: GroupOutcome) -> None:
+        self.group, self.crop, self.journal, self.key = group, group.crop, journal, key
+        self.told, self.outcome = told, outcome
+        self.volume: CodewordVolume = group.volume(new=not journal.noted("decided"))
+        self.bands = group.decoding(self.volume).bands()
 
-    def run(self) -> None:
+    def run(self) -> Work[None]:
         self._agree_on_layout()
-        self._decide()
-        for entry in self.journal.noted("objects"):
-            self.outcome.objects[entry["class"]] = entry["objects"]
+        yield from self._decide()
+        yield from self._find_all_objects()
         written = {entry["class"] for entry in self.journal.noted("objects") if entry["written"]}
-        for entry in self.journal.noted("finished"):
-            self._now_hold(entry["lost"], entry["words"])
-        finished = {entry["class"] for entry in self.journal.noted("finished")}
-        semantic_first = sorted(ancestors_first(self.book.classes), key=is_instance)
-        for name in semantic_first:
-            steps = self.crop.plan.routes[name].of_stage(Stage.LABEL, Stage.FILTER)
-            if any(step.labels or step.method.stage is Stage.FILTER for step in steps) and name not in finished:
-                written |= self._objects(name, steps)
-        self._write_masks([name for name in self.book.classes if name not in written])
+        yield from self._write_masks([name for name in self.group.book.classes if name not in written])
 
     def _agree_on_layout(self) -> None:
-        layout = [list(sizes) for sizes in self.tiles.layout()]
+        layout = [list(sizes) for sizes in self.group.decoding(self.volume).layout()]
         noted = self.journal.noted("layout")
         if noted and noted[0] != layout:
             raise LayoutChanged(f"crop {self.crop.plan.target.crop} was begun in other pieces")
@@ -192,19 +144,35 @@ class _Group:
 
     # -- deciding
 
-    def _decide(self) -> None:
+    def _decide(self) -> Work[None]:
         before = [DecidedBand.of(entry) for entry in self.journal.noted("decided")]
-        bands = self.tiles.bands()
-        what = "decide" if self.joint else f"{self.book.classes[0]}: decide"
-        for decided in before:
-            self._take(bands[decided.number], decided)
-        open_bands = sorted(set(range(len(bands))) - {decided.number for decided in before})
-        for decided in _progressing(self.crop, what, self.tiles.decide(open_bands), len(open_bands)):
-            self.journal.note("decided", decided.as_plain())
-            self._take(bands[decided.number], decided)
+        decided = {band.number: band for band in before}
+        left = sorted(set(range(len(self.bands))) - decided.keys())
 
-    def _take(self, band: Box, decided: DecidedBand) -> None:
-        for block, words in zip(self.volume.blocks_in(band), decided.words, strict=True):
+        def note(task: Task, bands: list[DecidedBand]) -> None:
+            for band in bands:
+                self.journal.note("decided", band.as_plain())
+                decided[band.number] = band
+            what = "decide" if self.group.joint else f"{self.group.book.classes[0]}: decide"
+            self.told.progress(what, (len(decided) - len(before)) / len(left))
+
+        yield from gather(
+            (
+                _task("decide_bands", f"{self.key} {numbers}", self.group, numbers)
+                for numbers in self._of_a_task(left, max((band.size for band in self.bands), default=1))
+            ),
+            note,
+        )
+        for number in sorted(decided):
+            self._take(decided[number])
+
+    def _of_a_task(self, items: Sequence[Any], voxels: int) -> Iterator[tuple[Any, ...]]:
+        """Items of so many voxels each in turn, as many as make a task that is worth sending."""
+        count = max(1, TASK_CLASS_VOXELS // (voxels * len(self.group.classes)))
+        return (tuple(items[at : at + count]) for at in range(0, len(items), count))
+
+    def _take(self, decided: DecidedBand) -> None:
+        for block, words in zip(self.volume.blocks_in(self.bands[decided.number]), decided.words, strict=True):
             self.volume.now_hold(block, words)
         self.outcome.decoding.add(decided.changes)
         for key, value in decided.highest.items():
@@ -212,139 +180,114 @@ class _Group:
 
     # -- objects
 
-    def _objects(self, name: str, steps: Sequence[Step]) -> set[str]:
-        """Find, filter and write a class's objects; the class's name if its array is written with that."""
-        entry = next((e for e in self.journal.noted("objects") if e["class"] == name), None)
-        if entry is None:
-            labelled, boxes = self._labelled(name, steps)
-            # labels are read off the mask as decided, so they are written before the mask loses anything
-            write = any(step.labels for step in steps)
-            if write:
-                self._write_labels(name, labelled)
-            lost = [[block.start, block.stop] for block in self._find_lost(name, labelled, boxes)]
-            entry = {"class": name, "objects": len(labelled.objects), "written": write, "lost": lost}
-            self.journal.note("objects", entry)
-            self.outcome.objects[name] = len(labelled.objects)
-        words = self._lose(name, entry["lost"])
-        self._now_hold(entry["lost"], words)
-        self.journal.note("finished", {"class": name, "lost": entry["lost"], "words": words})
-        return {name} if entry["written"] else set()
+    def _find_all_objects(self) -> Work[None]:
+        for entry in self.journal.noted("finished"):
+            self._now_hold(entry["lost"], entry["words"])
+        finished = {entry["class"] for entry in self.journal.noted("finished")}
+        names = [
+            name
+            for name in sorted(ancestors_first(self.group.book.classes), key=is_instance)  # semantic ones first
+            if name not in finished and self._has_objects(name)
+        ]
+        for together in _independent(self.group.book, names, self._filters):
+            known = {entry["class"] for entry in self.journal.noted("objects")}
+            yield from gather([self._finding(name) for name in together if name not in known], self._note_objects)
+            for name in together:
+                yield from self._lose(name)
+        objects = {entry["class"]: entry["objects"] for entry in self.journal.noted("objects")}
+        self.outcome.objects.update({name: objects[name] for name in self.group.book.classes if name in objects})
 
-    def _labelled(self, name: str, steps: Iterable[Step]) -> tuple[LabelledObjects, list[NDArray[np.int64]]]:
-        """The class's objects after its chain, and the boxes (n, 2, 3) of those its filters dropped."""
-        crop = self.crop
+    def _has_objects(self, name: str) -> bool:
+        steps = self.crop.plan.routes[name].of_stage(Stage.LABEL, Stage.FILTER)
+        return any(step.labels or step.method.stage is Stage.FILTER for step in steps)
 
-        def mask(box: Box) -> NDArray[np.bool_]:
-            return self.volume.mask(name, box)
+    def _filters(self, name: str) -> bool:
+        return bool(self.crop.plan.routes[name].of_stage(Stage.FILTER))
 
-        needs_probability = any(step.method.traits.needs_probability for step in steps)
-        crop.progress(f"{name}: components", 0.0)
-        labelled: LabelledObjects = Components.of(
-            crop.grid,
-            mask,
-            probability=(lambda box: crop.probability.of(name, box)) if needs_probability else None,
-            occupied=self.volume.occupied(name),
-            workers=crop.budget.slab_workers(crop.grid),
-        )
-        dropped = []
-        for step in steps:
-            if step.method.stage is Stage.FILTER:
-                keep = step(labelled.objects)
-                dropped.append(np.stack([labelled.objects.start[~keep], labelled.objects.stop[~keep]], axis=1))
-                labelled = KeptObjects(labelled, keep)
-            elif not step.indivisible:
-                crop.progress(f"{name}: {step.method.name}", 0.0)
-                scratch = crop.scratch("objects", np.dtype(np.uint32))
-                labelled = Split.of(
-                    SplitInput(labelled, crop.grid, step, mask, scratch, self._seeds(name, step)),
-                    workers=crop.budget.workers,
-                    say=lambda line: crop.say(f"crop {crop.plan.target.crop}, {name}: {line}"),
-                    memory_bytes=crop.budget.split_bytes,
-                )
-        return labelled, dropped
+    def _finding(self, name: str) -> Task:
+        self.told.progress(f"{name}: objects", 0.0)
+        self.crop.create(name, np.dtype(np.uint8))
+        self.crop.scratch(f"{name} lost", np.dtype(np.uint8))
+        return _task("find_objects", f"{self.key} {name}", self.group, name, self.volume.present)
 
-    def _seeds(self, name: str, step: Step) -> ReadBlock | None:
-        if step.method.traits.needs_ids:
-            return lambda box: self._ids(name, box)
-        other = step.seeds_from
-        if other is None:
-            return None
-        threshold = self.crop.plan.routes[other].threshold
-        return lambda box: self.crop.probability.of(other, box) > threshold
+    def _note_objects(self, task: Task, found: ClassObjects) -> None:
+        name = task.arguments[1]
+        for line in found.said:
+            self.told.say(line)
+        entry = {"class": name, "objects": found.objects, "written": found.written, "lost": found.lost}
+        self.journal.note("objects", entry)
 
-    def _ids(self, name: str, box: Box) -> NDArray[Any]:
-        ids = self.crop.probability.ids(name, box)
-        return np.zeros(box.shape, np.uint8) if ids is None else ids
+    def _lose(self, name: str) -> Work[None]:
+        """Decide again the voxels of the objects that were dropped."""
+        (lost,) = (entry["lost"] for entry in self.journal.noted("objects") if entry["class"] == name)
+        words: dict[int, list[int]] = {}
 
-    def _find_lost(self, name: str, labelled: LabelledObjects, boxes: Sequence[NDArray[np.int64]]) -> list[Box]:
-        """Mark the voxels of dropped objects in the scratch array "lost"; the chunks that hold any."""
-        touched = self.volume.blocks_touching(np.concatenate([np.zeros((0, 2, 3), np.int64), *boxes]))
-        if not touched:
-            return []
-        marks = self.crop.scratch("lost", np.dtype(np.uint8))
-        holding = []
-        for block in touched:
-            gone = self.volume.mask(name, block) & (labelled.read(block) == 0)
-            if gone.any():
-                marks[block] = gone.astype(np.uint8)
-                holding.append(block)
-        return holding
+        def take(task: Task, of_task: list[list[int]]) -> None:
+            words.update(zip((lost.index(bounds) for bounds in task.arguments[2]), of_task, strict=True))
 
-    def _lose(self, name: str, lost: Sequence[Bounds]) -> list[list[int]]:
-        """Decide the marked voxels of these chunks again; which words each holds then."""
-        if not lost:
-            return []
-        marks = self.crop.scratch("lost", np.dtype(np.uint8), keep=True)
-        return self.tiles.again(name, [_box(bounds) for bounds in lost], marks)
+        by_band = [[bounds for bounds in lost if box_of(bounds).within(band)] for band in self.bands]
+        tasks = [
+            _task("decide_again", f"{self.key} {name} {some[0]}", self.group, name, some) for some in by_band if some
+        ]
+        yield from gather(tasks, take)
+        in_order = [words[number] for number in range(len(lost))]
+        self._now_hold(lost, in_order)
+        self.journal.note("finished", {"class": name, "lost": lost, "words": in_order})
 
     def _now_hold(self, lost: Sequence[Bounds], words: Sequence[Sequence[int]]) -> None:
         for bounds, words_now in zip(lost, words, strict=True):
-            self.volume.now_hold(_box(bounds), words_now)
+            self.volume.now_hold(box_of(bounds), words_now)
 
     # -- writing
 
-    def _write_labels(self, name: str, labelled: LabelledObjects) -> None:
-        dtype = np.min_scalar_type(len(labelled.objects))
-        out = self.crop.create(name, dtype)
-        parts = slabs(self.crop.grid.shape, self.volume.chunk[0])
-        for slab in _progressing(self.crop, f"{name}: labels", parts, len(parts)):
-            touched = labelled.touched(slab)
-            if touched is not None:
-                box = touched.whole_chunks(CHUNK).intersect(self.crop.grid.box)
-                out[box] = labelled.read(box).astype(dtype)
-
-    def _write_masks(self, names: Sequence[str]) -> None:
-        begun = bool(self.journal.noted("masks begun"))
-        outs = {name: self.crop.create(name, np.dtype(np.uint8), keep=begun) for name in names}
-        if not begun:
+    def _write_masks(self, names: Sequence[str]) -> Work[None]:
+        if not self.journal.noted("masks begun"):
+            for name in names:
+                self.crop.create(name, np.dtype(np.uint8))
             self.journal.note("masks begun", True)
         finished = set(self.journal.noted("masks"))
-        open_blocks = [
-            (number, block)
+        left = [
+            (number, [list(block.start), list(block.stop)], words.tolist())
             for number, block in enumerate(self.volume.blocks())
-            if number not in finished and self.volume.words_of(block).any()
+            if number not in finished and (words := self.volume.words_of(block)).any()
         ]
-        done = in_threads(self.crop.budget.workers, lambda item: self._write_block(outs, *item), open_blocks)
-        for number in _progressing(self.crop, "masks", done, len(open_blocks)):
-            self.journal.note("masks", number)
+        written = 0
 
-    def _write_block(self, outs: Mapping[str, BoxArray], number: int, block: Box) -> int:
-        codes, words = np.asarray(self.volume.codes[block]), self.volume.words_of(block)
-        for name, out in outs.items():
-            mask = mask_of(codes, words, self.book.holds(name))
-            if mask is not None and mask.any():
-                out[block] = mask.view(np.uint8)
-        return number
+        def note(task: Task, _: None) -> None:
+            nonlocal written
+            for number in numbers_of[task.key]:
+                self.journal.note("masks", number)
+            written += len(numbers_of[task.key])
+            self.told.progress("masks", written / len(left))
+
+        numbers_of: dict[str, list[int]] = {}
+        tasks = []
+        for some in self._of_a_task(left, int(np.prod(self.volume.chunk))):
+            chunks = [(bounds, words) for _, bounds, words in some]
+            tasks.append(_task("write_masks", f"{self.key} {some[0][0]} {some[-1][0]}", self.group, names, chunks))
+            numbers_of[tasks[-1].key] = [number for number, _, _ in some]
+        yield from gather(tasks, note)
 
 
-def _box(bounds: Bounds) -> Box:
-    """A box as a journal keeps it."""
-    start, stop = bounds
-    return Box(zyx(start), zyx(stop))
+def _independent(book: Codebook, names: Sequence[str], filters: Callable[[str], bool]) -> Iterator[list[str]]:
+    """Classes in turn, together where what one of them loses leaves the masks of the later ones as they are."""
+    together: list[str] = []
+    changed: frozenset[str] = frozenset()
+    for name in names:
+        if name in changed:
+            yield together
+            together, changed = [], frozenset()
+        together.append(name)
+        if filters(name):
+            changed |= _changed_without(book, name)
+    if together:
+        yield together
 
 
-def _progressing(crop: CropAssembly, what: str, items: Iterable[Item], total: int) -> Iterator[Item]:
-    for index, item in enumerate(items):
-        crop.progress(what, index / max(total, 1))
-        yield item
-    crop.progress(what, 1.0)
+def _changed_without(book: Codebook, lost: str) -> frozenset[str]:
+    """The classes whose masks may change where some voxels lose one."""
+    changed: frozenset[str] = frozenset()
+    for number, word in enumerate(book.words):
+        if lost in word:
+            changed = changed.union(*(word ^ book.words[other] for other in book.without(number, lost)))
+    return changed

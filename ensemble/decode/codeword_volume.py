@@ -9,13 +9,18 @@ from ensemble.core import Box, BoxArray, Codebook, VoxelsZYX, blocks, chunk_shap
 
 
 class CodewordVolume:
-    """The volume of codeword numbers ``codes`` (z, y, x), and which words each of its chunks may hold."""
+    """The volume of codeword numbers ``codes`` (z, y, x), and which words each of its chunks may hold.
 
-    def __init__(self, book: Codebook, codes: BoxArray, shape: VoxelsZYX) -> None:
+    ``present``: the latter, bool (chunks z, y, x, words); None: nothing is there yet.
+    """
+
+    def __init__(
+        self, book: Codebook, codes: BoxArray, shape: VoxelsZYX, present: NDArray[np.bool_] | None = None
+    ) -> None:
         self.book, self.codes, self.shape = book, codes, shape
         self.chunk = chunk_shape(shape)
         chunks = Box.of_shape(shape).to_chunks(self.chunk)
-        self._present = np.zeros((*chunks.shape, len(book.words)), bool)
+        self.present = np.zeros((*chunks.shape, len(book.words)), bool) if present is None else present
 
     def blocks(self) -> list[Box]:
         """All chunks, as boxes of voxels."""
@@ -27,7 +32,7 @@ class CodewordVolume:
 
     def blocks_touching(self, boxes: NDArray[np.int64]) -> list[Box]:
         """The chunks that any of the boxes (n, 2, 3: start and stop) reaches into."""
-        touched = np.zeros(self._present.shape[:3], bool)
+        touched = np.zeros(self.present.shape[:3], bool)
         first, last = boxes[:, 0] // self.chunk, -(-boxes[:, 1] // self.chunk)
         for z, y, x, z_end, y_end, x_end in np.unique(np.concatenate([first, last], axis=1), axis=0):
             touched[z:z_end, y:y_end, x:x_end] = True
@@ -35,22 +40,22 @@ class CodewordVolume:
 
     def now_hold(self, block: Box, words: Sequence[int]) -> None:
         """Say which words a chunk holds, as ``words_in`` tells."""
-        present = self._present[self._number(block)]
+        present = self.present[self._number(block)]
         present[:] = False
         present[list(words)] = True
 
     def words_of(self, block: Box) -> NDArray[np.int64]:
         """The words that a chunk may hold."""
-        return np.flatnonzero(self._present[self._number(block)])
+        return np.flatnonzero(self.present[self._number(block)])
 
     def occupied(self, name: str) -> NDArray[np.bool_]:
         """The chunks that may hold a class: (chunks z, y, x)."""
-        return np.asarray(self._present[..., self.book.holds(name)].any(axis=-1))
+        return np.asarray(self.present[..., self.book.holds(name)].any(axis=-1))
 
     def mask(self, name: str, box: Box) -> NDArray[np.bool_]:
         """Where a class is on any box."""
         codes = np.asarray(self.codes[box])
-        under = self._present[box.to_chunks(self.chunk).slices]
+        under = self.present[box.to_chunks(self.chunk).slices]
         mask = mask_of(codes, np.flatnonzero(under.any(axis=(0, 1, 2))), self.book.holds(name))
         return np.zeros(codes.shape, bool) if mask is None else mask
 

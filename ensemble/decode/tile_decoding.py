@@ -1,6 +1,6 @@
 """Deciding a crop's voxels tile by tile, and again those that lose a class to a filter."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any, Self
@@ -26,8 +26,7 @@ from ensemble.core import (
 from ensemble.decode.codeword_volume import CodewordVolume, words_in
 from ensemble.decode.decoder import Codes, Decoder, Values
 from ensemble.decode.mixing import Probability
-from ensemble.plan import BAND_BYTES, Budget, Route
-from ensemble.support import in_threads
+from ensemble.plan import BAND_BYTES, Route
 
 TILE_SHAPE = (32, 64, 64)
 """What is decided at a time: small enough that most classes are surely absent from most tiles."""
@@ -62,7 +61,6 @@ class TileDecoder:
     volume: CodewordVolume
     probability: Probability
     decoder: Decoder
-    budget: Budget
     joint: bool
 
     def layout(self) -> list[Sequence[int]]:
@@ -81,12 +79,8 @@ class TileDecoder:
             shape[axis] = -(-shape[axis] // (2 * step)) * step
         return blocks(self.volume.shape, shape)
 
-    def decide(self, numbers: Sequence[int]) -> Iterator[DecidedBand]:
-        """Decide bands by number."""
-        bands = self.bands()
-        return in_threads(self.budget.deciding_workers, lambda number: self._band(number, bands[number]), numbers)
-
-    def _band(self, number: int, band: Box) -> DecidedBand:
+    def decide(self, number: int, band: Box) -> DecidedBand:
+        """Decide a band, which has this number."""
         probability = self.probability.over(self.volume.book.classes, band)
         changes = DecodingChanges()
         words = []
@@ -144,15 +138,12 @@ class TileDecoder:
         Returns which words each of the chunks holds then.
         """
 
-        def redecided(band: Box) -> list[list[int]]:
-            on_band: dict[int, Probability] = {}
-            return [self._block_again(name, block, marks, band, on_band) for block in blocks_lost if block.within(band)]
-
-        bands = [band for band in self.bands() if any(block.within(band) for block in blocks_lost)]
         words: dict[int, list[int]] = {}
-        for band, of_band in zip(bands, in_threads(self.budget.deciding_workers, redecided, bands), strict=True):
-            here = (number for number, block in enumerate(blocks_lost) if block.within(band))
-            words.update(zip(here, of_band, strict=True))
+        for band in self.bands():
+            on_band: dict[int, Probability] = {}
+            for number, block in enumerate(blocks_lost):
+                if block.within(band):
+                    words[number] = self._block_again(name, block, marks, band, on_band)
         return [words[number] for number in range(len(blocks_lost))]
 
     def _block_again(

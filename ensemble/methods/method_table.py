@@ -60,6 +60,16 @@ class Method:
     parameters: type[BaseModel]
     traits: Traits
 
+    def __reduce__(self) -> tuple[Callable[[str], "Method"], tuple[str]]:
+        """Sent to another process by its name: the model of its parameters is made there anew."""
+        return _method, (self.name,)
+
+
+def _method(name: str) -> Method:
+    from ensemble.methods.steps import METHODS
+
+    return METHODS.by_name[name]
+
 
 @dataclass(frozen=True)
 class Step:

@@ -15,7 +15,7 @@ from ensemble.plan.hours import Hours, Pacing, device_in_words, units
 from ensemble.plan.job import FORWARD_PASSES, ROWS_READ, STORED_CHUNK, Job, Precision, patches_per_pass
 from ensemble.plan.lock import lock_contents, write_lock
 from ensemble.plan.network_use import Arithmetic, Deviation, NetworkUse, plain_use
-from ensemble.plan.parts import Part, columns_that_fit, parts_of, slabs_for
+from ensemble.plan.parts import Cut, Part, cut_that_fits, parts_of, slabs_for
 from ensemble.plan.plan import CropPlan, Plan, classes_in, made_from, sources_in, sources_of
 from ensemble.plan.plan_description import ClassDescription, ModelUse, PlanCost, PlanDescription
 from ensemble.plan.recipe import (
@@ -35,6 +35,7 @@ from ensemble.plan.recipe import (
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
 from ensemble.plan.request import Prepared, Request, name_of_build, predictions_of, prepare, registry_in, registry_of
 from ensemble.plan.windows import patches_along
+from ensemble.plan.workers import Workers
 
 __all__ = [
     "BAND_BYTES",
@@ -47,6 +48,7 @@ __all__ = [
     "Budget",
     "ClassDescription",
     "CropPlan",
+    "Cut",
     "Deviation",
     "EmptySource",
     "Expression",
@@ -72,8 +74,9 @@ __all__ = [
     "Route",
     "Source",
     "UnlikeEM",
+    "Workers",
     "classes_in",
-    "columns_that_fit",
+    "cut_that_fits",
     "describe_route",
     "device_in_words",
     "expression_as_recipe",

@@ -8,7 +8,7 @@ from functools import cached_property
 from ensemble.core import CHUNK, Grid
 from ensemble.methods import Stage
 from ensemble.plan.job import Job, patches_per_pass
-from ensemble.plan.parts import columns_that_fit
+from ensemble.plan.parts import Cut, cut_that_fits
 from ensemble.plan.plan import CropPlan, Plan
 from ensemble.support import EnsembleError
 
@@ -49,28 +49,28 @@ class Budget:
             return _LIBRARIES_BYTES + 2 * self.devices * job.model.weights_bytes
         return _LIBRARIES_BYTES + self.devices * (job.model.weights_bytes + _pass_bytes(job, "cpu"))
 
-    def columns(self, job: Job) -> int:
-        """Into how many parts along y a job is cut for its sums to fit a GPU; 0: they lie in memory that is lent."""
+    def cut(self, job: Job) -> Cut | None:
+        """How a job is cut along y and x for its sums to fit a GPU; None: they lie in memory that is lent."""
         if self.on_cpu:
-            return 0
+            return None
         a_pass = job.model.weights_bytes + _pass_bytes(job, "cuda")
         room = min(self.gpu_bytes - a_pass, int((1 - PASS_SHARE) * self.gpu_bytes))
-        return (columns_that_fit(job, room) or 0) if room > 0 else 0
+        return cut_that_fits(job, room) if room > 0 else None
 
     def spills(self, job: Job) -> bool:
         """Whether partial sums lie on disk."""
-        return not self.columns(job) and self._with_sums(job, job.sum_bytes) > self.memory_bytes
+        return self.cut(job) is None and self._with_sums(job, job.sum_bytes) > self.memory_bytes
 
     def sums_in_words(self, job: Job) -> str:
         """Where partial sums lie."""
-        columns = self.columns(job)
-        if columns:
-            return "on the GPU" if columns == 1 else f"on the GPU, in {columns} parts along y"
+        cut = self.cut(job)
+        if cut is not None:
+            return "on the GPU" if cut == (1, 1) else f"on the GPU, in {cut[0]} × {cut[1]} parts along y and x"
         return "on disk" if self.spills(job) else "in memory"
 
     def predicting_bytes(self, job: Job) -> int:
         """About the peak of a job, or of one on each device."""
-        if self.columns(job):
+        if self.cut(job) is not None:
             return self._with_sums(job, job.leaving_bytes + job.row_bytes)
         return self._with_sums(job, job.spilled_bytes if self.spills(job) else job.sum_bytes)
 

@@ -1,7 +1,7 @@
 """How a network runs on a device: its arithmetic, how many patches at once, whether compiled, and what that changes."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
@@ -38,7 +38,8 @@ class NetworkUse:
     """How a network runs: part of what decides its last bits, and so of a prediction's key and of the lock.
 
     ``why`` says what was measured. ``golden`` and ``real`` tell of the model's golden input and of a patch of the EM;
-    None where nothing deviates. ``device``: cpu, cuda or mps; on another it is not obeyed.
+    None where nothing deviates. ``device``: cpu, cuda or mps; on another it is not obeyed. ``has_graphs``: CUDA replays
+    the kernels of a compiled network as graphs, one for each number of patches.
     """
 
     arithmetic: Arithmetic
@@ -48,16 +49,26 @@ class NetworkUse:
     golden: Deviation | None = None
     real: Deviation | None = None
     device: str = ""
+    has_graphs: bool = False
 
     @property
-    def decides(self) -> tuple[str, int, bool]:
+    def decides(self) -> tuple[str, int, bool, bool]:
         """What of it decides the last bits of an answer."""
-        return self.arithmetic, self.patches, self.is_compiled
+        return self.arithmetic, self.patches, self.is_compiled, self.has_graphs
+
+    @property
+    def plain(self) -> "NetworkUse":
+        """The same, not compiled."""
+        return replace(self, is_compiled=False, has_graphs=False)
 
     @property
     def in_words(self) -> str:
         words = [_NAMES[self.arithmetic], f"{self.patches} patch{'' if self.patches == 1 else 'es'} a pass"]
-        words += ["compiled"] if self.is_compiled else []
+        words += (
+            ["compiled, its kernels replayed as CUDA graphs" if self.has_graphs else "compiled"]
+            if self.is_compiled
+            else []
+        )
         words += [self.why] if self.why else []
         told = {"golden input": self.golden, "patch of the EM": self.real}
         words += [f"its {what}: {deviation.in_words}" for what, deviation in told.items() if deviation is not None]

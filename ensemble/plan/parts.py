@@ -1,8 +1,9 @@
-"""A job in parts: along y where sums of all of it do not fit a device's memory, along z where devices share it."""
+"""A job in parts: along y and x where sums of all of it do not fit a device, along z where several devices share it."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, product
 
 from ensemble.core import Box, support
 from ensemble.plan.job import STORED_CHUNK, Job, Starts
@@ -25,24 +26,41 @@ class Part:
     box: Box
 
 
-def parts_of(job: Job, columns: int, slabs: int = 1) -> list[Part]:
-    """A job in ``columns`` along y, each in ``slabs`` along z, or in fewer: their bounds are those of stored chunks."""
-    z_ranges, y_ranges = (
-        _ranges(job.stored.shape[axis], STORED_CHUNK[axis], count) for axis, count in ((0, slabs), (1, columns))
+Cut = tuple[int, int]
+"""Into how many parts along y and x."""
+
+
+def parts_of(job: Job, cut: Cut = (1, 1), slabs: int = 1) -> list[Part]:
+    """A job cut along y and x, each part of it in ``slabs`` along z, or in fewer: bounds are those of stored chunks."""
+    z_ranges, y_ranges, x_ranges = (
+        _ranges(length, chunk, count)
+        for length, chunk, count in zip(job.stored.shape, STORED_CHUNK, (slabs, *cut), strict=True)
     )
-    whole = job.stored.box
-    boxes = [whole.with_axis(0, z.start, z.stop).with_axis(1, y.start, y.stop) for y in y_ranges for z in z_ranges]
+    boxes = [
+        Box((z.start, y.start, x.start), (z.stop, y.stop, x.stop)) for y, x, z in product(y_ranges, x_ranges, z_ranges)
+    ]
     return [Part(_part(job, box), box) for box in boxes]
 
 
-def columns_that_fit(job: Job, device_bytes: int) -> int | None:
-    """Into how many parts along y a job is cut so that a device holds no more of each, beside its network.
+def cut_that_fits(job: Job, device_bytes: int) -> Cut | None:
+    """Into how few parts a job is cut so that a device holds no more of each than that, beside its network.
 
-    None where no part is small enough.
+    Of cuts into equally many the one of fewest forward passes. None where no part is small enough.
     """
-    for columns in range(1, math.ceil(job.stored.shape[1] / STORED_CHUNK[1]) + 1):
-        if all(device_bytes_of(part.job) <= device_bytes for part in parts_of(job, columns)):
-            return columns
+
+    def fits(cut: Cut) -> bool:
+        return all(device_bytes_of(part.job) <= device_bytes for part in parts_of(job, cut))
+
+    def passes(cut: Cut) -> int:
+        return sum(part.job.forward_passes for part in parts_of(job, cut))
+
+    rows, columns = (math.ceil(job.stored.shape[axis] / STORED_CHUNK[axis]) for axis in (1, 2))
+    if not fits((rows, columns)):
+        return None
+    cuts = sorted(product(range(1, rows + 1), range(1, columns + 1)), key=math.prod)
+    for _, of_so_many in groupby(cuts, key=math.prod):
+        if fitting := list(filter(fits, of_so_many)):
+            return min(fitting, key=passes)
     return None
 
 
@@ -73,9 +91,8 @@ def _ranges(length: int, chunk: int, count: int) -> list[range]:
 def _part(job: Job, box: Box) -> Job:
     target, source = job.stored.sub(box), job.lattice.sub(job.needed)
     needed = support(source, target).shifted(job.needed.start)
-    needed = needed.with_axis(2, job.needed.start[2], job.needed.stop[2])
     region, starts = job.lattice.box, list(job.starts)
-    for axis in (0, 1):
+    for axis in range(3):
         along, patch = needed.along(axis), job.patch[axis]
         within = [at for at in job.starts[axis] if at < along.stop and at + patch > along.start]
         region = region.with_axis(axis, within[0], within[-1] + patch)

@@ -20,6 +20,7 @@ from ensemble.plan.plan import Plan
 from ensemble.plan.plan_description import PlanDescription
 from ensemble.plan.plan_warnings import check_datasets, plan_warnings
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
+from ensemble.plan.workers import Workers
 from ensemble.storage import EM
 from ensemble.support import (
     EnsembleError,
@@ -40,7 +41,8 @@ _LONGEST_NAME = 100
 class Request:
     """What a build is asked for; ``cache`` is where stored predictions lie, None: beside ``out``.
 
-    ``overwrite``: even the submission of another recipe or selection may be replaced.
+    ``overwrite``: even the submission of another recipe or selection may be replaced. ``workers`` are those of the
+    cluster that does the work; None: this process's own devices.
     """
 
     recipe: str | Path
@@ -56,6 +58,7 @@ class Request:
     update_lock: bool = False
     cache: Path | None = None
     overwrite: bool = False
+    workers: Workers | None = None
 
     def as_plain(self) -> dict[str, Any]:
         """What ``again`` reads back: everything but machine and limits."""
@@ -189,9 +192,14 @@ def prepare(request: Request, store: Registry) -> Prepared:
     plan = replace(plan, left_out=left_out)
     unlike = unlike_em(plan, em)
     found = (*plan_warnings(plan, manifest, em), *(entry.warning for entry in unlike))
-    threads = resolved.threads or cores()
+    threads = resolved.threads or (request.workers.threads if request.workers else cores())
     pacing = Pacing(
-        store.paces, request.device, request.precision, threads, request.budget.workers, request.budget.devices
+        store.paces,
+        request.workers.card if request.workers else request.device,
+        request.precision,
+        threads,
+        request.budget.workers,
+        request.budget.devices,
     )
     warnings = tuple(map(without_credentials, found))
     return Prepared(plan, resolved.models, em, resolved.moved, threads, unlike, warnings, pacing, resolved.uses)

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from ensemble.support import EnsembleError, has_gpu
+from ensemble.plan import Request, Workers
+from ensemble.support import EnsembleError, cores, has_gpu
 
 if TYPE_CHECKING:
     import torch
@@ -14,6 +15,20 @@ LENT = 0.8
 def device_kind(name: str) -> str:
     """cpu, cuda or mps. Raises EnsembleError for a device that is not there."""
     return "cpu" if name == "cpu" or (name == "auto" and not has_gpu()) else find_devices(name)[0].type
+
+
+def kind_for(request: Request) -> str:
+    """The kind of device that a request's networks run on: that of the cluster's workers, or one of this process."""
+    return request.workers.device if request.workers else device_kind(request.device)
+
+
+def workers_here(device: str) -> Workers:
+    """What the process that this is called in has: a task, done by a cluster's worker.
+
+    Raises EnsembleError for a device that is not there.
+    """
+    first = find_devices(device)[0]
+    return Workers(first.type, card_of(first), cores(), cores(), lent_gpu_bytes(str(first)), 1)
 
 
 def find_device(name: str) -> "torch.device":

@@ -62,7 +62,7 @@ def _pass_s(job: Job, prepared: Prepared, runner: "Runner", budget: Budget) -> f
     part = part_of(job, patches)
     with tempfile.TemporaryDirectory(prefix="ensemble-timed-") as folder:
         stored = open_prediction(Path(folder), "timed", part)
-        output = Output(Section(stored, part.stored.box), sums_on=runner.device if budget.columns(job) else CPU)
+        output = Output(Section(stored, part.stored.box), sums_on=runner.device if budget.cut(job) is not None else CPU)
         began = time.monotonic()
         predict_job(
             part,

@@ -6,6 +6,7 @@ is made anew is written over, so that nobody who reads it meanwhile takes a chun
 
 import hashlib
 import math
+import operator
 import os
 import re
 import threading
@@ -13,14 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numcodecs
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from pydantic import StringConstraints, TypeAdapter
 
-from ensemble.core import Box, Grid, nm_zyx, zyx
+from ensemble.core import Box, Grid, VoxelsZYX, nm_zyx, zyx
 from ensemble.plan import STORED_CHUNK, Job, NetworkUse
 from ensemble.predict.probabilities import StoredProbabilities
 from ensemble.predict.stored_values import Channel
@@ -42,7 +44,13 @@ _COMPRESSOR = numcodecs.Blosc(cname="zstd", clevel=1, shuffle=numcodecs.Blosc.NO
 _CONFIG: Any = {"write_empty_chunks": True}
 """So that a lost chunk is told from one of zeros."""
 
+_SECTION = ".section"
+"""How the files end in which workers mark what they wrote."""
+
 _CHUNK_FILE = re.compile(r"\d+(\.\d+){3}")
+
+_LAYERS = TypeAdapter(list[list[Annotated[str, StringConstraints(pattern="^[01]+$")]]])
+"""Of chunks, in rows along x."""
 
 _CHECKED = [numcodecs.CRC32()]
 """A damaged chunk is told from a right one."""
@@ -91,8 +99,7 @@ class _WholeVolume(Volume):
 class StoredPrediction:
     """One job's stored array (classes, z, y, x), complete or begun.
 
-    ``marker`` is the file that says which rows of chunks (z, y) are written for good, and what the array's metadata
-    were.
+    ``marker`` is the file that says which chunks (z, y, x) are written for good, and what the array's metadata were.
     """
 
     array: ZarrArray
@@ -103,41 +110,38 @@ class StoredPrediction:
     _marking: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def _rows(self) -> tuple[int, int]:
-        """Chunks along z and y."""
-        (_, z, y, _), (_, depth, height, _) = self.array.shape, self.array.chunks
-        return math.ceil(z / depth), math.ceil(y / height)
+    def _chunks(self) -> VoxelsZYX:
+        """Chunks along z, y and x."""
+        return zyx(math.ceil(n / c) for n, c in zip(self.array.shape[1:], self.array.chunks[1:], strict=True))
 
     @property
     def _done(self) -> NDArray[np.bool_]:
-        """Rows of chunks (z, y) that are written for good, and every chunk of theirs is there: those of zeros too."""
+        """Chunks (z, y, x) that are written for good and there in every channel: those of zeros too."""
         marked = _marked(self.marker, self.place)
-        if marked is None or marked.shape != self._rows:
-            return np.zeros(self._rows, bool)
-        names = (file.name for file in os.scandir(self.place) if _CHUNK_FILE.fullmatch(file.name))
-        there = np.zeros(self._rows, int)
-        for name in names:
-            _, z, y, _ = map(int, name.split("."))
-            if z < there.shape[0] and y < there.shape[1]:
-                there[z, y] += 1
-        whole = self.array.shape[0] * math.ceil(self.array.shape[3] / self.array.chunks[3])
-        done: NDArray[np.bool_] = marked & (there == whole)
+        if marked is None or marked.shape != self._chunks:
+            return np.zeros(self._chunks, bool)
+        there = np.zeros(self._chunks, int)
+        for file in os.scandir(self.place):
+            if _CHUNK_FILE.fullmatch(file.name):
+                _, z, y, x = map(int, file.name.split("."))
+                if all(map(operator.lt, (z, y, x), there.shape)):
+                    there[z, y, x] += 1
+        done: NDArray[np.bool_] = marked & (there == self.array.shape[0])
         return done
 
     def done_planes(self, box: Box) -> int:
-        """How many planes of a box of rows of chunks, from its first, are written for good."""
-        z, y = self._rows_of(box)
-        lacking = np.flatnonzero(~self._done[z, y].all(axis=1))
-        row = z.start + int(lacking[0]) if lacking.size else z.stop
-        return int(min(row * self.array.chunks[1], box.stop[0]) - box.start[0])
+        """How many planes of a box of chunks, from its first, are written for good."""
+        chunks = self._under(box)
+        lacking = np.flatnonzero(~self._done[chunks.slices].all(axis=(1, 2)))
+        layer = chunks.start[0] + int(lacking[0]) if lacking.size else chunks.stop[0]
+        return int(min(layer * self.array.chunks[1], box.stop[0]) - box.start[0])
 
     @property
     def complete(self) -> bool:
         return bool(self._done.all())
 
-    def _rows_of(self, box: Box) -> tuple[slice, slice]:
-        z, y, _ = box.to_chunks(self.array.chunks[1:]).slices
-        return z, y
+    def _under(self, box: Box) -> Box:
+        return box.to_chunks(zyx(self.array.chunks[1:]))
 
     def forget(self) -> None:
         """Have it computed anew, unless somebody is at that already."""
@@ -146,14 +150,26 @@ class StoredPrediction:
                 self.marker.unlink(missing_ok=True)
 
     def mark(self, box: Box) -> None:
-        """Say that a box of rows of chunks is written for good."""
+        """Say that a box of chunks is written for good."""
         with self._marking:
             marked = _marked(self.marker, self.place)
-            done = np.zeros(self._rows, bool) if marked is None or marked.shape != self._rows else marked
+            done = np.zeros(self._chunks, bool) if marked is None or marked.shape != self._chunks else marked
             if box.size:
-                done[self._rows_of(box)] = True
-            rows = ["".join(map(str, row.astype(int))) for row in done]
-            write_sealed(self.marker, {"done": rows, "metadata": _metadata_digest(self.place)})
+                done[self._under(box).slices] = True
+            layers = [["".join(map(str, row.astype(int))) for row in layer] for layer in done]
+            write_sealed(self.marker, {"done": layers, "metadata": _metadata_digest(self.place)})
+
+    def take_sections(self) -> None:
+        """Say of what workers marked as theirs that it is written for good."""
+        for section in self.marker.parent.glob(f"{self.marker.stem}.*{_SECTION}"):
+            marked = _marked(section, self.place)
+            for chunk in np.argwhere(marked) if marked is not None and marked.shape == self._chunks else ():
+                self.mark(Box.at(zyx(chunk), (1, 1, 1)).of_chunks(zyx(self.array.chunks[1:])))
+            section.unlink(missing_ok=True)
+
+    def forget_section(self, box: Box) -> None:
+        """Drop the marks of the worker that wrote a box of chunks, which are this array's own now."""
+        _section_marker(self.marker, box).unlink(missing_ok=True)
 
     def of(self, name: str) -> StoredProbabilities:
         volume = _WholeVolume(self.array, self.grid, str(self.place))
@@ -162,7 +178,7 @@ class StoredPrediction:
 
 @dataclass(frozen=True)
 class Section:
-    """A box of rows of chunks of a stored array (classes, z, y, x), to be written as if it were the whole.
+    """A box of chunks of a stored array (classes, z, y, x), to be written as if it were the whole.
 
     Planes are given whole chunks deep; each chunk is encoded by the thread that writes it, and is there at once or not
     at all. The zarr library takes twice as long for one, most of it in one thread for all.
@@ -213,8 +229,11 @@ def open_prediction(folder: Path, key: str, job: Job) -> StoredPrediction:
     refuse_links(place, marker)
     begun = _stored(marker)
     if begun is not None and begun.array.shape == (len(job.classes), *job.stored.shape):
-        writable = zarr.open_array(str(place), mode="r+").with_config(_CONFIG)
-        return StoredPrediction(writable, marker, job.classes, job.stored, place)
+        stored = StoredPrediction(_writable(place), marker, job.classes, job.stored, place)
+        stored.take_sections()
+        return stored
+    for section in folder.glob(f"{key}.*{_SECTION}"):
+        section.unlink(missing_ok=True)
     for file in (marker, place / ".zarray", place / ".zattrs"):
         file.unlink(missing_ok=True)
     new = zarr.create_array(
@@ -232,6 +251,27 @@ def open_prediction(folder: Path, key: str, job: Job) -> StoredPrediction:
     stored = StoredPrediction(new, marker, job.classes, job.stored, place)
     stored.mark(Box.at((0, 0, 0), (0, 0, 0)))
     return stored
+
+
+def section_of_prediction(folder: Path, key: str, job: Job, box: Box) -> StoredPrediction:
+    """The array of a job that another process began, to be written in a box of chunks by who calls this.
+
+    What of it is written for good is marked in a file of its own, ``marker``.
+    """
+    place = folder / f"{key}.zarr"
+    marker = _section_marker(folder / f"{key}.planes", box)
+    if _marked(marker, place) is None:
+        write_sealed(marker, read_sealed(folder / f"{key}.planes"))
+    return StoredPrediction(_writable(place), marker, job.classes, job.stored, place)
+
+
+def _section_marker(marker: Path, box: Box) -> Path:
+    start, stop = ("-".join(map(str, bounds)) for bounds in (box.start, box.stop))
+    return marker.with_suffix(f".{start}-{stop}{_SECTION}")
+
+
+def _writable(place: Path) -> ZarrArray:
+    return zarr.open_array(str(place), mode="r+").with_config(_CONFIG)
 
 
 def stored_chunks(job: Job) -> tuple[int, int, int, int]:
@@ -257,20 +297,16 @@ def _stored(marker: Path) -> StoredPrediction | None:
 
 
 def _marked(marker: Path, place: Path) -> NDArray[np.bool_] | None:
-    """Rows of chunks that a marker says are done; None where it, or the metadata of its array, are not as written."""
+    """Chunks that a marker says are done; None where it, or the metadata of its array, are not as written."""
     marked = read_sealed(marker)
     if not isinstance(marked, dict) or marked.get("metadata") != _metadata_digest(place):
         return None
-    rows = marked.get("done")
-    if (
-        not isinstance(rows, list)
-        or not rows
-        or not all(isinstance(row, str) and set(row) <= {"0", "1"} for row in rows)
-    ):
+    try:
+        layers = _LAYERS.validate_python(marked.get("done"))
+        done = np.array([[[cell == "1" for cell in row] for row in layer] for layer in layers])
+    except ValueError:  # also for layers and rows of several lengths
         return None
-    if len(set(map(len, rows))) != 1:
-        return None
-    return np.array([[cell == "1" for cell in row] for row in rows])
+    return done if done.ndim == 3 else None
 
 
 def _metadata_digest(place: Path) -> str | None:

@@ -1,16 +1,18 @@
 """Running every network of a plan over the crops it is needed for, once; what is kept from before stays."""
 
 import math
+import os
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from ensemble.core import Box, Grid, zyx
+from ensemble.engine import Engine, Here, Task, Work, done
 from ensemble.plan import (
     CropPlan,
     Job,
@@ -25,14 +27,14 @@ from ensemble.plan import (
     sources_in,
     unlike_range,
 )
-from ensemble.predict.device import device_kind, find_devices
+from ensemble.predict.device import find_devices, kind_for
+from ensemble.predict.job_work import JobPlace, JobWork, PassCount
 from ensemble.predict.network_uses import settled_uses
 from ensemble.predict.prediction_store import (
     StoredPrediction,
     claim,
     complete_prediction,
     job_key,
-    open_prediction,
 )
 from ensemble.predict.probabilities import StoredLabels, StoredProbabilities
 from ensemble.predict.scales import refuse_other_scales
@@ -47,8 +49,6 @@ LOOKED_AT_VOXELS = 64
 if TYPE_CHECKING:
     import torch
 
-    from ensemble.predict.crew import Crew
-    from ensemble.predict.job_run import JobRun, PassCount
     from ensemble.predict.runner import Runner
 
 Fields = dict[tuple[str, str], StoredProbabilities | StoredLabels]
@@ -77,20 +77,32 @@ class Predictor:
         progress: Progress,
         uses: Mapping[str, NetworkUse],
         given: Mapping[str, Fields],
+        engine: Engine | None = None,
     ) -> None:
         self._request, self._prepared, self._registry, self._progress = request, prepared, registry, progress
         self._plan = prepared.plan
         self.uses, self.given = uses, given
         self.keys = _keys(request, prepared, uses)
         self.kept, self.passes = len(prepared.plan.jobs), 0
-        self._loading_s = 0.0
+        self._engine, self._loading_s = engine, 0.0
+        self._under_way: dict[str, JobWork] = {}
 
     @classmethod
-    def of(cls, request: Request, prepared: Prepared, registry: Registry, progress: Progress) -> "Predictor":
-        """Opens what other tools wrote, before hours are spent. Raises EnsembleError for what is not there."""
-        uses = settled_uses(request, prepared, registry, progress)
+    def of(
+        cls,
+        request: Request,
+        prepared: Prepared,
+        registry: Registry,
+        progress: Progress,
+        engine: Engine | None = None,
+    ) -> "Predictor":
+        """Opens what other tools wrote, before hours are spent; networks run on the engine, or in this process.
+
+        Raises EnsembleError for what is not there.
+        """
+        uses = settled_uses(request, prepared, registry, progress, engine)
         given = {crop.target.crop: _given(request, prepared, crop) for crop in prepared.plan.crops}
-        return cls(request, prepared, registry, progress, uses, given)
+        return cls(request, prepared, registry, progress, uses, given, engine)
 
     def stored(self, job: Job) -> StoredPrediction | None:
         """A job's probabilities; None where they are not there in whole."""
@@ -166,9 +178,6 @@ class Predictor:
         Sources of ``may_lack`` come last, and none of their jobs begins after ``until`` (of time.monotonic): those that
         lack one are returned.
         """
-        from ensemble.predict.crew import Crew
-        from ensemble.predict.job_run import PassCount
-
         jobs = self._plan.jobs
         waiting = self.open_jobs
         self.kept = len(jobs) - len(waiting)
@@ -183,82 +192,84 @@ class Predictor:
         def may_begin(job: Job) -> bool:
             return job.source not in may_lack or time.monotonic() <= until
 
-        with Crew(find_devices(self._request.device), self._prepared.threads, self._load) as crew:
-            left = self._compute(crew, sorted(waiting, key=lambda job: job.source in may_lack), may_begin, count)
+        with ExitStack() as stack:
+            engine = self._engine or stack.enter_context(self._here())
+            engine.hear = self.hear
+            left = self._compute(engine, sorted(waiting, key=lambda job: job.source in may_lack), may_begin, count)
             if awaited := [f"{job.source} on crop {job.crop}" for job in left if may_begin(job)]:
                 self._progress.say(
                     f"another process is predicting {', '.join(awaited)} for the same store; waiting for it"
                 )
             while any(map(may_begin, left)):
                 time.sleep(_LOOK_AGAIN_S)
-                left = self._compute(crew, left, may_begin, count)
+                left = self._compute(engine, left, may_begin, count)
         if self._loading_s:
             self._prepared.pacing.paces.keep(self._prepared.pacing.start, self._loading_s)
         return tuple(dict.fromkeys(job.source for job in left))
 
+    def _here(self) -> Here:
+        from ensemble.predict.part_run import sit_down
+
+        return Here(devices=find_devices(self._request.device), sit_down=sit_down)
+
+    def hear(self, task: Task, news: Any) -> None:
+        """A part of a job tells how far it is."""
+        work = self._under_way.get(task.arguments[0].key)
+        if work is not None:
+            work.hear(task, news)
+
     def _compute(
-        self, crew: "Crew", jobs: Sequence[Job], may_begin: Callable[[Job], bool], count: "PassCount"
+        self, engine: Engine, jobs: Sequence[Job], may_begin: Callable[[Job], bool], count: PassCount
     ) -> list[Job]:
         """Compute these jobs; those that may not begin, or that another process is at work on, are returned."""
-        left, devices = [], self._request.budget.devices
-        slabs, at_once = slabs_for(jobs, devices), 1 if devices == 1 else _JOBS_A_DEVICE * devices
-        with ExitStack() as everything:
-            under_way: deque[JobRun] = deque()
-            for job in jobs:
-                while len(under_way) >= at_once:
-                    self._end(under_way.popleft())
-                claims = everything.enter_context(ExitStack())
-                if not may_begin(job):
-                    left.append(job)
-                    continue
-                while under_way and self._rounds(under_way[0].job) != self._rounds(job):
-                    self._end(under_way.popleft())
-                free = claims.enter_context(claim(self._request.predictions, self.keys[job.identity]))
-                if self.stored(job) is not None:
-                    count.advance(job.forward_passes)
-                elif free:
-                    under_way.append(self._begun(crew, job, slabs[job.identity], claims, count))
-                    continue
-                else:
-                    left.append(job)
-                claims.close()
-            while under_way:
-                self._end(under_way.popleft())
+        left: list[Job] = []
+        devices = self._request.budget.devices
+        slabs, most = slabs_for(jobs, devices), 1 if devices == 1 else _JOBS_A_DEVICE * devices
+        # of one process all networks round as TF32 does, or none
+        for _, alike in groupby(jobs, lambda job: self.uses[job.source].arithmetic == "tf32"):
+            works = (self._job(job, slabs[job.identity], may_begin, count, left) for job in alike)
+            for _ in done(engine, works, most):
+                pass
         return left
 
-    def _begun(self, crew: "Crew", job: Job, slabs: int, claims: ExitStack, count: "PassCount") -> "JobRun":
-        from ensemble.predict.job_run import JobRun
+    def _job(
+        self, job: Job, slabs: int, may_begin: Callable[[Job], bool], count: PassCount, left: list[Job]
+    ) -> Work[None]:
+        """A job, while no other process is at work on it."""
+        if not may_begin(job):
+            left.append(job)
+            return
+        with claim(self._request.predictions, self.keys[job.identity]) as free:
+            if self.stored(job) is not None:
+                count.advance(job.forward_passes)
+            elif free:
+                yield from self._claimed(job, slabs, count)
+            else:
+                left.append(job)
 
+    def _claimed(self, job: Job, slabs: int, count: PassCount) -> Work[None]:
+        """Compute a job, and keep what a pass took with all around it; a few alone say little."""
+        work = JobWork(job, self._place(job), self._request.budget, slabs, count)
+        self._under_way[self.keys[job.identity]] = work
+        yield from work.work()
+        del self._under_way[self.keys[job.identity]]
+        self.passes += work.passes
+        self._loading_s += work.loading_s
+        if work.passes >= ENOUGH_PASSES:
+            self._prepared.pacing.paces.keep(self._prepared.pacing.network(job), work.computing_s / work.passes)
+
+    def _place(self, job: Job) -> JobPlace:
         request = self._request
-        stored = open_prediction(request.predictions, self.keys[job.identity], job)
-        tissue = tissue_of(self._prepared.em, job)
-        run = JobRun(job, tissue, stored, request.budget, request.work / "scratch")
-        run.begin(crew, slabs, claims, count)
-        return run
-
-    def _rounds(self, job: Job) -> bool:
-        """Whether a job's network rounds as TF32 does, which a process can do on all devices or on none."""
-        return self.uses[job.source].arithmetic == "tf32"
-
-    def _end(self, run: "JobRun") -> None:
-        """Wait for a job, and keep what a pass took with all around it; a few alone say little."""
-        run.end()
-        self.passes += run.passes
-        if run.passes >= ENOUGH_PASSES:
-            self._prepared.pacing.paces.keep(self._prepared.pacing.network(run.job), run.computing_s / run.passes)
-
-    def _load(self, job: Job, device: "torch.device") -> "Runner":
-        began = time.monotonic()
-        use = self.uses[job.source]
-        runner = load_runner(self._prepared, self._registry, job, device, use)
-        if use.is_compiled and (fault := runner.fault()) is not None:
-            self._progress.say(
-                f"{job.source}: its network cannot be compiled here ({fault}); "
-                "it runs as it is, which may change last bits"
-            )
-            runner = load_runner(self._prepared, self._registry, job, device, replace(use, is_compiled=False))
-        self._loading_s += time.monotonic() - began
-        return runner
+        return JobPlace(
+            tissue_of(self._prepared.em, job),
+            request.predictions.resolve(),
+            self.keys[job.identity],
+            self._registry.weights(self._prepared.models[job.source]),
+            self.uses[job.source],
+            kind_for(request),
+            self._prepared.threads,
+            None if request.workers else request.work.resolve() / "scratch",
+        )
 
 
 def load_runner(prepared: Prepared, registry: Registry, job: Job, device: "torch.device", use: NetworkUse) -> "Runner":
@@ -286,7 +297,7 @@ def _doubt(source: str, seen: Sequence[tuple[StoredProbabilities, int]]) -> str 
 
 
 def _keys(request: Request, prepared: Prepared, uses: Mapping[str, NetworkUse]) -> dict[tuple[str, str], str]:
-    device = device_kind(request.device)
+    device = kind_for(request)
     return {
         job.identity: job_key(job, tissue_of(prepared.em, job), device, uses[job.source], prepared.threads)
         for job in prepared.plan.jobs
@@ -303,7 +314,9 @@ def found_in_words(found: int, jobs: int) -> str:
 def _given(request: Request, prepared: Prepared, crop: CropPlan) -> Fields:
     """What other tools wrote of a crop."""
     fields: Fields = {}
-    for source, spec in prepared.plan.recipe.sources.items():
+    for source, named in prepared.plan.recipe.sources.items():
+        # a worker has a working directory of its own
+        spec = _anywhere(named) if request.workers and isinstance(named, PredictionSource | LabelSource) else named
         names = [name for name, route in crop.routes.items() if source in sources_in(route.source)]
         if isinstance(spec, PredictionSource):
             opened = open_predictions(spec, request.data_root, crop.target, names)
@@ -312,3 +325,11 @@ def _given(request: Request, prepared: Prepared, crop: CropPlan) -> Fields:
             for name in names:
                 fields[name, source] = open_labels(spec.template, request.data_root, crop.target, name)
     return fields
+
+
+def _anywhere(source: PredictionSource | LabelSource) -> PredictionSource | LabelSource:
+    """The source with a template that means the same in whatever working directory."""
+    template = source.template
+    if "://" in template or template.startswith("{root}"):
+        return source
+    return replace(source, template=os.path.abspath(template))

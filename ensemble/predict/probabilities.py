@@ -50,7 +50,7 @@ class StoredProbabilities:
 
     def bounds(self, block: Grid) -> tuple[float, float]:
         """The least and the highest value that the probabilities on ``block`` are made of."""
-        data, _ = self._around(block)
+        data = self.volume.read(support(self.volume.grid, block))
         return float(_shares(data.min())), float(_shares(data.max()))
 
     def _around(self, block: Grid) -> tuple[NDArray[Any], Grid]:

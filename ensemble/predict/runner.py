@@ -51,7 +51,7 @@ class Runner:
         if use.is_compiled:
             torch._dynamo.config.recompile_limit = _COMPILED_MOST
             torch._dynamo.config.fail_on_recompile_limit_hit = True
-            network.compile()
+            network.compile(mode="reduce-overhead" if use.has_graphs else None)
         return cls(network, job.model.card, _channels(job), job.tta, device, use)
 
     def for_job(self, job: Job) -> "Runner":
@@ -99,10 +99,12 @@ class Runner:
         turned = turn.do(inputs).contiguous()
         if self.use.is_compiled:
             torch._dynamo.maybe_mark_dynamic(turned, 0)  # one graph for any number of patches
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         return turn.undo(self._activated(self.network(turned)))
 
     def _activated(self, outputs: torch.Tensor) -> torch.Tensor:
-        outputs = outputs.float()
+        # the next pass of a CUDA graph writes its answer over this one
+        outputs = outputs.to(torch.float32, copy=self.use.has_graphs)
         if self.card.activation == "sigmoid":
             return torch.sigmoid(self._wanted(outputs))
         if self.card.activation == "softmax":

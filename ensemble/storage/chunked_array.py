@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.core import Box, Target, VoxelsZYX, chunk_shape
-from ensemble.support import VolumeError, cores, one_line, replacing
+from ensemble.support import VolumeError, cores, one_line, replacing, write_text
 
 
 @cache
@@ -82,6 +82,23 @@ class ChunkedArray:
             found = ""
         if found != array._metadata():
             raise VolumeError(f"{array.place}: its .zarray is not as it was written")
+        return array
+
+    @classmethod
+    def kept(
+        cls,
+        place: Path,
+        shape: VoxelsZYX,
+        dtype: np.dtype[Any],
+        encoding: Encoding,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> "ChunkedArray":
+        """The array as it was left, if it is there, else one of zeros; its metadata are those given in any case."""
+        array = cls(place, shape, dtype, encoding)
+        array.place.mkdir(parents=True, exist_ok=True)
+        if attributes is not None:
+            write_text(array.place / ".zattrs", json.dumps(dict(attributes), indent=2) + "\n")
+        write_text(array.place / ".zarray", array._metadata())
         return array
 
     def _metadata(self) -> str:

@@ -11,7 +11,7 @@ from ensemble.submission.check_report import (
 from ensemble.submission.checking import check
 from ensemble.submission.reader import Submission, submission_at
 from ensemble.submission.stored_array import ChunkIndex, StoredArray
-from ensemble.submission.writer import create_array, pack, reopen_array, write_group_files
+from ensemble.submission.writer import create_array, pack, write_group_files
 
 __all__ = [
     "GENEROUS_TRUTH_OBJECTS",
@@ -26,7 +26,6 @@ __all__ = [
     "check",
     "create_array",
     "pack",
-    "reopen_array",
     "submission_at",
     "write_group_files",
 ]

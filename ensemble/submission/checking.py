@@ -4,13 +4,14 @@ Everything is read from the zip alone. The check goes on after every fault, so t
 """
 
 import math
-import os
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
-from ensemble.core import ClassChange, Target, Violations, VoxelsZYX, is_instance
+from ensemble.core import ClassChange, Target, Violations
+from ensemble.engine import Engine, Here
 from ensemble.methods import size_histogram
 from ensemble.submission.archive import open_archive
 from ensemble.submission.check_report import (
@@ -23,20 +24,13 @@ from ensemble.submission.check_report import (
     DecodedClass,
 )
 from ensemble.submission.claims import Claims, read_claims
-from ensemble.submission.contents import (
-    ArrayGroup,
-    ArrayTotals,
-    ContradictionCount,
-    CountedArrays,
-    Index,
-    LoneArray,
-    objects_of,
-)
+from ensemble.submission.contents import ArrayTotals
+from ensemble.submission.counting import Count, Objects, count_all, counts_of, forget_opened
 from ensemble.submission.layout import FaultNotes, find_store, note_extras, open_target
 from ensemble.submission.made_for import made_for
 from ensemble.submission.stored_array import StoredArray
 from ensemble.submission.writer import OnProgress
-from ensemble.support import in_threads
+from ensemble.support import cores
 
 _MAX_LINES_PER_ARRAY = 20
 _MAX_EXAMPLES = 3
@@ -44,38 +38,27 @@ _MAX_THREADS = 8
 _MEMORY_BYTES = 2**31
 
 
-@dataclass
-class _Count:
-    """Arrays that are counted together, and what was counted of them so far."""
-
-    group: CountedArrays
-    totals: dict[str, ArrayTotals] = field(init=False)
-    contradictions: ContradictionCount = field(default_factory=ContradictionCount)
-
-    def __post_init__(self) -> None:
-        self.totals = {name: ArrayTotals() for name in self.group.arrays}
-
-    def add(self, counted: tuple[dict[str, ArrayTotals], ContradictionCount]) -> None:
-        totals, contradictions = counted
-        for name, total in totals.items():
-            self.totals[name].add(total)
-        self.contradictions.add(contradictions)
-
-
-def check(path: Path, targets: Sequence[Target], progress: OnProgress = lambda done, total: None) -> CheckReport:
+def check(
+    path: Path,
+    targets: Sequence[Target],
+    progress: OnProgress = lambda done, total: None,
+    engine: Engine | None = None,
+) -> CheckReport:
     """What is in, and what is wrong with, the submission (a zip or an unzipped folder) for ``targets``.
 
-    ``progress`` counts blocks. Raises SubmissionError only when there is nothing to look into: no file, not
-    a zip, a zip cut short.
+    ``progress`` counts blocks, which the engine looks through, or threads of this process. Raises SubmissionError only
+    when there is nothing to look into: no file, not a zip, a zip cut short.
     """
     members = open_archive(path)
     try:
         notes = FaultNotes(members.place)
         submission = find_store(members, notes)
         claims = read_claims(submission, notes)
-        crops = {t: _counts_of(t, open_target(submission, t, notes), claims) for t in targets}
+        crops = {t: counts_of(t, open_target(submission, t, notes), claims) for t in targets}
         note_extras(submission, targets, notes)
-        _count([count for counts in crops.values() for count in counts], progress)
+        with ExitStack() as stack:
+            stack.callback(forget_opened)
+            count_all(members.place, crops, engine or stack.enter_context(Here(_threads(crops))), progress)
         arrays = {t.group: _note_arrays(t, counts, claims, notes) for t, counts in crops.items()}
         written = {t.group: _note_contradictions(t, counts, claims, notes) for t, counts in crops.items()}
         decoding = _note_decoding({t.group: claims.decoding.get(t.group, {}) for t in targets}, notes)
@@ -97,37 +80,8 @@ def check(path: Path, targets: Sequence[Target], progress: OnProgress = lambda d
     )
 
 
-def _counts_of(target: Target, arrays: Mapping[str, StoredArray], claims: Claims) -> list[_Count]:
-    """A crop's arrays of its shape together, each of the others alone."""
-    unclaimed = claims.unclaimed.get(target.group, frozenset())
-    binary = frozenset(name for name in arrays if not is_instance(name))
-    fitting = {name: array for name, array in arrays.items() if array.shape == target.grid.shape}
-    alone = [_Count(LoneArray(name, arrays[name], name in binary)) for name in arrays if name not in fitting]
-    if not fitting:
-        return alone
-    claimed = tuple(name for name in fitting if name not in unclaimed)
-    return [_Count(ArrayGroup(fitting, binary, claimed)), *alone]
-
-
-def _count(counts: Sequence[_Count], progress: OnProgress) -> None:
-    """Fill in the totals, in an order that does not depend on threads."""
-    blocks = [(count, index) for count in counts for index in count.group.blocks]
-    largest = max((count.group.bytes_per_block for count in counts), default=1)
-    threads = max(1, min(os.cpu_count() or 1, _MAX_THREADS, _MEMORY_BYTES // largest))
-    progress(0, len(blocks))
-    counted = in_threads(threads, _counted, blocks)
-    for done, ((count, _), totals) in enumerate(zip(blocks, counted, strict=True), start=1):
-        count.add(totals)
-        progress(done, len(blocks))
-
-
-def _counted(block: tuple[_Count, Index]) -> tuple[dict[str, ArrayTotals], ContradictionCount]:
-    count, index = block
-    return count.group.count(index)
-
-
 def _note_arrays(
-    target: Target, counts: Sequence[_Count], claims: Claims, notes: FaultNotes
+    target: Target, counts: Sequence[Count], claims: Claims, notes: FaultNotes
 ) -> dict[str, ArrayContents]:
     """Rows of the report, classes in the manifest's order."""
     rows: dict[str, ArrayContents] = {}
@@ -140,11 +94,13 @@ def _note_arrays(
                 notes.faults.append(
                     f"{array.place}: is listed as unclaimed but has {total.nonzero_voxels:,} nonzero voxels"
                 )
-            rows[name] = _contents(name, array, total, target.grid.shape, notes)
+            counted = count.may_have_objects(target, name)
+            objects = (total.sizes_voxels, total.at_border) if counted and total.highest_id != 1 else None
+            rows[name] = _contents(array, total, count.objects.get(name, objects), notes)
     return {name: rows[name] for name in target.classes if name in rows}
 
 
-def _note_damage(count: _Count, notes: FaultNotes) -> None:
+def _note_damage(count: Count, notes: FaultNotes) -> None:
     for name, total in count.totals.items():
         lines = [message.removeprefix(f"{notes.path}: ") for message in total.damaged]
         notes.faults += lines[:_MAX_LINES_PER_ARRAY]
@@ -165,16 +121,21 @@ def _note_values(array: StoredArray, total: ArrayTotals, notes: FaultNotes) -> N
         notes.faults.append(f"{array.place}: {more:,} more blocks hold values other than 0 and 1")
 
 
-def _contents(name: str, array: StoredArray, total: ArrayTotals, shape: VoxelsZYX, notes: FaultNotes) -> ArrayContents:
+def _threads(crops: Mapping[Target, Sequence[Count]]) -> int:
+    largest = max((count.group.bytes_per_block for counts in crops.values() for count in counts), default=1)
+    return max(1, min(cores(), _MAX_THREADS, _MEMORY_BYTES // largest))
+
+
+def _contents(array: StoredArray, total: ArrayTotals, counted: Objects | None, notes: FaultNotes) -> ArrayContents:
     """What an array holds: of an instance class also its objects, at least, where they can be counted.
 
     An array of another shape than its crop's may be of any size, and is not looked through. The server splits ids
     into 26-connected objects; here that is done for masks of 0 and 1 only.
     """
     contents = ArrayContents(array.dtype.str, total.nonzero_voxels, total.highest_id)
-    if not is_instance(name) or total.damaged or array.shape != shape or array.dtype.kind == "f":
+    if counted is None:
         return contents
-    sizes, at_border = objects_of(array) if total.highest_id == 1 else (total.sizes_voxels, total.at_border)
+    sizes, at_border = counted
     objects = len(sizes)
     needed = truth_objects_needed(objects)
     if needed > GENEROUS_TRUTH_OBJECTS:
@@ -203,7 +164,7 @@ def truth_objects_needed(objects: int) -> int:
     return bisect_left(range(objects + 1), float(objects), key=allowed)
 
 
-def _note_contradictions(target: Target, counts: Sequence[_Count], claims: Claims, notes: FaultNotes) -> Violations:
+def _note_contradictions(target: Target, counts: Sequence[Count], claims: Claims, notes: FaultNotes) -> Violations:
     """The voxels whose claimed classes contradict each other."""
     contradicting = [count.contradictions for count in counts if count.contradictions.violations.voxels]
     if not contradicting:

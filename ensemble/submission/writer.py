@@ -25,10 +25,11 @@ _ENCODING = Encoding(numcodecs.Zstd(level=1, checksum=True), {"id": "zstd", "lev
 _STORED_FILE = re.compile(r"\.zarray|\.zattrs|\d+(\.\d+)*")
 
 
-def create_array(root: Path, target: Target, name: str, dtype: np.dtype[Any]) -> ChunkedArray:
+def create_array(root: Path, target: Target, name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
     """The array of one class of one crop under ``root``, all background, replacing what was there.
 
-    It lies on the target's grid exactly; chunks that stay background are never written.
+    It lies on the target's grid exactly; chunks that stay background are never written. With ``keep`` the chunks that
+    are there stay.
     """
     grid = target.grid
     attributes = {
@@ -36,15 +37,8 @@ def create_array(root: Path, target: Target, name: str, dtype: np.dtype[Any]) ->
         "translation": list(grid.origin_nm),
         "shape": list(grid.shape),
     }
-    return ChunkedArray.create(Path(root) / target.group / name, grid.shape, dtype, _ENCODING, attributes)
-
-
-def reopen_array(root: Path, target: Target, name: str, dtype: np.dtype[Any]) -> ChunkedArray:
-    """The array of one class of one crop, as ``create_array`` and what was written since left it.
-
-    Raises VolumeError where it is another.
-    """
-    return ChunkedArray.reopen(Path(root) / target.group / name, target.grid.shape, dtype, _ENCODING)
+    made = ChunkedArray.kept if keep else ChunkedArray.create
+    return made(Path(root) / target.group / name, grid.shape, dtype, _ENCODING, attributes)
 
 
 def write_group_files(root: Path, targets: Sequence[Target], attributes: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ensemble.core import CHUNK, Box, BoxArray, MemoryArray, VoxelsZYX, is_instance
 from ensemble.decode import CropAssembly, Probability, assemble_group
+from ensemble.engine import Here, done
 from ensemble.plan import Budget, CropPlan, Expression, Route, describe_route
 from ensemble.predict import Fields
 from ensemble.scoring import Tally, instance_class_scores, semantic_class_scores, tally_array, threshold_counts
@@ -225,21 +226,29 @@ class FoldEvaluator:
     def _assembled(self, plan: CropPlan, group: Sequence[str], *, joint: bool) -> dict[str, BoxArray]:
         """The arrays that the builder would write, in memory where they fit."""
         written: dict[str, BoxArray] = {}
+        worked_in: dict[str, BoxArray] = {}
         target = plan.target
         in_memory = _HELD_BYTES_PER_VOXEL * target.grid.size <= self.budget.memory_bytes
 
-        def make(name: str, dtype: np.dtype[Any], *, keep: bool = False) -> BoxArray:
+        def make(name: str, dtype: np.dtype[Any]) -> BoxArray:
             if in_memory:
                 return MemoryArray.zeros(target.grid.shape, dtype)
-            return scratch_array(self.work / "scratch" / target.crop, target, name, dtype, keep=keep)
+            return scratch_array(self.work / "scratch" / target.crop, target, name, dtype)
+
+        def scratch(name: str, dtype: np.dtype[Any], *, keep: bool = False) -> BoxArray:
+            if not (keep and name in worked_in):
+                worked_in[name] = make(name, dtype)
+            return worked_in[name]
 
         def create(name: str, dtype: np.dtype[Any], *, keep: bool = False) -> BoxArray:
-            if not (keep and name in written):
+            if not (keep and name in written and written[name].dtype == dtype):
                 written[name] = make(f"written {name}", dtype)
             return written[name]
 
         probability = Probability(plan, self.fields(target.crop))
-        assemble_group(CropAssembly(plan, probability, make, create, self.budget), group, joint=joint)
+        crop = CropAssembly(plan, probability, scratch, create, self.budget)
+        with Here(self.budget.deciding_workers) as engine:
+            list(done(engine, [assemble_group(crop, group, joint=joint)]))
         return written
 
     def _count(self, crop: str, name: str, array: BoxArray, tallies: list[Tally]) -> None:

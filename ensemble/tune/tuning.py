@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from ensemble.build import Workspace, build, made_from, refuse_to_replace
 from ensemble.core import Target, is_instance, load_manifest, select_targets
+from ensemble.engine import OnDask
 from ensemble.plan import Prepared, Recipe, Request, describe_route, load_recipe, prepare, route_in_words
 from ensemble.predict import SURVEYED, Fields, Predictor, SharedPredictions
 from ensemble.scoring import ArrayStatus, Scores, Tally, overall_scores, score
@@ -83,8 +84,10 @@ class Tuned:
         return overall_of(self.after)
 
 
-def tune(task: TuningTask, registry: Registry, progress: Progress | None = None) -> Tuned:
+def tune(task: TuningTask, registry: Registry, progress: Progress | None = None, engine: OnDask | None = None) -> Tuned:
     """Write the tuned recipe, with ``.json`` and pictures of curves beside it, and record both in MLflow.
+
+    Networks run, and builds are made, by the workers of ``engine``, a cluster, or on this machine; the search is here.
 
     Raises an EnsembleError for whatever a person must mend, such as truth that a model was trained on.
     """
@@ -93,7 +96,8 @@ def tune(task: TuningTask, registry: Registry, progress: Progress | None = None)
     raw, _ = load_yaml(recipe.path, RecipeError)
     targets = select_targets(load_manifest(request.manifest), request.crops, request.classes)
     candidates = Candidates.of(recipe, targets, task.truth, registry, registered=task.registered, augment=task.augment)
-    return _Tuning(task, registry, progress or QuietProgress(), recipe, raw, targets, candidates).run()
+    told = progress or QuietProgress()
+    return _Tuning(task, registry, told, recipe, raw, targets, candidates, engine).run()
 
 
 class _Tuning:
@@ -108,8 +112,9 @@ class _Tuning:
         raw: dict[str, Any],
         targets: Sequence[Target],
         candidates: Candidates,
+        engine: OnDask | None,
     ) -> None:
-        self.task, self.registry, self.progress = task, registry, progress
+        self.task, self.registry, self.progress, self.engine = task, registry, progress, engine
         self.recipe, self.raw, self.targets, self.candidates = recipe, raw, targets, candidates
         self.out = task.request.out
         minutes = float("inf") if task.minutes is None else task.minutes
@@ -127,7 +132,9 @@ class _Tuning:
         request.budget.check(survey.plan)
         with Workspace(request.work).alone(), threadpool_limits(1, "blas"):
             # the survey first: what it predicts holds all that the recipe itself needs
-            predictors = [Predictor.of(request, ready, self.registry, self.progress) for ready in (survey, base)]
+            predictors = [
+                Predictor.of(request, ready, self.registry, self.progress, self.engine) for ready in (survey, base)
+            ]
             request.keep()
             keys = (key for predictor in predictors for key in predictor.keys.values())
             SharedPredictions(request.predictions).need(self._surveyed, keys)
@@ -295,7 +302,7 @@ class _Tuning:
         """Of a recipe, built as the one that tuning has in hand."""
         request = self._in_hand
         shutil.copyfile(recipe, request.recipe)
-        build(request, self.registry, self.progress)
+        build(request, self.registry, self.progress, self.engine)
         return score(request.zip, self.task.truth, self.targets, progress=self.progress)
 
     @property

@@ -19,7 +19,19 @@ from ensemble.support.progress import QuietProgress
 from registry.store import Registry
 from tests.support.processes import ROOT
 
-MAKES_ARRAYS = {"build", "core", "decode", "methods", "plan", "predict", "storage", "submission", "support", "registry"}
+MAKES_ARRAYS = {
+    "engine",
+    "build",
+    "core",
+    "decode",
+    "methods",
+    "plan",
+    "predict",
+    "storage",
+    "submission",
+    "support",
+    "registry",
+}
 MAKES_PROBABILITIES = MAKES_ARRAYS - {"build", "decode"}
 
 EVERY_EDIT = """

@@ -78,34 +78,32 @@ def test_sums_go_to_disk_where_they_do_not_fit(sum_gib: float, spills: bool) -> 
 
 def test_on_a_gpu_activations_are_not_counted() -> None:
     job = Job(0)
-    assert Budget(GIB, 2, on_cpu=False).columns(job) == 0
+    assert Budget(GIB, 2, on_cpu=False).cut(job) is None
     assert Budget(GIB, 2, on_cpu=False).predicting_bytes(job) < Budget(GIB, 2).predicting_bytes(job)
 
 
-@pytest.mark.parametrize(("gpu_gib", "columns"), [(0, 0), (0.2, 0), (8, 1)])
-def test_sums_lie_on_a_gpu_whose_memory_does(tmp_path, gpu_gib: float, columns: int) -> None:
+@pytest.mark.parametrize(("gpu_gib", "cut"), [(0, None), (0.2, None), (8, (1, 1))])
+def test_sums_lie_on_a_gpu_whose_memory_does(tmp_path, gpu_gib: float, cut) -> None:
     _, grid, em = a_volume(tmp_path, (40, 300, 300))
     one = job(tmp_path, Target("1", "d", grid, ("mito",)), em, card(patch_voxels=16))
     object.__setattr__(one.model, "weights_bytes", 200 << 20)
     budget = Budget(4 * GIB, 2, on_cpu=False, gpu_bytes=int(gpu_gib * GIB))
-    assert budget.columns(one) == columns
+    assert budget.cut(one) == cut
     in_memory = Budget(4 * GIB, 2, on_cpu=False)
-    assert (budget.predicting_bytes(one) < in_memory.predicting_bytes(one)) == (columns > 0)
+    assert (budget.predicting_bytes(one) < in_memory.predicting_bytes(one)) == (cut is not None)
 
 
-def test_sums_that_do_not_fit_a_gpu_whole_are_cut_along_y(tmp_path) -> None:
+def test_sums_that_do_not_fit_a_gpu_whole_are_cut(tmp_path) -> None:
     _, grid, em = a_volume(tmp_path, (40, 600, 100))
     one = job(tmp_path, Target("1", "d", grid, ("mito",)), em, card(patch_voxels=16))
     object.__setattr__(one.model, "patch_bytes", 0)
     needed = Budget(4 * GIB, 2, on_cpu=False, gpu_bytes=GIB)
-    assert needed.columns(one) == 1
-    sizes = sorted({Budget(4 * GIB, 2, on_cpu=False, gpu_bytes=mib << 20).columns(one) for mib in range(40, 200)})
-    assert sizes[:1] == [0] and sizes[-1] > 1
+    assert needed.cut(one) == (1, 1)
+    cuts = {Budget(4 * GIB, 2, on_cpu=False, gpu_bytes=mib << 20).cut(one) for mib in range(40, 200)}
+    assert None in cuts and max(cuts - {None}) > (1, 1)
     assert needed.sums_in_words(one) == "on the GPU"
-    tight = next(
-        b for b in (Budget(4 * GIB, 2, on_cpu=False, gpu_bytes=m << 20) for m in range(40, 200)) if b.columns(one)
-    )
-    assert tight.sums_in_words(one) == f"on the GPU, in {tight.columns(one)} parts along y"
+    tight = next(b for b in (Budget(4 * GIB, 2, on_cpu=False, gpu_bytes=m << 20) for m in range(40, 200)) if b.cut(one))
+    assert tight.sums_in_words(one) == "on the GPU, in {} × {} parts along y and x".format(*tight.cut(one))
 
 
 def test_each_of_several_devices_takes_its_share(tmp_path) -> None:

@@ -20,6 +20,8 @@ USES = st.builds(
     st.text("abc ", max_size=9),
     st.none() | DEVIATIONS,
     st.none() | DEVIATIONS,
+    st.sampled_from(["", "cpu", "cuda"]),
+    st.booleans(),
 )
 
 
@@ -44,6 +46,9 @@ def test_words_tell_what_was_measured() -> None:
         "its patch of the EM: at most 0.2, 99.9 % within 0.1, 5.00% cross 0.5"
     )
     assert NetworkUse("32", 1).in_words == "float32; 1 patch a pass"
+    replayed = NetworkUse("32", 1, is_compiled=True, has_graphs=True)
+    assert replayed.in_words == "float32; 1 patch a pass; compiled, its kernels replayed as CUDA graphs"
+    assert replayed.plain == NetworkUse("32", 1)
     assert small.is_small
     assert not Deviation(0.02, 0.02, 0.0).is_small
     assert not Deviation(0.02, 0.001, 0.002).is_small
@@ -51,9 +56,9 @@ def test_words_tell_what_was_measured() -> None:
 
 @given(USES, USES)
 def test_bits_are_decided_by_arithmetic_patches_and_compiling_alone(one: NetworkUse, other: NetworkUse) -> None:
-    assert replace(other, arithmetic=one.arithmetic, patches=one.patches, is_compiled=one.is_compiled).decides == (
-        one.decides
-    )
+    deciding = {name: getattr(one, name) for name in ("arithmetic", "patches", "is_compiled", "has_graphs")}
+    assert replace(other, **deciding).decides == one.decides
+    assert replace(one, has_graphs=not one.has_graphs).decides != one.decides
 
 
 def test_only_cuda_and_what_is_asked_for_is_measured(tmp_path) -> None:

@@ -93,18 +93,24 @@ def test_the_fastest_that_changes_little_and_gains_enough_is_chosen(speeds, devi
     assert use.why.startswith("times as fast as float32: bf16 ")
 
 
+GAINED = "compiling takes 60 s and makes it 1.50 times as fast"
+
+
 @pytest.mark.parametrize(
-    ("expected_s", "compiled", "is_compiled", "why"),
+    ("expected_s", "compiled", "how", "why"),
     [
-        (50, None, False, "not compiled for about 50 s of passes"),
-        (4000, _Compiled(60, 1.5), True, "compiling takes 60 s and makes it 1.50 times as fast"),
-        (4000, _Compiled(60, 1.01), False, "compiling takes 60 s and makes it 1.01 times as fast"),
-        (4, _Compiled(300, 1.5), True, "compiling takes 300 s and makes it 1.50 times as fast"),
-        (4000, _Compiled(failed="no compiler"), False, "cannot be compiled (no compiler)"),
+        (50, None, (False, False), "not compiled for about 50 s of passes"),
+        (4000, _Compiled(60, 1.5), (True, False), "compiling takes 60 s and makes it 1.50 times as fast"),
+        (4000, _Compiled(60, 1.01), (False, False), "compiling takes 60 s and makes it 1.01 times as fast"),
+        (4, _Compiled(300, 1.5), (True, False), "compiling takes 300 s and makes it 1.50 times as fast"),
+        (4000, _Compiled(60, 1.5, 1.2), (True, True), f"{GAINED}, CUDA graphs that 1.20 times"),
+        (4000, _Compiled(60, 1.5, 1.01), (True, False), f"{GAINED}, CUDA graphs that 1.01 times"),
+        (4000, _Compiled(60, 1.5, 0.5), (True, False), f"{GAINED}, CUDA graphs that 0.50 times"),
+        (4000, _Compiled(failed="no compiler"), (False, False), "cannot be compiled (no compiler)"),
     ],
 )
 def test_a_network_is_compiled_where_it_gains_once_that_is_known(
-    expected_s, compiled, is_compiled: bool, why: str
+    expected_s, compiled, how: tuple[bool, bool], why: str
 ) -> None:
     use = _decided(NetworkUse("bf16", 4), expected_s, compiled)
-    assert (use.is_compiled, use.why) == (is_compiled, why)
+    assert ((use.is_compiled, use.has_graphs), use.why) == (how, why)

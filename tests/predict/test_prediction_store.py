@@ -179,17 +179,19 @@ def test_a_chunk_that_is_lost_while_somebody_reads_is_told_and_never_read_as_zer
 
 
 def test_parts_are_done_each_for_itself_whatever_parts_were_before(tmp_path) -> None:
-    _, grid, em = a_volume(tmp_path, (40, 300, 20))
+    _, grid, em = a_volume(tmp_path, (40, 300, 140))
     one = job(tmp_path, Target("1", "d", grid, CLASSES), em, inference.card())
     stored = open_prediction(tmp_path / "kept", "shared-all", one)
     stored.array[:] = 7
-    low, high = parts_of(one, columns=2)
-    stored.mark(low.box)
+    low, high = parts_of(one, (2, 1))
+    for part in parts_of(one, (2, 2))[:2]:
+        assert not stored.done_planes(low.box)
+        stored.mark(part.box)
     stored.mark(high.box.with_axis(0, 0, 16))
     again = open_prediction(tmp_path / "kept", "shared-all", one)
     assert (again.done_planes(low.box), again.done_planes(high.box)) == (40, 16)
     assert (again.done_planes(one.stored.box), again.complete) == (16, False)
-    assert [again.done_planes(part.box) for part in parts_of(one, columns=3)] == [40, 16, 16]
+    assert [again.done_planes(part.box) for part in parts_of(one, (3, 1))] == [40, 16, 16]
     again.mark(high.box)
     assert open_prediction(tmp_path / "kept", "shared-all", one).complete
 
@@ -198,7 +200,7 @@ def test_a_section_is_written_where_it_lies(tmp_path) -> None:
     _, grid, em = a_volume(tmp_path, (40, 300, 20))
     one = job(tmp_path, Target("1", "d", grid, CLASSES), em, inference.card())
     stored = open_prediction(tmp_path / "kept", "shared-all", one)
-    box = parts_of(one, columns=2, slabs=2)[3].box
+    box = parts_of(one, (2, 1), slabs=2)[3].box
     part = noise((2, box.shape[0], *box.shape[1:]))
     Section(stored, box)[slice(1, 3), slice(0, box.shape[0])] = part
     expected = np.zeros(stored.array.shape, np.uint8)

@@ -71,24 +71,40 @@ def test_a_whole_network_computes_in_half_as_many_bits(tmp_path, arithmetic, dty
     assert 0 < apart < most
 
 
-def test_a_compiled_network_is_one_graph_for_any_number_of_patches(tmp_path) -> None:
+@pytest.mark.parametrize("has_graphs", [False, True])
+def test_a_compiled_network_is_one_graph_for_any_number_of_patches(tmp_path, has_graphs: bool) -> None:
     one, patches, graphs = whole(tmp_path), torch.rand(10, *PATCH), []
 
-    def traced(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> torch.fx.GraphModule:
+    def traced(graph: torch.fx.GraphModule, _: list[torch.Tensor], mode: str = "") -> torch.fx.GraphModule:
+        assert has_graphs == (mode == "reduce-overhead")
         graphs.append(graph)
         return graph
 
     plain = Runner.of(tiny_network(), one, torch.device("cpu"), ONE)
     network = tiny_network()
     network.compile = partial(network.compile, backend=traced)  # traced as any other, and no compiler waited for
-    compiled = Runner.of(
-        network, replace(one, tta="mirror"), torch.device("cpu"), NetworkUse("32", 4, is_compiled=True)
-    )
+    use = NetworkUse("32", 4, is_compiled=True, has_graphs=has_graphs)
+    compiled = Runner.of(network, replace(one, tta="mirror"), torch.device("cpu"), use)
     assert compiled.fault() is None
     for part in (patches[:2], patches[2:5], patches[5:9]):
         answers = compiled(part)
         assert (answers - replace(plain, tta="mirror")(part)).abs().max() < 1e-5
     assert len(graphs) == 1
+
+
+def test_an_answer_stays_when_a_graph_writes_the_next_over_its_memory() -> None:
+    class Replayed(Centre):
+        """Answers in one piece of memory, as a CUDA graph does."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.answer = getattr(self, "answer", torch.empty_like(x))
+            return self.answer.copy_(x)
+
+    run = Runner(Replayed(), card(patch_voxels=16, activation="none"), (0,), "none", torch.device("cpu"), ONE)
+    run = replace(run, use=replace(ONE, has_graphs=True))
+    ones = run(torch.ones(1, 16, 16, 16))
+    run(torch.zeros(1, 16, 16, 16))
+    assert (ones == 1).all()
 
 
 def test_what_cannot_be_compiled_is_told(tmp_path) -> None:

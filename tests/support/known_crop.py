@@ -11,8 +11,11 @@ from ensemble.core.box import Box, Slices
 from ensemble.core.box_array import MemoryArray
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
-from ensemble.decode.assembling import CropAssembly, GroupOutcome, assemble_group, groups_of
+from ensemble.decode.assembling import GroupOutcome, assemble_group, groups_of
 from ensemble.decode.mixing import Probability
+from ensemble.decode.pieces import CropAssembly
+from ensemble.engine.here import Here
+from ensemble.engine.work import done
 from ensemble.methods.method_table import Step
 from ensemble.methods.steps import METHODS
 from ensemble.plan.budget import Budget
@@ -67,6 +70,13 @@ def route(source: Expression = S, threshold: float = 0.5, weight=1.0, steps: tup
     return Route(source, threshold, weight, "linear", tuple(steps), "test")
 
 
+def plan_of(routes: Mapping[str, Route]) -> CropPlan:
+    """Of the crop, in which all classes with a source are claimed."""
+    target = Target("1", "d", GRID, tuple(sorted(routes, key=lambda n: taxonomy.all_classes()[n].id)))
+    claimed = tuple(n for n in target.classes if not isinstance(routes[n].source, EmptySource))
+    return CropPlan(target, dict(routes), claimed, ())
+
+
 def run(
     routes: Mapping[str, Route], fields: Mapping[str, Given], *, joint: bool, workers: int = 1
 ) -> tuple[dict[str, np.ndarray], GroupOutcome]:
@@ -74,8 +84,7 @@ def run(
     written: dict[str, np.ndarray] = {}
 
     def create(name: str, dtype: np.dtype, *, keep: bool = False) -> MemoryArray:
-        assert keep == (name in written)
-        if not keep:
+        if not keep or written[name].dtype != dtype:
             written[name] = np.zeros(SHAPE, dtype)
         return MemoryArray(written[name])
 
@@ -86,14 +95,16 @@ def run(
             scratch[name] = MemoryArray.zeros(SHAPE, dtype)
         return scratch[name]
 
-    target = Target("1", "d", GRID, tuple(sorted(routes, key=lambda n: taxonomy.all_classes()[n].id)))
-    claimed = tuple(n for n in target.classes if not isinstance(routes[n].source, EmptySource))
-    plan = CropPlan(target, dict(routes), claimed, ())
+    plan = plan_of(routes)
     probability = Probability(plan, {(name, "s"): field for name, field in fields.items()})
     crop = CropAssembly(plan, probability, temporary, create, Budget(workers=workers))
     total = GroupOutcome()
-    for group in groups_of(plan, joint=joint):
-        outcome = assemble_group(crop, group, joint=joint)
+    with Here(workers) as engine:
+        outcomes = [
+            outcome
+            for _, outcome in done(engine, [assemble_group(crop, g, joint=joint) for g in groups_of(plan, joint=joint)])
+        ]
+    for outcome in outcomes:
         total.decoding.add(outcome.decoding)
         total.objects.update(outcome.objects)
         total.highest.update(outcome.highest)

@@ -1,8 +1,8 @@
 """A job on one device or several, whole or in parts: the same bytes."""
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,10 +10,12 @@ import torch
 
 from ensemble.core.box import Box
 from ensemble.core.manifest import Target
+from ensemble.engine.here import Here
+from ensemble.engine.work import done
 from ensemble.plan.budget import Budget
 from ensemble.plan.network_use import plain_use
-from ensemble.predict.crew import Crew
-from ensemble.predict.job_run import JobRun, PassCount
+from ensemble.predict.job_work import JobPlace, JobWork, PassCount
+from ensemble.predict.part_run import sit_down
 from ensemble.predict.prediction_store import open_prediction
 from ensemble.predict.runner import Runner
 from ensemble.predict.tissues import tissue_of
@@ -25,12 +27,12 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Columns(Budget):
-    """As if a GPU were lent that needs so many parts along y."""
+class Cutting(Budget):
+    """As if a GPU were lent that needs so many parts along y and x."""
 
-    so_many: int = 1
+    so_many: tuple[int, int] = (1, 1)
 
-    def columns(self, job) -> int:
+    def cut(self, job) -> tuple[int, int]:
         return self.so_many
 
 
@@ -43,23 +45,25 @@ class Heard(QuietProgress):
         self.told.append(done)
 
 
-def run(folder, one, em, devices: int, slabs: int, columns: int = 1, network=None, progress=None) -> np.ndarray:
-    budget = Columns(4 << 30, 2, so_many=columns)
-    stored = open_prediction(folder, "key-all", one)
+def run(folder, one, em, devices: int, slabs: int, cut=(1, 1), network=None, progress=None) -> np.ndarray:
+    """The stored array, by a network in place of the model's."""
+    budget = Cutting(4 << 30, 2, so_many=cut)
     count = PassCount(progress or QuietProgress(), 0)
-    network = network or tiny_network()
+    place = JobPlace(
+        tissue_of(em, one), folder, "key-all", folder, plain_use(one, "32", "cpu"), "cpu", 1, folder / "scratch"
+    )
+    work = JobWork(one, place, budget, slabs, count)
+    hear = lambda task, news: work.hear(task, news)  # noqa: E731
     with (
-        Crew(
-            [CPU] * devices, 1, lambda job, device: Runner.of(network, job, device, plain_use(job, "32", "cpu"))
-        ) as crew,
-        ExitStack() as claims,
+        patch("ensemble.predict.part_run.load_network", lambda card, weights: network or tiny_network()),
+        Here(devices=[CPU] * devices, sit_down=sit_down, hear=hear) as engine,
     ):
-        under_way = JobRun(one, tissue_of(em, one), stored, budget, folder / "scratch")
-        under_way.begin(crew, slabs, claims.enter_context(ExitStack()), count)
-        under_way.end()
+        list(done(engine, [work.work()]))
     assert count.done == one.forward_passes
-    assert under_way.computing_s > 0
-    assert open_prediction(folder, "key-all", one).complete
+    assert work.computing_s > 0
+    assert not list(folder.glob("*.section"))
+    stored = open_prediction(folder, "key-all", one)
+    assert stored.complete
     return stored.array[:]
 
 
@@ -70,20 +74,20 @@ def one(tmp_path):
 
 
 def test_parts_of_a_crop_over_which_patches_are_spread_are_the_bytes_of_the_whole(tmp_path) -> None:
-    _, grid, em = a_volume(tmp_path, (90, 180, 40))
-    inner = Target("1", "d", grid.sub(Box((7, 12, 4), (80, 170, 36))), CLASSES)
+    _, grid, em = a_volume(tmp_path, (90, 180, 160))
+    inner = Target("1", "d", grid.sub(Box((7, 12, 4), (80, 170, 150))), CLASSES)
     spread = job(tmp_path, inner, em, card())
     assert len({b - a for a, b in pairwise(spread.starts[1])}) > 1
     alone = run(tmp_path / "alone", spread, em, 1, 1)
-    assert np.array_equal(run(tmp_path / "parts", spread, em, 2, 3, 2), alone)
+    assert np.array_equal(run(tmp_path / "parts", spread, em, 2, 3, (2, 2)), alone)
     assert alone.any()
 
 
-@pytest.mark.parametrize(("devices", "slabs", "columns"), [(2, 1, 1), (2, 3, 1), (1, 1, 2), (3, 2, 2)])
-def test_bytes_do_not_depend_on_devices_slabs_and_columns(tmp_path, one, devices, slabs, columns) -> None:
+@pytest.mark.parametrize(("devices", "slabs", "cut"), [(2, 1, (1, 1)), (2, 3, (1, 1)), (1, 1, (2, 1)), (3, 2, (2, 1))])
+def test_bytes_do_not_depend_on_devices_slabs_and_cuts(tmp_path, one, devices, slabs, cut) -> None:
     alone = run(tmp_path / "alone", *one, 1, 1)
     heard = Heard()
-    assert np.array_equal(run(tmp_path / "parts", *one, devices, slabs, columns, progress=heard), alone)
+    assert np.array_equal(run(tmp_path / "parts", *one, devices, slabs, cut, progress=heard), alone)
     assert alone.any()
     assert heard.told == sorted(heard.told)
 

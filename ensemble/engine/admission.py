@@ -1,0 +1,75 @@
+"""What a worker does of its own: it is admitted if it would leave the same bytes, and tells how far it is."""
+
+import time
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from distributed import Reschedule, WorkerPlugin, get_worker
+from distributed.worker import Worker
+
+from ensemble.engine.task import Task, heard_by
+from ensemble.support import code_digest, cores, keep_freed_memory, library_versions
+
+NEWS, REFUSED = "ensemble-news", "ensemble-refused"
+"""Topics that a driver listens to: a task's key and what it tells; why a worker was sent away."""
+
+_TELLS_EVERY_S = 1.0
+_PACKAGES = ("ensemble.build", "ensemble.predict", "registry")
+
+
+@cache
+def made_by() -> dict[str, str]:
+    """The code and the libraries that decide what a task leaves; equal where bytes are."""
+    return {**{f"the code of {name}": code_digest(name)[:16] for name in _PACKAGES}, **library_versions()}
+
+
+def unlike(expected: Mapping[str, str]) -> str:
+    """What is other here than where these were found; "" where nothing is."""
+    found = made_by()
+    other = [
+        f"{name} is {found.get(name, 'not there')}, not {expected.get(name, 'there')}"
+        for name in sorted({*expected, *found})
+        if found.get(name) != expected.get(name)
+    ]
+    return "; ".join(other)
+
+
+class Admission(WorkerPlugin):
+    """Sends away a worker that has other code or other libraries than the driver, as soon as it joins."""
+
+    name = "ensemble-admission"
+
+    def __init__(self, expected: Mapping[str, str]) -> None:
+        self._expected = dict(expected)
+
+    def setup(self, worker: Worker) -> None:
+        keep_freed_memory()
+        fault = unlike(self._expected)
+        if fault:
+            worker.log_event(
+                REFUSED, f"worker {worker.address} is sent away: {fault}; install the driver's versions there"
+            )
+            worker.loop.add_callback(worker.close, reason=f"ensemble: {fault}")
+
+
+def run_task(task: Task, expected: Mapping[str, str]) -> Any:
+    """What a task returns, done by the worker that this is called in."""
+    if unlike(expected):
+        raise Reschedule  # it is being sent away
+    worker, told_s = get_worker(), 0.0
+
+    def hear(news: Any) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s < _TELLS_EVERY_S:
+            return
+        told_s = time.monotonic()
+        worker.log_event(NEWS, (task.key, news))
+
+    with heard_by(hear):
+        return task.run()
+
+
+def worker_cores() -> int:
+    """Cores that a worker's process may use."""
+    return cores()

@@ -1,0 +1,187 @@
+"""This machine as an engine: processes for what Python's lock holds up, threads for the devices of networks."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+
+from threadpoolctl import threadpool_limits
+
+from ensemble.engine.task import Finished, Task, heard_by
+from ensemble.support import EnsembleError, end_with_parent, keep_freed_memory
+
+MOST_TRIES = 4
+"""How often a task is begun whose process ends under it."""
+
+
+class Here:
+    """Tasks done by ``workers``: processes, or threads of this one; a single thread is the one that asks.
+
+    Those ``on_gpu`` are done by threads of this process, one for each of ``devices``, which ``sit_down`` is called with
+    first; a single device works in the thread that asks. ``hear`` is called with a task and what it tells.
+    """
+
+    def __init__(
+        self,
+        workers: int = 1,
+        *,
+        in_processes: bool = False,
+        devices: Sequence[Any] = (),
+        sit_down: Callable[[Any], None] = lambda device: None,
+        hear: Callable[[Task, Any], None] = lambda task, news: None,
+    ) -> None:
+        self._workers, self._in_processes = workers, in_processes
+        self._devices, self._sit_down, self.hear = list(devices), sit_down, hear
+        self._waiting: deque[Task] = deque()
+        self._inline: deque[Task] = deque()
+        self._ended: SimpleQueue[tuple[Task, Future[Any]]] = SimpleQueue()
+        self._under_way, self._tries = 0, Counter[str]()
+        self._stopped = threading.Event()
+        self._pool: ProcessPoolExecutor | ThreadPoolExecutor | None = None
+        self._on_devices: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        if len(self._devices) > 1:
+            free: SimpleQueue[Any] = SimpleQueue()
+            for device in self._devices:
+                free.put(device)
+            self._on_devices = ThreadPoolExecutor(len(self._devices), "device", lambda: self._sit_down(free.get()))
+        elif self._devices:
+            self._sit_down(self._devices[0])
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        self._stopped.set()
+        if self._on_devices is not None:
+            self._on_devices.shutdown(cancel_futures=True)
+        self._drop_pool(at_once=kind is not None)
+
+    @property
+    def at_once(self) -> int:
+        return max(1, self._workers, len(self._devices))
+
+    def submit(self, task: Task) -> None:
+        if task.on_gpu and self._on_devices is not None:
+            future = self._on_devices.submit(self._run, task)
+            future.add_done_callback(lambda ended: self._ended.put((task, ended)))
+        elif task.on_gpu or (self._workers <= 1 and not self._in_processes):
+            self._inline.append(task)
+        else:
+            self._waiting.append(task)
+            self._begin()
+
+    def finished(self) -> Finished:
+        if self._inline and self._ended.empty():
+            task = self._inline.popleft()
+            try:
+                return Finished(task, self._run(task))
+            except Exception as error:
+                return Finished(task, error=error)
+        while True:
+            task, future = self._ended.get()
+            if not task.on_gpu:
+                self._under_way -= 1
+            fault = _error_of(future)
+            if isinstance(fault, BrokenProcessPool):
+                self._begin_again(task)
+                fault = self._given_up(task)
+                if fault is None:
+                    continue
+            self._begin()
+            return Finished(task, error=fault) if fault is not None else Finished(task, future.result())
+
+    def _run(self, task: Task) -> Any:
+        def hear(news: Any) -> None:
+            if self._stopped.is_set():
+                raise InterruptedError("stopped because another task was")
+            self.hear(task, news)
+
+        with heard_by(hear):
+            return task.run()
+
+    # -- the pool
+
+    def _begin(self) -> None:
+        """Give as many of the waiting tasks to workers as there are of these."""
+        while self._waiting and self._under_way < self._workers:
+            task = self._waiting.popleft()
+            self._under_way += 1
+            if self._in_processes:
+                self._pool = self._pool or ProcessPoolExecutor(
+                    self._workers, multiprocessing.get_context(_START), initializer=_settle_in, initargs=(os.getcwd(),)
+                )
+                with _without_main():
+                    future = self._pool.submit(Task.run, task)
+            else:
+                self._pool = self._pool or ThreadPoolExecutor(self._workers)
+                future = self._pool.submit(self._run, task)
+            future.add_done_callback(lambda ended, task=task: self._ended.put((task, ended)))  # type: ignore[misc]
+
+    def _begin_again(self, task: Task) -> None:
+        """A process of the pool ended, and with it the pool: a new one takes what was under way."""
+        self._tries[task.key] += 1
+        self._drop_pool(at_once=True)
+        if self._tries[task.key] < MOST_TRIES:
+            self._waiting.appendleft(task)
+        self._begin()
+
+    def _given_up(self, task: Task) -> EnsembleError | None:
+        if self._tries[task.key] < MOST_TRIES:
+            return None
+        return EnsembleError(
+            f"{task.what or task.key}: the process at work on it ended {MOST_TRIES} times, perhaps killed for lack of "
+            "memory; lend less with --memory, or have fewer --workers"
+        )
+
+    def _drop_pool(self, *, at_once: bool) -> None:
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        processes = list((pool._processes or {}).values()) if isinstance(pool, ProcessPoolExecutor) else []
+        pool.shutdown(wait=not self._in_processes, cancel_futures=True)
+        for process in processes if at_once else ():
+            process.kill()
+
+
+_START = "spawn" if sys.platform == "win32" else "forkserver"
+"""Threads hold locks that a forked process would wait for in vain."""
+
+
+def _settle_in(folder: str) -> None:
+    """One thread for each library, an end with the parent, and what a person interrupts is left to the parent."""
+    os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    keep_freed_memory()
+    threadpool_limits(1)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """While this lasts a process that is started does not run the program's main script first.
+
+    Python does so for functions that are defined there; tasks are not, and a script without a guard would begin anew.
+    """
+    main = sys.modules["__main__"]
+    kept: dict[str, Any] = {name: main.__dict__.pop(name) for name in ("__spec__", "__file__") if name in main.__dict__}
+    main.__dict__["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(kept)
+
+
+def _error_of(future: Future[Any]) -> BaseException | None:
+    try:
+        return future.exception()
+    except CancelledError as error:
+        return error

@@ -1,0 +1,167 @@
+"""The workers of a dask.distributed cluster as an engine, whatever started them: SLURM, LSF, a person."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ensemble.engine.task import Finished, Task
+from ensemble.support import EnsembleError, one_line
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+MOST_TRIES = 4
+"""How often a task is begun again that the cluster gave up: each time several workers in a row ended under it."""
+
+GPU = "GPU"
+"""The resource of workers that run networks: dask worker --resources GPU=1."""
+
+_CONNECTING_S = 30
+_LOOKS_EVERY_S = 1.0
+
+
+class OnDask:
+    """A cluster's workers, by the address of its scheduler or the file that this wrote.
+
+    Tasks ``on_gpu`` go to workers with the resource GPU, where any has it when this is entered; else to all. ``hear``
+    is called with a task and what it tells, in another thread; ``say`` with what a person should know, a line each.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        hear: Callable[[Task, Any], None] = lambda task, news: None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._address, self.hear, self._say = address, hear, say
+        self._tasks: dict[str, tuple[Task, Future[Any]]] = {}
+        self._tries, self._with_gpus = Counter[str](), False
+
+    def __enter__(self) -> Self:
+        self._client = _connected(self._address)
+        from distributed import as_completed
+
+        from ensemble.engine.admission import NEWS, REFUSED, Admission, made_by
+
+        self._expected = made_by()
+        self._completed = as_completed([])
+        self._client.subscribe_topic(NEWS, self._heard)
+        self._client.subscribe_topic(REFUSED, lambda event: self._say(str(event[1])))
+        try:
+            self._client.register_plugin(Admission(self._expected))
+        except Exception as error:  # whatever stands in the way on a worker, its own words tell
+            raise EnsembleError(
+                f"--engine {self._address}: its workers cannot take part ({one_line(error, 200)}); install the same "
+                "version of this program for scheduler and workers"
+            ) from error
+        self._wait_for_workers()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        from ensemble.engine.admission import Admission
+
+        self._client.cancel([future for _, future in self._tasks.values()])
+        self._client.unregister_worker_plugin(Admission.name)
+        self._client.close()
+
+    @property
+    def at_once(self) -> int:
+        return max(1, sum(int(worker["nthreads"]) for worker in self._workers().values()))
+
+    @property
+    def devices(self) -> int:
+        """Workers that networks run on."""
+        workers = self._workers().values()
+        return max(1, sum(GPU in worker["resources"] for worker in workers) if self._with_gpus else len(workers))
+
+    def submit(self, task: Task) -> None:
+        from ensemble.engine.admission import run_task
+
+        future = self._client.submit(
+            run_task,
+            task,
+            self._expected,
+            key=f"{task.what or task.function}-{task.key}",
+            resources={GPU: 1} if task.on_gpu and self._with_gpus else None,
+            pure=False,
+        )
+        self._tasks[str(future.key)] = (task, future)
+        self._completed.add(future)
+
+    def finished(self) -> Finished:
+        from distributed import KilledWorker
+
+        while True:
+            future = next(self._completed)
+            task, _ = self._tasks.pop(future.key)
+            error = future.exception() if future.status != "finished" else None
+            if error is None:
+                return Finished(task, future.result())
+            if not isinstance(error, KilledWorker):
+                return Finished(task, error=_told(error, self._address))
+            future.release()
+            self._tries[task.key] += 1
+            lost = (
+                f"{task.what or task.key}: workers ended under it, one after the other, the last at {error.last_worker}"
+            )
+            if self._tries[task.key] == MOST_TRIES:
+                fault = f"{lost}; their logs say why, often that memory was too small"
+                return Finished(task, error=EnsembleError(fault))
+            self._say(f"{lost}; begun again")
+            self.submit(task)
+
+    def ask(self, function: str, *arguments: Any) -> Any:
+        """What a function by name answers on a worker that runs networks, before there is any work."""
+        self.submit(Task(function, arguments, "ask", on_gpu=True))
+        return self.finished().result()
+
+    def _workers(self) -> dict[str, Any]:
+        workers: dict[str, Any] = self._client.scheduler_info()["workers"]
+        return workers
+
+    def _wait_for_workers(self) -> None:
+        if not self._workers():
+            self._say(f"no worker has joined {self._address} yet; waiting for the first")
+        while not self._workers():
+            time.sleep(_LOOKS_EVERY_S)
+        self._with_gpus = any(GPU in worker["resources"] for worker in self._workers().values())
+
+    def _heard(self, event: tuple[float, Any]) -> None:
+        key, news = event[1]
+        for task, _ in list(self._tasks.values()):
+            if task.key == key:
+                self.hear(task, news)
+
+
+def _connected(address: str) -> "Client":
+    """Raises EnsembleError where there is no scheduler."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise EnsembleError(
+            f"--engine {address}: needs dask.distributed: pip install 'ensemble-submission[cluster]'"
+        ) from error
+    if "://" not in address and not Path(address).is_file():
+        raise EnsembleError(
+            f"--engine {address}: there is no such file; start one with dask scheduler --scheduler-file {address}"
+        )
+    try:
+        if "://" in address:
+            return Client(address, timeout=_CONNECTING_S)
+        return Client(scheduler_file=address, timeout=_CONNECTING_S)
+    except (OSError, ValueError, KeyError, TimeoutError) as error:
+        raise EnsembleError(
+            f"--engine {address}: no scheduler answers ({one_line(error, 120)}); start one with dask scheduler"
+        ) from error
+
+
+def _told(error: BaseException, address: str) -> BaseException:
+    """An error as it is where this program raised it; of the cluster, one line."""
+    from distributed.client import FutureCancelledError
+
+    if isinstance(error, FutureCancelledError):
+        return EnsembleError(f"--engine {address}: its scheduler ended; start it again and run the same command again")
+    return error
