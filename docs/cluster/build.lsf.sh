@@ -14,17 +14,18 @@ read -ra given <<< "$ARGUMENTS"
 folder=$(mktemp -d "$PWD/cluster-XXXXXX")
 started=()
 finish() { # workers leave with their scheduler
+  local code=$?
   kill "${started[@]}" 2> /dev/null || true
   wait
-  rm -rf "$folder"
+  if [ "$code" = 0 ]; then rm -rf "$folder"; else echo "what the scheduler said is in $folder" >&2; fi
 }
 trap finish EXIT
 trap 'exit 143' TERM USR2
 
 dask scheduler --scheduler-file "$folder/scheduler.json" ${INTERFACE:+--interface "$INTERFACE"} \
-  --port 0 --no-dashboard &
+  --port 0 --no-dashboard > "$folder/scheduler.log" 2>&1 &
 started+=($!)
-until [ -s "$folder/scheduler.json" ]; do sleep 1; done
+until [ -s "$folder/scheduler.json" ]; do kill -0 "${started[0]}"; sleep 1; done
 SCHEDULER_FILE="$folder/scheduler.json" bsub < docs/cluster/workers.lsf.sh
 ensemble build "${given[@]}" --engine "$folder/scheduler.json" &
 started+=($!)

@@ -15,15 +15,15 @@ finish() {
   if [ -n "$workers" ]; then scancel "$workers"; fi
   kill "${started[@]}" 2> /dev/null || true
   wait
-  if [ "$code" = 0 ]; then rm -rf "$folder"; else echo "what the workers said is in $folder" >&2; fi
+  if [ "$code" = 0 ]; then rm -rf "$folder"; else echo "what scheduler and workers said is in $folder" >&2; fi
 }
 trap finish EXIT
 trap 'exit 143' TERM
 
 dask scheduler --scheduler-file "$folder/scheduler.json" ${INTERFACE:+--interface "$INTERFACE"} \
-  --port 0 --no-dashboard &
+  --port 0 --no-dashboard > "$folder/scheduler.log" 2>&1 &
 started+=($!)
-until [ -s "$folder/scheduler.json" ]; do sleep 1; done
+until [ -s "$folder/scheduler.json" ]; do kill -0 "${started[0]}"; sleep 1; done
 workers=$(sbatch --parsable --output="$folder/worker-%a.log" \
   docs/cluster/workers.slurm.sh "$folder/scheduler.json")
 ensemble build "$@" --engine "$folder/scheduler.json" &
