@@ -50,7 +50,7 @@ def test_every_folder_has_its_paragraph_and_what_it_names_is_public() -> None:
         public = importlib.import_module(f"ensemble.{folder}").__all__
         named = [name for name in re.findall(r"`([A-Za-z_]+)`", paragraph) if name not in [*folders, "registry"]]
         assert [name for name in named if name not in public] == []
-    assert len(folders) == 15
+    assert len(folders) == 16
 
 
 def test_the_version_is_told_once_and_cited() -> None:
