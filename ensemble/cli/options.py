@@ -64,6 +64,12 @@ def add_request(parser: argparse.ArgumentParser, *, recipe_needed: bool = True) 
         metavar="DIR",
         help="stored predictions, shared by builds (default: predictions beside OUT)",
     )
+    parser.add_argument(
+        "--em-cache",
+        type=float,
+        metavar="GIB",
+        help="of EM from a URL to keep on this machine, for all builds; 0 for none (default: 20)",
+    )
     parser.add_argument("--update-lock", action="store_true", help="take what the aliases mean now")
 
 
@@ -101,6 +107,13 @@ def _with_devices(budget: "Budget", arguments: argparse.Namespace) -> "Budget":
     return replace(budget, on_cpu=devices[0].type == "cpu", gpu_bytes=lent, devices=len(devices))
 
 
+def _em_cache_bytes(gib: float) -> int:
+    """The limit that was given. Raises EnsembleError for none."""
+    if not 0 <= gib <= _MOST_GIB:
+        raise EnsembleError(f"--em-cache {gib:g}: say a number of GiB from 0, up to {_MOST_GIB:,}")
+    return int(gib * 2**30)
+
+
 def default_out(arguments: argparse.Namespace, suffix: str = "") -> Path:
     """Where what ``add_request`` was told is built unless that is said; a part of the manifest apart from the whole."""
     from ensemble.plan import load_recipe, name_of_build
@@ -116,7 +129,7 @@ def request_of(arguments: argparse.Namespace, out: Path) -> "Request":
     if not Path(arguments.recipe).is_file():
         found = find_recipe(arguments.recipe)
         console.note(f"recipe: {found}, which is shipped; there is no file {arguments.recipe} here")
-    return Request(
+    request = Request(
         recipe=arguments.recipe,
         out=out,
         manifest=arguments.manifest,
@@ -130,3 +143,5 @@ def request_of(arguments: argparse.Namespace, out: Path) -> "Request":
         update_lock=arguments.update_lock,
         cache=arguments.cache,
     )
+    kept = arguments.em_cache
+    return request if kept is None else replace(request, em_cache_bytes=_em_cache_bytes(kept))

@@ -4,17 +4,24 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from ensemble.core import Box, Grid
-from ensemble.storage.nodes import Location
+from ensemble.storage.addresses import Location
+from ensemble.storage.chunk_cache import DEFAULT_EM_CACHE_BYTES, em_cache
 from ensemble.storage.tissue import Tissue, find_tissue
 from ensemble.storage.volume import Pyramid, open_em
 
 
 class EM:
-    """The pyramids under one data root. ``absent_is_zero``: chunks never written are black, not missing."""
+    """The pyramids under one data root. ``absent_is_zero``: chunks never written are black, not missing.
 
-    def __init__(self, root: Location, *, absent_is_zero: bool = False) -> None:
+    Chunks that come from a URL are copied to a cache on this machine, of up to ``cache_bytes``.
+    """
+
+    def __init__(
+        self, root: Location, *, absent_is_zero: bool = False, cache_bytes: int = DEFAULT_EM_CACHE_BYTES
+    ) -> None:
         self._root = root
         self._absent_is_zero = absent_is_zero
+        self._cache = em_cache(cache_bytes)
 
     @cached_property
     def _pyramids(self) -> dict[str, Pyramid]:
@@ -23,7 +30,7 @@ class EM:
     def pyramid(self, dataset: str) -> Pyramid:
         """Raises VolumeError when the dataset's EM is not under the root."""
         if dataset not in self._pyramids:
-            self._pyramids[dataset] = open_em(self._root, dataset)
+            self._pyramids[dataset] = open_em(self._root, dataset, self._cache)
         return self._pyramids[dataset]
 
     def levels(self, dataset: str) -> Sequence[Grid]:

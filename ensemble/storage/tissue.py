@@ -67,6 +67,7 @@ class Tissue:
         return data
 
     def _inside(self, box: Box) -> NDArray[Any]:
+        self.volume.look_up(box)  # so that what is in the cache is known to be what is there
         data = self.volume.read(box)
         if self.absent_is_zero:
             return data
@@ -116,6 +117,8 @@ def find_tissue(volume: Volume, core: Box, wanted: Box, *, absent_is_zero: bool 
         raise VolumeError(f"{volume.place}: the crop lies outside the EM; check the manifest's translation")
     if absent_is_zero:
         return Tissue(volume, whole, absent_is_zero=True)
+    limits = wanted.intersect(whole)
+    volume.look_up(limits)
     chunks = inside.to_chunks(volume.chunks)
     present = volume.present(chunks)
     if not present.any():
@@ -125,7 +128,6 @@ def find_tissue(volume: Volume, core: Box, wanted: Box, *, absent_is_zero: bool 
         )
     there = np.argwhere(present)
     occupied = Box(zyx(there.min(axis=0)), zyx(there.max(axis=0) + 1)).shifted(chunks.start)
-    limits = wanted.intersect(whole)
     for axis in range(3):
         occupied = _grown(volume, occupied, axis, limits)
     return Tissue(volume, occupied.of_chunks(volume.chunks).intersect(limits))

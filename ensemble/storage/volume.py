@@ -10,7 +10,7 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +21,14 @@ import zarr
 from numpy.typing import NDArray
 
 from ensemble.core import Box, Grid, VoxelsZYX, zyx
+from ensemble.storage.addresses import Location, is_url, plain
 from ensemble.storage.alignment import aligned
-from ensemble.storage.chunk_keys import refuse_misnamed_chunks
-from ensemble.storage.metadata import attributes_of, multiscale_of
-from ensemble.storage.nodes import Location, ZarrArray, exist, open_node
+from ensemble.storage.chunk_cache import ChunkCache
+from ensemble.storage.chunk_keys import chunk_names, refuse_misnamed_chunks
+from ensemble.storage.metadata import Multiscale, attributes_of, multiscale_of
+from ensemble.storage.nodes import ZarrArray, exist, open_node, store_behind
 from ensemble.storage.placing import Placement, place_level, place_plain
-from ensemble.support import VolumeError, one_line
+from ensemble.support import VolumeError, in_threads, one_line
 
 _UNREADABLE = (
     *(RuntimeError, ValueError, TypeError, OSError, KeyError, IndexError),
@@ -118,13 +120,42 @@ class Volume:
 
     def present(self, chunks: Box) -> NDArray[np.bool_]:
         """Which chunks of a box of chunk indices were ever written; one that was not reads as the fill value."""
-        keys = [self._key(chunk) for chunk in self._countable(chunks).indices()]
-        return np.array(exist(self.place, keys), bool).reshape(chunks.shape)
+        names, store = self._names(self._countable(chunks)), store_behind(self.array)
+        there = exist(self.place, names) if store is None else [state != "" for state in store.states(names)]
+        return self._in_order(np.array(there, bool), chunks)
+
+    def look_up(self, box: Box) -> None:
+        """Have the chunks under a box asked for together, where that is over a network; later it is known of each."""
+        store = store_behind(self.array)
+        if store is not None:
+            store.states(self._names(self._chunks_under(box)))
+
+    def _names(self, chunks: Box, channel: int | None = None) -> list[str]:
+        """Names of the files of a box of chunk indices, in the order of the array's axes."""
+        along: list[Iterable[int]] = [[(channel or 0) // deep] for deep in self.array.shards or self.array.chunks]
+        for number, axis in enumerate(self._order[-3:]):
+            along[axis] = chunks.along(number)
+        return chunk_names(self.array, along)
+
+    def _in_order(self, of_chunks: NDArray[Any], chunks: Box) -> NDArray[Any]:
+        """What is said of chunks in the order of the array's axes, with axes z, y, x."""
+        axes = self._order[-3:]
+        places = [sorted(axes).index(axis) for axis in axes]
+        shape = [chunks.shape[places.index(at)] for at in range(3)]
+        return of_chunks.reshape(shape).transpose(places)
 
     def identity(self, box: Box, channel: int | None = None) -> str:
-        """A digest that changes when the metadata or a chunk file under the box does."""
+        """A digest that changes when the metadata or a chunk file under the box does.
+
+        A file's is its size and time; over a network its ETag, or its time where it has none.
+        """
         digest = hashlib.sha256(f"{self.array.metadata} {self.grid} {self.order}".encode())
-        for chunk in self._chunks_under(box).indices() if Path(self.place).exists() else ():
+        chunks, store = self._chunks_under(box), store_behind(self.array)
+        if store is not None:
+            states = store.states(self._names(chunks, channel))
+            digest.update(f"{chunks} {states}".encode())
+            return digest.hexdigest()
+        for chunk in chunks.indices() if Path(self.place).exists() else ():
             with suppress(FileNotFoundError):
                 status = os.stat(f"{self.place}/{self._key(chunk, channel)}")
                 digest.update(f"{chunk} {status.st_size} {status.st_mtime_ns}".encode())
@@ -132,6 +163,9 @@ class Volume:
 
 
 _MOST_CHUNKS = 1 << 21
+
+_AT_ONCE = 8
+"""Levels of a pyramid that are opened at a time where each is asked for over a network."""
 
 _MOST_BYTES = 1 << 30
 """Of a chunk, which is decoded whole."""
@@ -153,29 +187,40 @@ def truth_place(root: Location, dataset: str, crop: str) -> str:
     return f"{str(root).rstrip('/')}/{dataset}/{dataset}.zarr/recon-1/labels/groundtruth/crop{crop}"
 
 
-def open_em(root: Location, dataset: str) -> Pyramid:
-    """The EM pyramid of a dataset. Raises VolumeError when it is missing or its grids are not known."""
-    return open_pyramid(em_place(root, dataset))
+def open_em(root: Location, dataset: str, cache: ChunkCache | None = None) -> Pyramid:
+    """The EM pyramid of a dataset; chunks of a URL are copied to ``cache``.
+
+    Raises VolumeError when it is missing or its grids are not known.
+    """
+    return open_pyramid(em_place(root, dataset), cache=cache)
 
 
-def open_pyramid(place: Location, *, channels: int = 0) -> Pyramid:
+def open_pyramid(location: Location, *, channels: int = 0, cache: ChunkCache | None = None) -> Pyramid:
     """A multiscale group as volumes, finest level first; with ``channels``, of so many channels before z, y, x."""
+    place = plain(location)
     group = open_node(place)
     multiscale = None if isinstance(group, zarr.Array) else multiscale_of(attributes_of(group, place), place)
     if multiscale is None:
         raise VolumeError(f"{place}: no OME-NGFF multiscales in its attributes, so its voxel size is unknown")
-    levels = []
-    for index, level in enumerate(multiscale.datasets):
-        level_place = f"{place}/{level.path}"
-        array = open_node(level_place)
-        if not isinstance(array, zarr.Array):
-            raise VolumeError(f"{level_place}: not an array")
-        _check_array(array, channels, level_place)
-        levels.append(_volume(array, place_level(array, multiscale, index, level_place), channels, level_place))
+
+    def opened(index: int) -> Volume:
+        return _open_level(f"{place}/{multiscale.datasets[index].path}", multiscale, index, channels, cache)
+
+    # over a network each takes several requests, one after the other
+    indices = range(len(multiscale.datasets))
+    levels = list(in_threads(_AT_ONCE, opened, indices) if is_url(place) else map(opened, indices))
     levels.sort(key=lambda volume: volume.grid.voxel_volume_nm3)
     if multiscale.says_only_scales:
         levels = [_aligned(levels[0], level) for level in levels]
-    return Pyramid(str(place), tuple(levels))
+    return Pyramid(place, tuple(levels))
+
+
+def _open_level(place: str, multiscale: Multiscale, index: int, channels: int, cache: ChunkCache | None) -> Volume:
+    array = open_node(place, cache)
+    if not isinstance(array, zarr.Array):
+        raise VolumeError(f"{place}: not an array")
+    _check_array(array, channels, place)
+    return _volume(array, place_level(array, multiscale, index, place), channels, place)
 
 
 def _aligned(finest: Volume, level: Volume) -> Volume:
@@ -183,13 +228,14 @@ def _aligned(finest: Volume, level: Volume) -> Volume:
     return replace(level, grid=grid, doubt=f"{level.place}: {doubt}" if doubt else "")
 
 
-def open_volume(place: Location, *, channels: int = 0, expected: Grid | None = None) -> Volume:
+def open_volume(location: Location, *, channels: int = 0, expected: Grid | None = None) -> Volume:
     """A stored array with its grid: a plain array with attributes, or level 0 of a multiscale group.
 
     A plain array needs ``voxel_size`` and ``translation`` in nm, or lies where it is ``expected`` if it has no
     translation. With ``channels``, the array has so many before its axes z, y, x. Raises VolumeError for another
     shape, or when metadata are missing or contradict each other.
     """
+    place = plain(location)
     local = Path(place)
     if (local / "s0").is_dir() and not any((local / name).exists() for name in (".zgroup", ".zarray", "zarr.json")):
         return open_volume(local / "s0", channels=channels)  # a plain folder that holds the array
@@ -197,7 +243,7 @@ def open_volume(place: Location, *, channels: int = 0, expected: Grid | None = N
     if isinstance(node, zarr.Group):
         if multiscale_of(attributes_of(node, place), place) is not None:
             return open_pyramid(place, channels=channels).levels[0]
-        if exist(str(place), ("s0/.zarray", "s0/zarr.json")) != [False, False]:
+        if exist(place, ("s0/.zarray", "s0/zarr.json")) != [False, False]:
             return open_volume(f"{place}/s0", channels=channels)
         raise VolumeError(f"{place}: a group without OME-NGFF multiscales; expected an array of predictions")
     _check_array(node, channels, place)
@@ -218,7 +264,7 @@ def _check_array(array: ZarrArray, channels: int, place: Location) -> None:
         raise VolumeError(
             f"{place}: its chunks of {list(array.chunks)} voxels cannot be held; write it in chunks of up to 1 GiB"
         )
-    refuse_misnamed_chunks(array, str(place))
+    refuse_misnamed_chunks(array, plain(place))
 
 
 def _volume(array: ZarrArray, placement: Placement, channels: int, place: Location) -> Volume:
