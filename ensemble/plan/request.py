@@ -71,6 +71,7 @@ class Request:
             "precision": self.precision,
             "absent_is_zero": self.absent_is_zero,
             "cache": str(self.cache.resolve()) if self.cache else None,
+            "em_cache_bytes": self.em_cache_bytes,
         }
 
     @classmethod

@@ -5,6 +5,7 @@ from ensemble.storage.chunk_cache import DEFAULT_EM_CACHE_BYTES
 from ensemble.storage.chunk_keys import foreign_chunk, misnamed
 from ensemble.storage.chunked_array import ChunkedArray, Encoding, scratch_array
 from ensemble.storage.em_pyramids import EM
+from ensemble.storage.fetching import EMFiles
 from ensemble.storage.metadata import NAMES_OF_AXES
 from ensemble.storage.nodes import ZarrArray, open_node
 from ensemble.storage.tissue import Tissue, find_tissue
@@ -17,6 +18,7 @@ __all__ = [
     "EM",
     "NAMES_OF_AXES",
     "ChunkedArray",
+    "EMFiles",
     "Encoding",
     "Location",
     "Tissue",

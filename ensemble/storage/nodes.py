@@ -23,7 +23,7 @@ _DAMAGE = (LookupError, TypeError, AttributeError, ArithmeticError, AssertionErr
 
 
 def open_node(place: Location, cache: "ChunkCache | None" = None) -> ZarrArray | zarr.Group:
-    """The Zarr array or group at a path or URL, read only; what a URL has is copied to ``cache``. Raises VolumeError."""
+    """The Zarr array or group at a path or URL, read only; chunks of a URL go to ``cache``. Raises VolumeError."""
     text = str(place)
     if foreign := foreign_protocol(text):
         raise VolumeError(f"{text}: {foreign}")

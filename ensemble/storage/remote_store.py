@@ -42,10 +42,17 @@ class RemoteStore(ObjectStore[Any]):
     def with_read_only(self, read_only: bool = False) -> "RemoteStore":
         return self
 
+    @property
+    def has_cache(self) -> bool:
+        return self._cache is not None
+
+    def key(self, name: str) -> str:
+        """The path in the bucket of a file beneath the URL."""
+        return f"{self.remote.path}/{name}" if self.remote.path else name
+
     def states(self, names: Sequence[str]) -> list[str]:
         """Of files beneath the URL what changes when they do, "" of one that is not there; asked for once."""
-        folder = f"{self.remote.path}/" if self.remote.path else ""
-        keys = [f"{folder}{name}" for name in names]
+        keys = [self.key(name) for name in names]
         unknown = [key for key in keys if key not in self._known]
         if unknown:
             found = listing.states(self.remote, unknown)

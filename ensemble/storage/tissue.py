@@ -54,11 +54,7 @@ class Tissue:
 
     def read(self, box: Box) -> NDArray[Any]:
         """The voxels of a box, whose bounds may lie outside the tissue, dtype kept."""
-        places = []
-        for axis in range(3):
-            first, end = self.box.start[axis], self.box.stop[axis]
-            places.append(reflect(np.array(box.along(axis)) - first, end - first) + first)
-        inner = Box(zyx(int(p.min()) for p in places), zyx(int(p.max()) + 1 for p in places))
+        places, inner = self._mirrored(box)
         data = self._inside(inner)
         for axis, place in enumerate(places):
             along = place - inner.start[axis]
@@ -66,8 +62,22 @@ class Tissue:
                 data = np.take(data, along, axis=axis)
         return data
 
+    def looked_at(self, box: Box) -> Box:
+        """All voxels on which those of a box, or of any in it, depend.
+
+        Where a chunk that is not there is mirrored from others these are the whole tissue: any may be the nearest.
+        """
+        return self._mirrored(box)[1] if self.absent_is_zero else self.box
+
+    def _mirrored(self, box: Box) -> tuple[list[NDArray[Any]], Box]:
+        """Along each axis where the voxels of a box are read, mirrored into the tissue; and the box that holds them."""
+        places = []
+        for axis in range(3):
+            first, end = self.box.start[axis], self.box.stop[axis]
+            places.append(reflect(np.array(box.along(axis)) - first, end - first) + first)
+        return places, Box(zyx(int(p.min()) for p in places), zyx(int(p.max()) + 1 for p in places))
+
     def _inside(self, box: Box) -> NDArray[Any]:
-        self.volume.look_up(box)  # so that what is in the cache is known to be what is there
         data = self.volume.read(box)
         if self.absent_is_zero:
             return data

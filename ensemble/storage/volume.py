@@ -74,6 +74,9 @@ class Volume:
 
     def read(self, box: Box, channel: int | None = None) -> NDArray[Any]:
         """The box, dtype kept; bounds inside the shape. Raises VolumeError naming a damaged chunk."""
+        store = store_behind(self.array)
+        if store is not None and store.has_cache:
+            self.look_up(box)  # what is in the cache is taken from there only where it is known to be as in the bucket
         try:
             return self._values(box, channel)
         except _UNREADABLE as error:
@@ -129,6 +132,13 @@ class Volume:
         store = store_behind(self.array)
         if store is not None:
             store.states(self._names(self._chunks_under(box)))
+
+    def remote_files(self, box: Box) -> dict[str, str]:
+        """The files of the chunks under a box, by their paths in the bucket, with what changes when they do."""
+        store, names = store_behind(self.array), self._names(self._chunks_under(box))
+        if store is None:
+            return {}
+        return {store.key(name): state for name, state in zip(names, store.states(names), strict=True) if state}
 
     def _names(self, chunks: Box, channel: int | None = None) -> list[str]:
         """Names of the files of a box of chunk indices, in the order of the array's axes."""

@@ -108,11 +108,12 @@ def _free_port() -> int:
 
 
 @contextmanager
-def bucket_server(folder: Path, delay_s: float = 0.0) -> Iterator[Bucket]:
-    """The folders in ``folder`` as buckets, while the block lasts."""
+def bucket_server(folder: Path, delay_s: float = 0.0, *, changes: bool = True) -> Iterator[Bucket]:
+    """The folders in ``folder`` as buckets, while the block lasts; whether files in them change meanwhile."""
     port = _free_port()
     command = [RCLONE, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}", "--config", "/dev/null"]
-    server = subprocess.Popen([*command, "--dir-cache-time", "0s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command += ["--dir-cache-time", "0s" if changes else "1h"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 60
         while True:
