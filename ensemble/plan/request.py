@@ -60,7 +60,7 @@ class Request:
     em_cache_bytes: int = DEFAULT_EM_CACHE_BYTES
 
     def as_plain(self) -> dict[str, Any]:
-        """What ``again`` reads back: everything but machine and limits."""
+        """What ``again`` reads back: everything but threads and memory."""
         return {
             "recipe": str(Path(find_recipe(self.recipe)).resolve()),
             "manifest": str(self.manifest.resolve()) if self.manifest else None,

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class EMFiles:
-    """Files of EM in a bucket, chunks first: an array whose chunks are not all copied yet cannot be opened."""
+    """Files of EM in a bucket, to be copied. An array that is not copied in whole cannot be opened."""
 
     remote: Remote
     files: tuple[RemoteFile, ...]
@@ -65,7 +65,7 @@ class EMFiles:
             for box in of_level:
                 found |= datasets[dataset].levels[level].remote_files(box)
         files = [RemoteFile(key, _name(root, key), state) for key, state in found.items()]
-        return cls(root.remote, tuple(sorted(files, key=lambda file: (file.is_metadata, file.name))))
+        return cls(root.remote, tuple(sorted(files, key=lambda file: file.name)))
 
     def fetch(self, to: Path, progress: Progress) -> int:
         """How many files were copied under a folder; those that were copied before, as they are in the bucket, are not.
@@ -88,7 +88,7 @@ class EMFiles:
             progress.say(f"to fetch: {counted(len(lacking), 'file')}, {_in_words(total)}; {kept} there already")
             progress.stage("fetch", max(total, 1))
             began, done = time.monotonic(), 0
-            for number, file in enumerate(in_threads(CONCURRENCY, lambda file: self._copy(file, to), lacking), start=1):
+            for number, file in enumerate(self._copied(lacking, to), start=1):
                 journal.note("file", [file.name, file.state])
                 done += file.bytes
                 progress.at(done, file.name)
@@ -98,6 +98,12 @@ class EMFiles:
             return len(lacking)
         finally:
             journal.close()
+
+    def _copied(self, files: Sequence[RemoteFile], to: Path) -> Iterator[RemoteFile]:
+        """The files, each once it was copied; no metadata before all chunks were."""
+        for is_metadata in (False, True):
+            part = [file for file in files if file.is_metadata == is_metadata]
+            yield from in_threads(CONCURRENCY, lambda file: self._copy(file, to), part)
 
     def _copy(self, file: RemoteFile, to: Path) -> RemoteFile:
         url = f"{self.remote.root}/{file.key}"

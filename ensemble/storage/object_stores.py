@@ -26,6 +26,8 @@ CONCURRENCY = 64
 _ATTEMPTS = 6
 """At a request, unless AWS_MAX_ATTEMPTS says another number; waiting between them grows from 0.1 s to 5 s."""
 
+_NO_BUCKET = "names no bucket; write it as s3://BUCKET/FOLDER"
+
 _GOOGLE_CREDENTIALS = ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY")
 
 
@@ -45,6 +47,8 @@ def open_remote(url: str) -> Remote:
         from obstore import parse_scheme
     except ImportError as error:
         raise VolumeError(f"{url}: reading a URL needs obstore: pip install obstore") from error
+    if not urlsplit(url).netloc:
+        raise VolumeError(f"{url}: {_NO_BUCKET}")
     try:
         kind = parse_scheme(url)
         root, path = _split(url, kind)
@@ -62,8 +66,8 @@ def _split(url: str, kind: str) -> tuple[str, str]:
     parts = urlsplit(url)
     path = [unquote(name) for name in parts.path.split("/") if name]
     in_path = 1 if kind == "s3" and parts.scheme == "https" and parts.netloc.startswith("s3.") else 0
-    if not parts.netloc or len(path) < in_path:
-        raise VolumeError(f"{url}: names no bucket; write it as s3://BUCKET/FOLDER")
+    if len(path) < in_path:
+        raise VolumeError(f"{url}: {_NO_BUCKET}")
     return "/".join([f"{parts.scheme}://{parts.netloc}", *path[:in_path]]), "/".join(path[in_path:])
 
 

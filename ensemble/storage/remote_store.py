@@ -11,7 +11,7 @@ from zarr.storage import ObjectStore
 from ensemble.storage import listing
 from ensemble.storage.chunk_cache import ChunkCache
 from ensemble.storage.object_stores import CONCURRENCY, Remote, faults, open_remote
-from ensemble.storage.remote_trouble import code_of, in_words
+from ensemble.storage.remote_trouble import code_of, in_words, is_whole
 from ensemble.support import VolumeError
 
 zarr.config.set({"async.concurrency": CONCURRENCY})
@@ -33,6 +33,9 @@ class RemoteStore(ObjectStore[Any]):
     def __reduce__(self) -> tuple[type["RemoteStore"], tuple[str, ChunkCache | None, dict[str, str]]]:
         """Without credentials: those of the process that reads are taken."""
         return RemoteStore, (self._url, self._cache, self._known)
+
+    def __str__(self) -> str:
+        return self._url
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RemoteStore) and other._url == self._url
@@ -99,7 +102,17 @@ class RemoteStore(ObjectStore[Any]):
                 return None
             raise VolumeError(f"{url}: it was taken away while it was read; run the same command again") from error
         except faults() as error:
-            raise VolumeError(in_words(url, error)) from error
+            if byte_range is None or not is_whole(error):
+                raise VolumeError(in_words(url, error)) from error
+            whole = await self._asked(key, state, None)
+            return None if whole is None else memoryview(whole)[_slice(byte_range, len(whole))]
+
+
+def _slice(wanted: ByteRequest, length: int) -> slice:
+    """A part of a file of so many bytes."""
+    if isinstance(wanted, RangeByteRequest):
+        return slice(wanted.start, wanted.end)
+    return slice(length - wanted.suffix if isinstance(wanted, SuffixByteRequest) else wanted.offset, length)
 
 
 def _range(wanted: ByteRequest) -> Any:

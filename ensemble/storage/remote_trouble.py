@@ -32,6 +32,7 @@ _BY_WORDS = (
     ("kind: Timeout", f"no answer in time; {_AGAIN}"),
     ("kind: Interrupted", f"the connection broke off; {_AGAIN}"),
     ("kind: Decode", f"the answer was cut short, again and again; {_AGAIN}"),
+    ("HTTP error: error sending request", f"the connection broke off, again and again; {_AGAIN}"),
     ("NoContentRange", f"the answer was cut short, and the rest cannot be asked for; {_AGAIN}"),
     ("URL scheme is not allowed", "it is asked for over http, which is not encrypted; name it so in AWS_ENDPOINT_URL"),
 )
@@ -54,6 +55,11 @@ def is_refused(error: BaseException) -> bool:
     """Whether what was asked is forbidden or not offered, rather than out of order."""
     found = _STATUS.search(str(error))
     return found is not None and found[1][:3] in ("401", "403", "405", "501") and code_of(error) not in _BY_CODE
+
+
+def is_whole(error: BaseException) -> bool:
+    """Whether a part of a file was asked for, and all of it would have come."""
+    return "non-partial response" in str(error)
 
 
 def in_words(url: str, error: BaseException) -> str:

