@@ -163,7 +163,8 @@ def _counted(bucket: Bucket, work: Callable[[], Any]) -> tuple[float, str]:
     began = time.perf_counter()
     work()
     took = time.perf_counter() - began
-    return took, ", ".join(f"{count:,} {verb}" for verb, count in sorted(bucket.seen.items())) or "no request"
+    asked = ", ".join(f"{count:,} {verb}" for verb, count in sorted(bucket.seen.items()))
+    return took, f"{asked}; {bucket.chunks():,} of chunks" if asked else "no request"
 
 
 def _run(*arguments: str, **environment: str) -> Run:

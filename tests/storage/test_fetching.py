@@ -47,7 +47,7 @@ def test_only_what_changed_or_is_lacking_comes_again(bucket, em, tmp_path):
     EMFiles.under(em, {("d", 0): [PART]}).fetch(to, QuietProgress())
     bucket.forget()
     assert EMFiles.under(em, {("d", 0): [PART]}).fetch(to, QuietProgress()) == 0
-    assert bucket.chunks == 0
+    assert bucket.chunks() == 0
     next(to.rglob("0.0.1")).unlink()
     assert EMFiles.under(em, {("d", 0): [PART]}).fetch(to, QuietProgress()) == 1
     changed = next(bucket.folder.rglob("s0/0.0.0"))

@@ -94,10 +94,10 @@ def test_a_chunk_costs_one_request_whether_it_is_there_or_not(served_em):
 
 def test_what_is_in_the_cache_is_not_read_again_until_it_changes(served_em):
     first = level(1 << 30).read(WHOLE)
-    assert served_em.chunks == 12
+    assert served_em.chunks() == 12
     served_em.forget()
     assert np.array_equal(level(1 << 30).read(WHOLE), first)
-    assert served_em.chunks == 0
+    assert served_em.chunks() == 0
     changed = 255 - first
     write_em(served_em.folder / "em", "d", [(changed, GRID)])
     assert np.array_equal(level(1 << 30).read(WHOLE), changed)

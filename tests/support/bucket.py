@@ -57,10 +57,9 @@ class Bucket:
         """With which the AWS tools would find it."""
         return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "2"}
 
-    @property
-    def chunks(self) -> int:
-        """How many times a chunk was asked for."""
-        return sum("list-type" not in path and _CHUNK.search(path) is not None for path in self.paths)
+    def chunks(self, of: str = "") -> int:
+        """How many times a chunk was asked for, of arrays in whose paths ``of`` is."""
+        return sum(of in path and "list-type" not in path and bool(_CHUNK.search(path)) for path in self.paths)
 
     def forget(self) -> None:
         self.seen.clear()
