@@ -126,12 +126,14 @@ def find_tissue(volume: Volume, core: Box, wanted: Box, *, absent_is_zero: bool 
     if not inside.size:
         raise VolumeError(f"{volume.place}: the crop lies outside the EM; check the manifest's translation")
     if absent_is_zero:
+        volume.check_names()
         return Tissue(volume, whole, absent_is_zero=True)
     limits = wanted.intersect(whole)
     volume.look_up(limits)
     chunks = inside.to_chunks(volume.chunks)
     present = volume.present(chunks)
     if not present.any():
+        volume.check_names()
         raise VolumeError(
             f"{volume.place}: none of the crop's EM is there (its chunks were never written); fetch the data, "
             "or say --absent-is-zero where black is real"

@@ -127,6 +127,10 @@ class Volume:
         there = exist(self.place, names) if store is None else [state != "" for state in store.states(names)]
         return self._in_order(np.array(there, bool), chunks)
 
+    def check_names(self) -> None:
+        """Raises VolumeError where there are chunks, though none by the names that the array's metadata give them."""
+        refuse_misnamed_chunks(self.array, self.place)
+
     def look_up(self, box: Box) -> None:
         """Have the chunks under a box asked for together, where that is over a network; later it is known of each."""
         store = store_behind(self.array)
@@ -206,7 +210,10 @@ def open_em(root: Location, dataset: str, cache: ChunkCache | None = None) -> Py
 
 
 def open_pyramid(location: Location, *, channels: int = 0, cache: ChunkCache | None = None) -> Pyramid:
-    """A multiscale group as volumes, finest level first; with ``channels``, of so many channels before z, y, x."""
+    """A multiscale group as volumes, finest level first; with ``channels``, of so many channels before z, y, x.
+
+    Whether chunks have the names that they should is known of all levels in a folder; behind a URL of none yet.
+    """
     place = plain(location)
     group = open_node(place)
     multiscale = None if isinstance(group, zarr.Array) else multiscale_of(attributes_of(group, place), place)
@@ -230,7 +237,10 @@ def _open_level(place: str, multiscale: Multiscale, index: int, channels: int, c
     if not isinstance(array, zarr.Array):
         raise VolumeError(f"{place}: not an array")
     _check_array(array, channels, place)
-    return _volume(array, place_level(array, multiscale, index, place), channels, place)
+    volume = _volume(array, place_level(array, multiscale, index, place), channels, place)
+    if not is_url(place):
+        volume.check_names()
+    return volume
 
 
 def _aligned(finest: Volume, level: Volume) -> Volume:
@@ -252,12 +262,16 @@ def open_volume(location: Location, *, channels: int = 0, expected: Grid | None 
     node = open_node(place)
     if isinstance(node, zarr.Group):
         if multiscale_of(attributes_of(node, place), place) is not None:
-            return open_pyramid(place, channels=channels).levels[0]
+            finest = open_pyramid(place, channels=channels).levels[0]
+            finest.check_names()
+            return finest
         if exist(place, ("s0/.zarray", "s0/zarr.json")) != [False, False]:
             return open_volume(f"{place}/s0", channels=channels)
         raise VolumeError(f"{place}: a group without OME-NGFF multiscales; expected an array of predictions")
     _check_array(node, channels, place)
-    return _volume(node, place_plain(node, place, expected=expected), channels, place)
+    volume = _volume(node, place_plain(node, place, expected=expected), channels, place)
+    volume.check_names()
+    return volume
 
 
 def _check_array(array: ZarrArray, channels: int, place: Location) -> None:
@@ -274,7 +288,6 @@ def _check_array(array: ZarrArray, channels: int, place: Location) -> None:
         raise VolumeError(
             f"{place}: its chunks of {list(array.chunks)} voxels cannot be held; write it in chunks of up to 1 GiB"
         )
-    refuse_misnamed_chunks(array, plain(place))
 
 
 def _volume(array: ZarrArray, placement: Placement, channels: int, place: Location) -> Volume:
