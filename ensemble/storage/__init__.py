@@ -8,10 +8,11 @@ from ensemble.storage.em_pyramids import EM
 from ensemble.storage.fetching import EMFiles
 from ensemble.storage.metadata import NAMES_OF_AXES
 from ensemble.storage.nodes import ZarrArray, open_node
+from ensemble.storage.opening import em_place, open_em, open_volume, truth_place
 from ensemble.storage.tissue import Tissue, find_tissue
 from ensemble.storage.truth import check_ids, misplaced, open_truth, whole_truth
 from ensemble.storage.unpacking import decoded, limit_bytes
-from ensemble.storage.volume import Volume, em_place, open_em, open_volume, truth_place
+from ensemble.storage.volume import Volume
 
 __all__ = [
     "DEFAULT_EM_CACHE_BYTES",

@@ -8,8 +8,8 @@ from typing import Any
 from ensemble.core import Box, Grid
 from ensemble.storage.addresses import Location
 from ensemble.storage.chunk_cache import DEFAULT_EM_CACHE_BYTES, em_cache
+from ensemble.storage.opening import Pyramid, open_em
 from ensemble.storage.tissue import Tissue, find_tissue
-from ensemble.storage.volume import Pyramid, open_em
 
 
 class EM:

@@ -12,7 +12,7 @@ from ensemble.storage.em_pyramids import EM
 from ensemble.storage.listing import size_bytes, state_of
 from ensemble.storage.nodes import remote_store, store_behind
 from ensemble.storage.object_stores import CONCURRENCY, Remote, asked
-from ensemble.storage.volume import Pyramid
+from ensemble.storage.opening import Pyramid
 from ensemble.support import Journal, Progress, VolumeError, alone_with, counted, duration, in_threads, replacing
 
 if TYPE_CHECKING:

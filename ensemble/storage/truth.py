@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from ensemble.core import Grid, Target, is_instance
 from ensemble.storage.addresses import Location, is_url, plain
 from ensemble.storage.nodes import exist
-from ensemble.storage.volume import Volume, open_volume, truth_place
+from ensemble.storage.opening import open_volume, truth_place
+from ensemble.storage.volume import Volume
 from ensemble.support import VolumeError
 
 

@@ -2,12 +2,12 @@
 
 import os
 import pickle
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ensemble.storage.chunk_cache import ChunkCache, em_cache
-from tests.support.processes import FORKED
+from tests.support.processes import python
 
 KIB = 1 << 10
 
@@ -58,18 +58,23 @@ def test_without_room_or_leave_nothing_is_kept_and_nobody_is_disturbed(tmp_path)
     assert em_cache(0) is None
 
 
-def fill(cache: ChunkCache, first: int) -> int:
-    """Puts a hundred chunks, each named by what it holds, and counts those found that hold something else."""
-    wrong = 0
-    for number in range(first, first + 100):
-        cache.put(str(number % 120), f"{number % 120}".encode() * 300)
-        found = cache.get(str((number * 7) % 120))
-        wrong += found is not None and found != f"{(number * 7) % 120}".encode() * 300
-    return wrong
+FILL = """
+import sys
+from pathlib import Path
+from ensemble.storage.chunk_cache import ChunkCache
+
+cache, first, wrong = ChunkCache(Path(sys.argv[1]), int(sys.argv[2])), int(sys.argv[3]), 0
+for number in range(first, first + 100):
+    cache.put(str(number % 120), str(number % 120).encode() * 300)
+    found = cache.get(str(number * 7 % 120))
+    wrong += found is not None and found != str(number * 7 % 120).encode() * 300
+print(wrong)
+"""
 
 
 def test_processes_share_it(tmp_path):
     cache = ChunkCache(tmp_path, 48 * KIB)
-    with ProcessPoolExecutor(2, mp_context=FORKED) as pool:
-        assert list(pool.map(fill, [cache] * 2, (0, 50))) == [0, 0]
-    assert 0 < sum(path.stat().st_size for path in files(cache)) <= 48 * KIB
+    with ThreadPoolExecutor() as pool:
+        ended = list(pool.map(lambda first: python(FILL, tmp_path, cache.limit_bytes, first), (0, 50)))
+    assert [(process.stdout, process.stderr) for process in ended] == [("0\n", "")] * 2
+    assert 0 < sum(path.stat().st_size for path in files(cache)) <= cache.limit_bytes

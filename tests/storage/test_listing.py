@@ -8,7 +8,7 @@ import pytest
 from ensemble.storage.em_pyramids import EM
 from ensemble.storage.listing import first_names, size_bytes, state_of, states
 from ensemble.storage.object_stores import open_remote
-from ensemble.storage.volume import open_volume
+from ensemble.storage.opening import open_volume
 from tests.storage.test_volume import GRID
 from tests.support.bucket import answer
 from tests.support.file_server import served

@@ -14,10 +14,10 @@ from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.storage.em_pyramids import EM
 from ensemble.storage.nodes import store_behind
+from ensemble.storage.opening import open_volume
 from ensemble.storage.remote_store import RemoteStore
 from ensemble.storage.tissue import find_tissue
 from ensemble.storage.truth import open_truth
-from ensemble.storage.volume import open_volume
 from ensemble.support.errors import VolumeError
 from tests.storage.test_volume import GRID
 from tests.support.volumes import noise, write_array, write_em
