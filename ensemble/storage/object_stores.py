@@ -26,6 +26,8 @@ CONCURRENCY = 64
 _ATTEMPTS = 6
 """At a request, unless AWS_MAX_ATTEMPTS says another number; waiting between them grows from 0.1 s to 5 s."""
 
+_asking_process: dict[str, int] = {}
+
 _NO_BUCKET = "names no bucket; write it as s3://BUCKET/FOLDER"
 
 _GOOGLE_CREDENTIALS = ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY")
@@ -122,6 +124,12 @@ def _has_google_credentials() -> bool:
     return any(os.environ.get(name) for name in _GOOGLE_CREDENTIALS) or signed_in.is_file()
 
 
+def refuse_forked(url: str) -> None:
+    """Raises VolumeError in a process forked from one that asked for something: there the library waits forever."""
+    if _asking_process.setdefault("id", os.getpid()) != os.getpid():
+        raise VolumeError(f"{url}: cannot be read by several processes here; copy it to a folder and name that")
+
+
 def faults() -> tuple[type[Exception], ...]:
     """What the library raises."""
     from obstore.exceptions import BaseError
@@ -131,6 +139,7 @@ def faults() -> tuple[type[Exception], ...]:
 
 def asked(url: str, ask: Callable[[], Any]) -> Any:
     """What ``ask`` gives. Raises VolumeError, of what is at ``url``, for whatever the library raises."""
+    refuse_forked(url)
     try:
         return ask()
     except faults() as error:

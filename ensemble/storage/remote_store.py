@@ -10,7 +10,7 @@ from zarr.storage import ObjectStore
 
 from ensemble.storage import listing
 from ensemble.storage.chunk_cache import ChunkCache
-from ensemble.storage.object_stores import CONCURRENCY, Remote, faults, open_remote
+from ensemble.storage.object_stores import CONCURRENCY, Remote, faults, open_remote, refuse_forked
 from ensemble.storage.remote_trouble import code_of, in_words, is_whole
 from ensemble.support import VolumeError
 
@@ -90,6 +90,7 @@ class RemoteStore(ObjectStore[Any]):
 
     async def _asked(self, key: str, state: str | None, byte_range: ByteRequest | None) -> Any:
         url = f"{self.remote.root}/{key}"
+        refuse_forked(url)
         try:
             answer = await self.store.get_async(key, options={"range": _range(byte_range)} if byte_range else None)
             if state is not None and listing.state_of(answer.meta) != state:

@@ -1,10 +1,12 @@
 """Where URLs lead, with which patience, and that the library for it is loaded for them alone."""
 
+import os
+
 import pytest
 
 from ensemble.storage.object_stores import open_remote
 from ensemble.support.errors import VolumeError
-from tests.support.bucket import forget_aws
+from tests.support.bucket import forget_aws, free_port
 from tests.support.processes import python
 
 
@@ -48,6 +50,32 @@ def test_credentials_come_from_the_chosen_profile_and_attempts_from_the_environm
     assert open_remote("s3://open").store.config.get("skip_signature") is None
     monkeypatch.delenv("AWS_PROFILE")
     assert open_remote("s3://open").store.config["skip_signature"]
+
+
+FORK = """
+import os
+from ensemble.storage import EM
+from ensemble.support import VolumeError
+
+def ask():
+    try:
+        EM("s3://em").pyramid("d")
+    except VolumeError as error:
+        print(error, flush=True)
+
+ask()
+child = os.fork()
+os.waitpid(child, 0) if child else ask()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here")
+def test_a_forked_process_is_told_rather_than_left_waiting(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    parent, child = python(FORK).stdout.splitlines()
+    assert "nothing answers there" in parent
+    assert "cannot be read by several processes here; copy it to a folder" in child
 
 
 def test_files_need_no_library_for_urls():
