@@ -97,7 +97,7 @@ def plan(work: Path, arguments: argparse.Namespace) -> None:
         (root / "done").write_text(str(chunks))
         print(f"{chunks:,} chunks written in {time.perf_counter() - began:.0f} s", flush=True)
     recipe = _recipe(work, nm, registry)
-    ask = ["plan", str(recipe), "--device", "cpu"]
+    ask = ["plan", str(recipe), "--device", "cpu", "--memory", "64"]
     print(f"plan of the official manifest at {nm:g} nm, over {int((root / 'done').read_text()):,} chunks")
     with served(root, arguments) as bucket:
         # the first plan on a machine times the network, and a server that was just started knows no checksum yet
