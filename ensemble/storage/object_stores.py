@@ -1,6 +1,7 @@
 """What lies behind URLs, opened once per bucket or host of a process; the library for that is loaded for URLs alone."""
 
 import os
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -101,7 +102,12 @@ def _gs(root: str, signed: bool, attempts: int) -> "GCSStore":
 def _http(root: str, attempts: int) -> "HTTPStore":
     from obstore.store import HTTPStore
 
-    return HTTPStore.from_url(root, **_patience(root, attempts))
+    parts, given = urlsplit(root), _patience(root, attempts)
+    user, at, host = parts.netloc.rpartition("@")
+    if at:
+        key = b64encode(unquote(user).encode()).decode()
+        given["client_options"]["default_headers"] = {"Authorization": f"Basic {key}"}
+    return HTTPStore.from_url(f"{parts.scheme}://{host}", **given)
 
 
 def _patience(address: str, attempts: int) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """Where URLs lead, with which patience, and that the library for it is loaded for them alone."""
 
 import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 
+from ensemble.storage.nodes import exist
 from ensemble.storage.object_stores import open_remote
 from ensemble.support.errors import VolumeError
 from tests.support.bucket import forget_aws, free_port
@@ -50,6 +53,27 @@ def test_credentials_come_from_the_chosen_profile_and_attempts_from_the_environm
     assert open_remote("s3://open").store.config.get("skip_signature") is None
     monkeypatch.delenv("AWS_PROFILE")
     assert open_remote("s3://open").store.config["skip_signature"]
+
+
+class _Closed(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_response(200 if self.headers["Authorization"] == "Basic YW5uOnMzY3IzdC8=" else 401)
+        self.send_header("Content-Length", "3")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_name_and_password_in_a_url_are_given_to_its_host():
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Closed) as server:
+        Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        assert exist(f"http://ann:s3cr3t%2F@{host}/a", ["b"]) == [True]
+        with pytest.raises(VolumeError, match="credentials are asked for") as told:
+            exist(f"http://ann:other@{host}/a", ["b"])
+        assert "other" not in str(told.value)
+        server.shutdown()
 
 
 FORK = """
