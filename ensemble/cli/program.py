@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ensemble import __version__
 from ensemble.cli.build_commands import add_build_commands
+from ensemble.cli.data_commands import add_data_commands
 from ensemble.cli.model_commands import add_model_commands, with_verb
 from ensemble.cli.options import Run
 from ensemble.cli.result_commands import add_result_commands
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ensemble {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_build_commands(commands)
+    add_data_commands(commands)
     add_result_commands(commands)
     add_model_commands(commands)
     return parser

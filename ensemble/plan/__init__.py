@@ -14,6 +14,7 @@ from ensemble.plan.em_likeness import UnlikeEM, refuse_unlike, unlike_range
 from ensemble.plan.hours import Hours, Pacing, device_in_words, units
 from ensemble.plan.job import FORWARD_PASSES, ROWS_READ, STORED_CHUNK, Job, Precision, patches_per_pass
 from ensemble.plan.lock import lock_contents, write_lock
+from ensemble.plan.needed_em import em_needed
 from ensemble.plan.network_use import Arithmetic, Deviation, NetworkUse, plain_use
 from ensemble.plan.parts import Cut, Part, cut_that_fits, longest_slabs_first, parts_of, slabs_for
 from ensemble.plan.plan import CropPlan, Plan, classes_in, made_from, sources_in, sources_of
@@ -79,6 +80,7 @@ __all__ = [
     "cut_that_fits",
     "describe_route",
     "device_in_words",
+    "em_needed",
     "expression_as_recipe",
     "find_recipe",
     "load_recipe",

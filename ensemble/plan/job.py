@@ -62,6 +62,9 @@ class Model(Protocol):
     def patch_bytes(self) -> int: ...
 
 
+_INTERPOLATED_VOXELS = (2, 2, 2)
+"""Of a level around what is resampled from it, at most."""
+
 ROWS_READ = 8
 """Rows of patches whose EM is read at once, so that few chunks of it are decoded more than twice."""
 
@@ -100,6 +103,14 @@ class Job:
     @property
     def patch(self) -> VoxelsZYX:
         return self.model.card.patch_voxels
+
+    @property
+    def level_box(self) -> Box:
+        """The voxels of the level that patches are read, or interpolated, from; some may lie outside the tissue."""
+        if not self.fit.exact:
+            return self.level_grid.box_over(self.lattice, _INTERPOLATED_VOXELS)
+        origin = (round(self.level_grid.position_voxels(a, self.lattice.origin_nm[a])) for a in range(3))
+        return Box.at(origin, self.lattice.shape)
 
     @property
     def em_in_words(self) -> str:

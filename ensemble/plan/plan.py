@@ -21,7 +21,10 @@ from ensemble.plan.recipe import (
     Route,
 )
 from ensemble.plan.windows import Windowing
-from ensemble.support import RecipeError, nearest
+from ensemble.support import RecipeError, in_threads, nearest
+
+_CROPS_AT_ONCE = 16
+"""Over a network each waits, a dozen times, for what is known of its EM."""
 
 
 class Geometry(Protocol):
@@ -68,7 +71,8 @@ def make_plan(recipe: Recipe, targets: Sequence[Target], models: Mapping[str, Mo
 
     Raises RecipeError for a class without a route, or routed to a model that does not predict it.
     """
-    return Plan(recipe, dict(models), tuple(_crop(recipe, target, models, geometry) for target in targets))
+    crops = in_threads(_CROPS_AT_ONCE, lambda target: _crop(recipe, target, models, geometry), targets)
+    return Plan(recipe, dict(models), tuple(crops))
 
 
 def sources_of(recipe: Recipe, target: Target) -> set[str]:

@@ -21,7 +21,7 @@ from ensemble.plan.plan_description import PlanDescription
 from ensemble.plan.plan_warnings import check_datasets, plan_warnings
 from ensemble.plan.recipe_reader import find_recipe, load_recipe
 from ensemble.plan.workers import Workers
-from ensemble.storage import EM
+from ensemble.storage import DEFAULT_EM_CACHE_BYTES, EM, is_url, plain
 from ensemble.support import (
     EnsembleError,
     cores,
@@ -41,7 +41,8 @@ _LONGEST_NAME = 100
 class Request:
     """What a build is asked for; ``cache`` is where stored predictions lie, None: beside ``out``.
 
-    ``overwrite``: even the submission of another recipe or selection may be replaced. ``workers`` are those of the
+    ``overwrite``: even the submission of another recipe or selection may be replaced. ``em_cache_bytes``: how much
+    of the EM that comes from a URL is kept on this machine at most, for all builds. ``workers`` are those of the
     cluster that does the work; None: this process's own devices.
     """
 
@@ -58,20 +59,22 @@ class Request:
     update_lock: bool = False
     cache: Path | None = None
     overwrite: bool = False
+    em_cache_bytes: int = DEFAULT_EM_CACHE_BYTES
     workers: Workers | None = None
 
     def as_plain(self) -> dict[str, Any]:
-        """What ``again`` reads back: everything but machine and limits."""
+        """What ``again`` reads back: everything but threads and memory."""
         return {
             "recipe": str(Path(find_recipe(self.recipe)).resolve()),
             "manifest": str(self.manifest.resolve()) if self.manifest else None,
-            "data_root": self.data_root if "://" in self.data_root else str(Path(self.data_root).resolve()),
+            "data_root": self.data_root if is_url(self.data_root) else str(Path(plain(self.data_root)).resolve()),
             "crops": None if self.crops is None else list(self.crops),
             "classes": None if self.classes is None else list(self.classes),
             "device": self.device,
             "precision": self.precision,
             "absent_is_zero": self.absent_is_zero,
             "cache": str(self.cache.resolve()) if self.cache else None,
+            "em_cache_bytes": self.em_cache_bytes,
         }
 
     @classmethod
@@ -187,7 +190,7 @@ def prepare(request: Request, store: Registry) -> Prepared:
     used = set().union(*(planning.sources_of(recipe, target) for target in targets))
     in_order = [name for name in recipe.sources if name in used]
     resolved = lock.resolve_models(recipe, in_order, store, request.lock, update=request.update_lock)
-    em = EM(request.data_root, absent_is_zero=request.absent_is_zero)
+    em = EM(request.data_root, absent_is_zero=request.absent_is_zero, cache_bytes=request.em_cache_bytes)
     plan = planning.make_plan(recipe, targets, resolved.models, em)
     plan = replace(plan, left_out=left_out)
     unlike = unlike_em(plan, em)

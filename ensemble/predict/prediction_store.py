@@ -68,7 +68,12 @@ def job_key(job: Job, tissue: Tissue, device_kind: str, use: NetworkUse, threads
             "card": card.model_dump(include={"architecture", "arguments", "classes", "normalisation", "activation"}),
             "tta": job.tta,
             "patches": (job.patch, job.starts, job.lattice, job.needed, job.stored),
-            "em": (tissue.volume.identity(tissue.box), tissue.box, tissue.absent_is_zero, job.level_grid),
+            "em": (
+                tissue.volume.identity(tissue.looked_at(job.level_box)),
+                tissue.box,
+                tissue.absent_is_zero,
+                job.level_grid,
+            ),
             "device": (device_kind, use.decides, threads),
             "code": code_digest("ensemble.predict"),
             "libraries": library_versions(),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter
 
 from ensemble.core import Grid, Target, nm_zyx, zyx
 from ensemble.plan import PlanDescription
-from ensemble.storage import Volume, open_em
+from ensemble.storage import DEFAULT_EM_CACHE_BYTES, EM, Volume
 from ensemble.submission import CheckReport
 from ensemble.support import EnsembleError, RegistryError, StageCost, load_yaml, read_sealed
 
@@ -40,6 +41,7 @@ class FinishedBuild:
     data_root: str
     costs: BuildCosts
     scores: Mapping[str, Any] | None
+    em_cache_bytes: int = DEFAULT_EM_CACHE_BYTES
 
     @classmethod
     def of(cls, out: Path) -> "FinishedBuild":
@@ -54,7 +56,8 @@ class FinishedBuild:
         except ValueError as error:
             raise EnsembleError(f"{out / 'check.json'}: not what a build writes; delete it, and build again") from error
         kept = read_sealed(out / "work" / "request.json")
-        data_root = kept.get("data_root") if isinstance(kept, dict) else None
+        asked = kept if isinstance(kept, dict) else {}
+        data_root, em_cache_bytes = asked.get("data_root"), asked.get("em_cache_bytes")
         return cls(
             out,
             plan_described(plan, out),
@@ -62,6 +65,7 @@ class FinishedBuild:
             data_root if isinstance(data_root, str) else str(lock.get("data", "")),
             _valid(BuildCosts, _mapping_in(out / "costs.json") or {}, out / "costs.json"),
             _mapping_in(out / "scores.json", _SCORES),
+            em_cache_bytes if isinstance(em_cache_bytes, int) else DEFAULT_EM_CACHE_BYTES,
         )
 
     @property
@@ -76,10 +80,14 @@ class FinishedBuild:
         described = self.plan.crops[crop].grid
         return Grid(zyx(described.shape), nm_zyx(described.voxel_size_nm), nm_zyx(described.origin_nm))
 
+    @cached_property
+    def _em(self) -> EM:
+        return EM(self.data_root, cache_bytes=self.em_cache_bytes)
+
     def em(self, dataset: str) -> Sequence[Volume] | None:
         """The EM's pyramid, or None where it is not at hand."""
         try:
-            return open_em(self.data_root, dataset).levels
+            return self._em.pyramid(dataset).levels
         except EnsembleError:
             return None
 

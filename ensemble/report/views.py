@@ -135,16 +135,23 @@ def _of_probability(probability: ClassProbability, plane: Box, labels: NDArray[A
 
 
 def em_window(levels: Sequence[Volume], grid: Grid, box: Box) -> NDArray[Any] | None:
-    """The EM on a box of the target's grid, each voxel that of the nearest voxel of the level that suits; or None."""
-    level = min(levels, key=lambda v: abs(np.log(np.prod(v.grid.voxel_size_nm) / np.prod(grid.voxel_size_nm))))
+    """The EM on a box of the target's grid, each voxel that of the nearest voxel of the level that suits best.
+
+    Levels of which nothing was written, or fetched, under the box are passed over; None where there is no other.
+    """
     target = grid.sub(box)
-    index = [
-        np.clip(np.rint(level.grid.position_voxels(a, target.centres_nm(a))).astype(int), 0, level.grid.shape[a] - 1)
-        for a in range(3)
-    ]
-    read = Box(zyx(i.min() for i in index), zyx(i.max() + 1 for i in index))
-    try:
-        values = level.read(read)
-    except EnsembleError:
-        return None
-    return np.asarray(values[np.ix_(*(i - start for i, start in zip(index, read.start, strict=True)))])
+    for level in sorted(levels, key=lambda v: abs(np.log(np.prod(v.grid.voxel_size_nm) / np.prod(grid.voxel_size_nm)))):
+        index = [_nearest_voxels(level.grid, target, axis) for axis in range(3)]
+        read = Box(zyx(i.min() for i in index), zyx(i.max() + 1 for i in index))
+        try:
+            if level.present(read.to_chunks(level.chunks)).any():
+                values = level.read(read)
+                return np.asarray(values[np.ix_(*(i - at for i, at in zip(index, read.start, strict=True)))])
+        except EnsembleError:
+            return None
+    return None
+
+
+def _nearest_voxels(level: Grid, target: Grid, axis: int) -> NDArray[np.int64]:
+    at = np.rint(level.position_voxels(axis, target.centres_nm(axis)))
+    return np.asarray(np.clip(at, 0, level.shape[axis] - 1), np.int64)

@@ -5,9 +5,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ensemble.storage.nodes import ZarrArray, exist
+from ensemble.storage.nodes import ZarrArray, store_behind
 from ensemble.support import VolumeError, one_line
+
+if TYPE_CHECKING:
+    from ensemble.storage.remote_store import RemoteStore
 
 _CHUNK_NAME = re.compile(r"(c[./])?(0|[1-9][0-9]{0,17})([./](0|[1-9][0-9]{0,17}))*")
 
@@ -18,8 +22,8 @@ _SCHEMES = tuple(product((("c",), ()), ("/", ".")))
 def refuse_misnamed_chunks(array: ZarrArray, place: str) -> None:
     """Raises VolumeError for an array of which there are chunks, though none by the names of its own metadata.
 
-    One without any chunk is all background. Beneath a folder names are looked at until the first chunk is found;
-    beneath a URL the array's first, middle and last chunk are asked for.
+    One without any chunk is all background. Beneath a folder names are looked at until the first chunk is found; of a
+    bucket the first thousand are, and where it does not list them the first, middle and last chunk are asked for.
     """
     counts = [-(-n // c) for n, c in zip(array.shape, array.shards or array.chunks, strict=True)]
     encode = array.metadata.encode_chunk_key
@@ -30,8 +34,7 @@ def refuse_misnamed_chunks(array: ZarrArray, place: str) -> None:
         return within and encode(index) == name
 
     try:
-        names = _named_remotely(place, counts, encode) if "://" in place else _files_beneath(Path(place))
-        foreign = foreign_chunk(names, is_own)
+        foreign = foreign_chunk(_names_beneath(array, place, counts), is_own)
     except OSError as error:
         raise VolumeError(f"{place}: its chunks cannot be listed: {one_line(error)}") from error
     if foreign is not None:
@@ -70,11 +73,34 @@ def _shape(name: str) -> list[bool]:
     return [part.isdigit() for part in re.split("[./]", name)]
 
 
-def _named_remotely(url: str, counts: Sequence[int], own: Callable[[tuple[int, ...]], str]) -> Iterator[str]:
+def chunk_names(array: ZarrArray, along: Sequence[Iterable[int]]) -> list[str]:
+    """Names of the chunks' files whose number along each axis is one of those given, the last axis fastest.
+
+    As the array's metadata make them of one index, and all at once: there may be millions.
+    """
+    before, *after = re.split("[0-9]+", array.metadata.encode_chunk_key((1,) * len(along)))
+    names = [before]
+    for numbers, separator in zip(along, after, strict=True):
+        parts = [f"{number}{separator}" for number in numbers]
+        names = [name + part for name in names for part in parts]
+    return names
+
+
+def _names_beneath(array: ZarrArray, place: str, counts: Sequence[int]) -> Iterable[str]:
+    """Names of files beneath an array, as many as it takes to find a chunk, or all that are told."""
+    store = store_behind(array)
+    if store is None:
+        return _files_beneath(Path(place))
+    names = store.first_names()
+    return _three_chunks(store, counts, array.metadata.encode_chunk_key) if names is None else names
+
+
+def _three_chunks(store: "RemoteStore", counts: Sequence[int], own: Callable[[tuple[int, ...]], str]) -> Iterator[str]:
     """Which of three chunks there are, by their own names and then by any scheme."""
     chunks = [tuple(map(at, counts)) for at in (lambda n: 0, lambda n: n // 2, lambda n: n - 1)]
     others = [separator.join([*prefix, *map(str, chunk)]) for chunk in chunks for prefix, separator in _SCHEMES]
-    return (name for name in (*map(own, chunks), *others) if exist(url, [name])[0])
+    for names in (list(map(own, chunks)), others):
+        yield from (name for name, state in zip(names, store.states(names), strict=True) if state)
 
 
 def _files_beneath(folder: Path) -> Iterator[str]:

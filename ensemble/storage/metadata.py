@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import zarr
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ensemble.storage.nodes import Location, ZarrArray
+from ensemble.storage.addresses import Location
+from ensemble.storage.nodes import ZarrArray
 from ensemble.support import VolumeError, YamlKey, fault_in_words
 
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.core import Grid, nm_zyx, zyx
+from ensemble.storage.addresses import Location
 from ensemble.storage.metadata import (
     Multiscale,
     Naming,
@@ -17,7 +18,7 @@ from ensemble.storage.metadata import (
     attributes_of,
     read_attributes,
 )
-from ensemble.storage.nodes import Location, ZarrArray
+from ensemble.storage.nodes import ZarrArray
 from ensemble.support import VolumeError, counted
 
 _METRES = {"pico": 1e-3, "nano": 1.0, "micro": 1e3, "milli": 1e6, "centi": 1e7, "": 1e9}

@@ -54,17 +54,28 @@ class Tissue:
 
     def read(self, box: Box) -> NDArray[Any]:
         """The voxels of a box, whose bounds may lie outside the tissue, dtype kept."""
-        places = []
-        for axis in range(3):
-            first, end = self.box.start[axis], self.box.stop[axis]
-            places.append(reflect(np.array(box.along(axis)) - first, end - first) + first)
-        inner = Box(zyx(int(p.min()) for p in places), zyx(int(p.max()) + 1 for p in places))
+        places, inner = self._mirrored(box)
         data = self._inside(inner)
         for axis, place in enumerate(places):
             along = place - inner.start[axis]
             if len(along) != data.shape[axis] or (np.diff(along) != 1).any():
                 data = np.take(data, along, axis=axis)
         return data
+
+    def looked_at(self, box: Box) -> Box:
+        """All voxels on which those of a box, or of any in it, depend.
+
+        Where a chunk that is not there is mirrored from others these are the whole tissue: any may be the nearest.
+        """
+        return self._mirrored(box)[1] if self.absent_is_zero else self.box
+
+    def _mirrored(self, box: Box) -> tuple[list[NDArray[Any]], Box]:
+        """Along each axis where the voxels of a box are read, mirrored into the tissue; and the box that holds them."""
+        places = []
+        for axis in range(3):
+            first, end = self.box.start[axis], self.box.stop[axis]
+            places.append(reflect(np.array(box.along(axis)) - first, end - first) + first)
+        return places, Box(zyx(int(p.min()) for p in places), zyx(int(p.max()) + 1 for p in places))
 
     def _inside(self, box: Box) -> NDArray[Any]:
         data = self.volume.read(box)
@@ -115,17 +126,20 @@ def find_tissue(volume: Volume, core: Box, wanted: Box, *, absent_is_zero: bool 
     if not inside.size:
         raise VolumeError(f"{volume.place}: the crop lies outside the EM; check the manifest's translation")
     if absent_is_zero:
+        volume.check_names()
         return Tissue(volume, whole, absent_is_zero=True)
+    limits = wanted.intersect(whole)
+    volume.look_up(limits)
     chunks = inside.to_chunks(volume.chunks)
     present = volume.present(chunks)
     if not present.any():
+        volume.check_names()
         raise VolumeError(
             f"{volume.place}: none of the crop's EM is there (its chunks were never written); fetch the data, "
             "or say --absent-is-zero where black is real"
         )
     there = np.argwhere(present)
     occupied = Box(zyx(there.min(axis=0)), zyx(there.max(axis=0) + 1)).shifted(chunks.start)
-    limits = wanted.intersect(whole)
     for axis in range(3):
         occupied = _grown(volume, occupied, axis, limits)
     return Tissue(volume, occupied.of_chunks(volume.chunks).intersect(limits))

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.core import Grid, Target, is_instance
-from ensemble.storage.nodes import Location, open_node
-from ensemble.storage.volume import Volume, open_volume, truth_place
+from ensemble.storage.addresses import Location, is_url, plain
+from ensemble.storage.nodes import exist
+from ensemble.storage.opening import open_volume, truth_place
+from ensemble.storage.volume import Volume
 from ensemble.support import VolumeError
 
 
@@ -50,13 +52,9 @@ def check_ids(values: NDArray[Any], place: str) -> NDArray[Any]:
 
 
 def _is_there(place: str) -> bool:
-    if "://" not in place:
-        return Path(place).is_dir()
-    try:
-        open_node(place)
-    except VolumeError:
-        return False
-    return True
+    if not is_url(place):
+        return Path(plain(place)).is_dir()
+    return any(exist(place, (".zarray", ".zgroup", "zarr.json")))
 
 
 def misplaced(found: Grid, expected: Grid) -> str | None:

@@ -23,6 +23,7 @@ from ensemble.support.errors import (
 from ensemble.support.files import (
     PARTIAL,
     alone_with,
+    cache_folder,
     held_if_free,
     in_turn,
     is_disk_full,
@@ -86,6 +87,7 @@ __all__ = [
     "YamlKey",
     "YamlLines",
     "alone_with",
+    "cache_folder",
     "code_digest",
     "cores",
     "counted",

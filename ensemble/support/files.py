@@ -27,6 +27,11 @@ _NONE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError, R
 """What reading a file of ours raises where there is none, or something else in its place."""
 
 
+def cache_folder() -> Path:
+    """Where this project keeps, on this machine, what it can fetch or make again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ensemble"
+
+
 def is_disk_full(error: OSError) -> bool:
     """Whether there was no room: on the disk, in a quota, or for so large a file."""
     return error.errno in _FULL

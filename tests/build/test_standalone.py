@@ -12,7 +12,7 @@ from ensemble.build.standalone import postprocess
 from ensemble.cli import main
 from ensemble.core.grid import Grid
 from ensemble.plan.budget import Budget
-from ensemble.storage.volume import open_volume
+from ensemble.storage.opening import open_volume
 from ensemble.support.progress import QuietProgress
 from tests.support.volumes import write_array
 

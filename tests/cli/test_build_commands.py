@@ -78,6 +78,7 @@ def test_the_build_command_makes_the_report_where_it_is_lacking_and_else_leaves_
 def test_no_password_of_registry_or_data_is_shown_or_kept_in_what_is_handed_on(place, capsys, monkeypatch) -> None:
     with mlflow_server.started(place / "server") as server, served(place / "data") as data:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address.replace("://", "://ann:s3cr3t@"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
         registered(Registry())
         request = [*BUILD[1:], "--data", f"http://ann:s3cr3t@{data}", "--crops", "2"]
         for command in (["plan", *request], ["plan", "--json", *request], ["doctor", *request], ["build", *request]):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ensemble.plan.request import Request, predictions_of, registry_in, registry_of
+from ensemble.storage import DEFAULT_EM_CACHE_BYTES
 from ensemble.support.errors import EnsembleError
 
 
@@ -31,6 +32,7 @@ def test_what_is_written_down_does_not_depend_on_the_working_directory(place) ->
         "precision": "auto",
         "absent_is_zero": True,
         "cache": None,
+        "em_cache_bytes": DEFAULT_EM_CACHE_BYTES,
     }
     assert replace(request, data_root="s3://bucket/em").as_plain()["data_root"] == "s3://bucket/em"
 

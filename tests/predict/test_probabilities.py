@@ -15,7 +15,7 @@ from ensemble.core.box import Box
 from ensemble.core.grid import Grid
 from ensemble.predict.probabilities import StoredLabels, StoredProbabilities
 from ensemble.predict.stored_values import Channel, Fractions, Ids, ReadableArray, Sigmoid
-from ensemble.storage.volume import open_volume
+from ensemble.storage.opening import open_volume
 from ensemble.submission.reader import Submission
 from ensemble.support.errors import VolumeError
 from tests.support.volumes import write_array

@@ -6,7 +6,7 @@ import pytest
 from ensemble.core.box import Box
 from ensemble.core.grid import Grid
 from ensemble.report.views import _planes, box_around, centre_of, em_window, plane_at, size_for, views_of, window
-from ensemble.storage.volume import open_em
+from ensemble.storage.opening import open_em
 from ensemble.submission.reader import Submission
 from tests.support.small_submission import write
 from tests.support.volumes import noise, write_em

@@ -8,7 +8,7 @@ import zarr
 
 from ensemble.core.grid import Grid
 from ensemble.storage.alignment import aligned
-from ensemble.storage.volume import open_pyramid
+from ensemble.storage.opening import open_pyramid
 
 
 def grid(shape: tuple[int, int, int], size: float, origin: float = 0) -> Grid:

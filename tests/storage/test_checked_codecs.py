@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ensemble.core.grid import Grid
 from ensemble.storage.checked_codecs import CheckedBlosc
 from ensemble.storage.nodes import open_node
-from ensemble.storage.volume import open_volume
+from ensemble.storage.opening import open_volume
 from ensemble.support.errors import VolumeError
 from tests.support.volumes import write_array
 
@@ -130,7 +130,7 @@ def bombs() -> dict[str, bytes]:
 
 READ_IN_LITTLE_MEMORY = """
 import resource, sys
-from ensemble.storage.volume import open_volume
+from ensemble.storage.opening import open_volume
 from ensemble.support.errors import VolumeError
 volumes = [open_volume(place) for place in sys.argv[2:]]
 for volume in volumes[:2]:

@@ -12,8 +12,8 @@ from ensemble.core.manifest import Target
 from ensemble.plan.recipe import PredictionSource
 from ensemble.predict.stored_sources import open_labels, open_predictions
 from ensemble.storage.chunk_keys import foreign_chunk, misnamed
+from ensemble.storage.opening import open_em, open_volume
 from ensemble.storage.truth import open_truth
-from ensemble.storage.volume import open_em, open_volume
 from ensemble.support.errors import VolumeError
 from tests.storage.test_volume import GRID
 from tests.support.volumes import noise, write_array, write_em

@@ -10,7 +10,7 @@ import pytest
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.storage.em_pyramids import EM
-from ensemble.storage.volume import em_place
+from ensemble.storage.opening import em_place
 from ensemble.support.errors import VolumeError
 from tests.storage.test_placing import GRID as NAMED
 from tests.storage.test_placing import VALUES, write

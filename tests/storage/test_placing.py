@@ -10,8 +10,8 @@ import zarr
 
 from ensemble.core.box import Box
 from ensemble.core.grid import Grid
+from ensemble.storage.opening import open_volume
 from ensemble.storage.placing import Placement, place_plain
-from ensemble.storage.volume import open_volume
 from ensemble.support.errors import VolumeError
 from tests.support.volumes import noise
 

@@ -11,8 +11,8 @@ from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.predict.predictor import tissue_of
 from ensemble.storage.em_pyramids import EM
+from ensemble.storage.opening import open_volume
 from ensemble.storage.tissue import find_tissue
-from ensemble.storage.volume import open_volume
 from tests.support.inference import CLASSES, a_volume, card, job, predicted
 from tests.support.volumes import noise, write_array, write_em
 

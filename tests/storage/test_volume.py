@@ -1,9 +1,6 @@
 """Arrays on disk with their grids: read as they were written, and damage told by chunk."""
 
-import json
-import pickle
 from dataclasses import replace
-from pathlib import Path
 
 import numcodecs
 import numpy as np
@@ -12,29 +9,12 @@ import zarr
 
 from ensemble.core.box import Box
 from ensemble.core.grid import Grid
-from ensemble.storage.volume import open_volume
+from ensemble.storage.opening import open_volume
+from ensemble.storage.volume import Volume
 from ensemble.support.errors import VolumeError
-from tests.support.volumes import noise, write_array, write_em
+from tests.support.volumes import noise, write_array
 
 GRID = Grid((20, 30, 40), (8, 4, 4), (100, 50, 3))
-
-
-def test_a_plain_array_lies_where_its_attributes_say_and_reads_as_it_was_written(tmp_path):
-    values = noise(GRID.shape)
-    volume = open_volume(write_array(tmp_path / "a", values, GRID))
-    assert volume.grid == GRID
-    assert volume.chunks == (16, 16, 16)
-    assert np.array_equal(volume.read(GRID.box), values)
-    part = Box((3, 14, 39), (5, 18, 40))
-    assert np.array_equal(volume.read(part), values[3:5, 14:18, 39:40])
-
-
-def test_a_multiscale_group_is_its_finest_level(tmp_path):
-    values, coarse = noise(GRID.shape), GRID.covering((16, 8, 8))
-    place = write_em(tmp_path, "d", [(values, GRID), (noise(coarse.shape), coarse)])
-    volume = open_volume(place)
-    assert volume.grid == GRID
-    assert np.array_equal(volume.read(GRID.box), values)
 
 
 def test_only_the_damaged_chunk_is_named_and_the_others_still_read(tmp_path):
@@ -97,64 +77,20 @@ def test_a_chunk_of_background_was_never_written(tmp_path):
     assert volume.present(Box((1, 1, 2), (2, 2, 3))).tolist() == [[[True]]]
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "told"),
-    [
-        ("chunks", [0, 16, 16], "cannot be held|not readable as Zarr"),
-        ("chunks", [4096, 4096, 4096], "its chunks of .* cannot be held; write it in chunks of up to 1 GiB"),
-        ("chunks", [16, 16], "not readable as Zarr|not those of Zarr"),
-        ("shape", [20, 30, 0], "nothing in it"),
-        ("shape", [20, 30, -4], "."),
-        ("shape", [20, 30], "2 axes where three are expected|not readable"),
-        ("dtype", "<M8[ns]", "."),
-        ("dtype", 3, "."),
-        ("compressor", {"id": "pickle"}, "."),
-        ("fill_value", "z", "."),
-        ("zarr_format", 7, "."),
-    ],
-)
-def test_an_array_that_cannot_be_is_told_in_one_line(tmp_path, key, value, told):
-    place = write_array(tmp_path / "a", noise(GRID.shape), GRID)
-    metadata = json.loads((place / ".zarray").read_text())
-    (place / ".zarray").write_text(json.dumps({**metadata, key: value}))
-    with pytest.raises(VolumeError, match=told) as caught:
-        open_volume(place).read(GRID.box)
-    assert str(caught.value).startswith(f"{place}: ")
-    assert "\n" not in str(caught.value)
-
-
-class Payload:
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (self.marker,)
-
-
-@pytest.mark.parametrize(
-    "codecs",
-    [
-        {"compressor": {"id": "pickle"}},
-        {"filters": [{"id": "pickle"}]},
-        {"filters": [{"id": "shuffle", "elementsize": 1}, {"id": "pickle"}]},
-        {"filters": [{"id": "json2"}], "compressor": {"id": "pickle"}},
-    ],
-)
-@pytest.mark.parametrize("dtype", ["|u1", "|O"])
-def test_nothing_in_a_chunk_is_ever_run(tmp_path, codecs, dtype):
-    place = write_array(tmp_path / "a", noise(GRID.shape), GRID)
-    metadata = json.loads((place / ".zarray").read_text())
-    (place / ".zarray").write_text(json.dumps({**metadata, "filters": None, "dtype": dtype, **codecs}))
-    for chunk in place.glob("[0-9]*"):
-        chunk.write_bytes(pickle.dumps(Payload(tmp_path / "run")))
-    with pytest.raises(VolumeError):
-        open_volume(place).read(GRID.box)
-    assert not (tmp_path / "run").exists()
-
-
 def test_more_chunks_than_can_be_looked_for_are_told(tmp_path):
     volume = open_volume(write_array(tmp_path / "a", noise(GRID.shape), GRID))
     endless = replace(volume, grid=replace(GRID, shape=(10**6, 10**6, 10**6)))
     for ask in (lambda: endless.identity(endless.grid.box), lambda: endless.present(endless.grid.box)):
         with pytest.raises(VolumeError, match=r"chunks of \[16, 16, 16\] voxels are to be looked for"):
             ask()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_chunks_are_found_whatever_the_order_of_axes(tmp_path, order):
+    place = write_array(tmp_path / "a", noise(GRID.shape), GRID)
+    (place / "1.0.2").unlink()
+    array = open_volume(place).array
+    turned = Volume(array, replace(GRID, shape=tuple(GRID.shape[axis] for axis in order)), str(place), order)
+    present = turned.present(turned.grid.box.to_chunks(turned.chunks))
+    assert present.shape == tuple((2, 2, 3)[axis] for axis in order)
+    assert np.argwhere(~present).tolist() == [[(1, 0, 2)[axis] for axis in order]]

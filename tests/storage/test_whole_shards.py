@@ -9,7 +9,7 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
 from ensemble.core.box import Box
-from ensemble.storage.volume import open_volume
+from ensemble.storage.opening import open_volume
 from ensemble.storage.whole_shards import WholeShards
 from ensemble.support.errors import VolumeError
 from tests.support.volumes import noise

@@ -15,7 +15,7 @@ import zarr
 
 from ensemble.core.box import Box
 from ensemble.core.tiling import slabs
-from ensemble.storage.volume import open_volume
+from ensemble.storage.opening import open_volume
 from ensemble.submission.writer import create_array, pack, write_group_files
 from ensemble.support.errors import SubmissionError
 from tests.support.processes import python

@@ -8,7 +8,7 @@ import numpy as np
 import zarr
 
 from ensemble.core.grid import Grid
-from ensemble.storage.volume import em_place
+from ensemble.storage.opening import em_place
 
 
 def write_em(root: Path, dataset: str, levels: Iterable[tuple[np.ndarray, Grid]], chunk: int = 16) -> Path:
