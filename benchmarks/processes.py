@@ -16,7 +16,7 @@ _LOOKS_EVERY_S = 0.5
 
 @dataclass(frozen=True)
 class Run:
-    """How a process went: wall time, highest resident memory, exit code, and what it wrote."""
+    """How a process went: wall time, highest resident memory with its children's, exit code, and what it wrote."""
 
     wall_s: float
     peak_gib: float
@@ -37,7 +37,7 @@ def run(command: Sequence[str], **environment: str) -> Run:
     reader.start()
     peak = 0
     while process.poll() is None:
-        peak = max(peak, _peak_kib(str(process.pid)))
+        peak = max(peak, _peak_kib(str(process.pid)), sum(map(_resident_kib, _family(process.pid))))
         time.sleep(_LOOKS_EVERY_S)
     wall = time.perf_counter() - began
     reader.join()
@@ -60,6 +60,31 @@ def _peak_kib(pid: str) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
+def _family(pid: int) -> list[int]:
+    """A process with all that it started, and they."""
+    parents = {int(place.name): _parent(place) for place in Path("/proc").iterdir() if place.name.isdigit()}
+    found = [pid]
+    for member in found:
+        found += [child for child, parent in parents.items() if parent == member]
+    return found
+
+
+def _parent(place: Path) -> int:
+    try:
+        return int((place / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def _resident_kib(pid: int) -> int:
+    """Memory of a process, what it shares with others by its share of it."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
 
 
 _HERE = str(Path(__file__).parents[1])

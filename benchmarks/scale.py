@@ -65,6 +65,9 @@ class Timing:
         self._own[task.key] = task
         self._engine.submit(Task("benchmarks.scale:timed", (task,), task.key, what=task.what))
 
+    def forget(self) -> None:
+        self._engine.forget()
+
     def finished(self) -> Finished:
         ended = self._engine.finished()
         took: Took = ended.result()
@@ -103,6 +106,9 @@ class Simulated:
     def submit(self, task: Task) -> None:
         self._waiting.append(_Run(task, self.clock_s, after=self._last))
         self._begin(None)
+
+    def forget(self) -> None:
+        self._waiting.clear()
 
     def finished(self) -> Finished:
         self.clock_s, _, run = heapq.heappop(self._under_way)
@@ -217,7 +223,7 @@ def main() -> None:
     work = Workspace(out / "work")
     work.root.mkdir(parents=True)
     began = time.perf_counter()
-    with Here(cores(), in_processes=True) as here:
+    with Here(cores(), in_processes=True, memory_bytes=request.budget.tasks_bytes) as here:
         engine = Timing(here)
         Crops(prepared.plan, predictor, work, request.budget, QuietProgress()).assemble(engine)
         assembled_s = time.perf_counter() - began

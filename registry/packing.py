@@ -8,6 +8,7 @@ from registry import card as cards
 from registry import checkpoint as checkpoints
 from registry import golden, networks, pyfunc, weights
 from registry.card import Card
+from registry.checksums import sha256
 from registry.version_folder import CARD, GOLDEN, WEIGHTS
 
 
@@ -34,7 +35,7 @@ def pack(folder: Path, checkpoint: Path, card: Card, card_path: Path | None, wei
     state = weights.fit(checkpoints.read(checkpoint, weights_key), blank, len(card.classes))
     answered = golden.record(networks.with_weights(card, state), blank, card, where)
     weights.save_weights(state, folder / WEIGHTS)
-    digest = weights.sha256(folder / WEIGHTS)
+    digest = sha256(folder / WEIGHTS)
     if card.sha256 not in (None, digest):
         fault = f"the checkpoint holds other weights ({digest}); leave the key out"
         raise CardError(f"{where('sha256')}: {fault}")

@@ -3,7 +3,6 @@
 MLflow and torch take seconds to import, so they are imported where they are first needed.
 """
 
-import hashlib
 import os
 import tempfile
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from ensemble.support import CardError, CheckpointError, RegistryError, one_line, suggestion
 from registry import version_folder
 from registry.card import Card, load_card
+from registry.checksums import check_sha256, sha256
 from registry.connection import Connection, pages, persistently, unless_there
 from registry.embedded import address_of
 from registry.listing import Entry, read_listing
@@ -170,8 +170,6 @@ class Registry:
 
         Raises CheckpointError if the file is not, bit for bit, what was registered.
         """
-        from registry.weights import check_sha256
-
         with self._mlflow.answering():
             return version_folder.whole_file(
                 self._mlflow, version.source, version.run_id, WEIGHTS, lambda path: check_sha256(path, version.sha256)
@@ -234,7 +232,7 @@ class Registry:
         card_digest = entry.tags.get(_CARD_SHA256, "")
 
         def check(path: Path) -> None:
-            if _sha256(path) != card_digest:
+            if sha256(path) != card_digest:
                 raise RegistryError(f"{path}: not the card that {uri} was registered with; {_CHANGED_CARD}")
 
         card = load_card(version_folder.whole_file(self._mlflow, entry.source, entry.run_id, CARD, check))
@@ -293,7 +291,7 @@ class Registry:
             "voxel_size_nm": "x".join(f"{v:g}" for v in card.voxel_size_nm),
             "architecture": card.architecture,
             "sha256": card.sha256 or "",
-            _CARD_SHA256: _sha256(folder / CARD),
+            _CARD_SHA256: sha256(folder / CARD),
             **({"fine_tuned_from": card.fine_tuned_from} if card.fine_tuned_from else {}),
             **({"merged_from": " ".join(card.merged_from)[:TAG_CHARACTERS]} if card.merged_from else {}),
             _WEIGHTS_BYTES: str(packed.weights_bytes),
@@ -339,11 +337,6 @@ def _on_one_line(reason: str) -> str:
     if not reason.split():
         raise RegistryError("--reason: say why, for those who wonder later")
     return one_line(reason)
-
-
-def _sha256(card: Path) -> str:
-    with card.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_ours(entry: Entry) -> bool:

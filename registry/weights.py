@@ -1,6 +1,5 @@
 """Weights: fitted to a network key by key, kept as safetensors, loaded bit for bit."""
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from ensemble.support import CheckpointError, one_line, replacing
 from registry import mednext_names, misfits, networks
 from registry.card import Card
 from registry.checkpoint import Tensors, listed, read
+from registry.checksums import check_sha256
 from registry.inert_pickle import Unread
 from registry.weight_choice import equal, unwrapped
 
@@ -174,25 +174,6 @@ def save_weights(state_dict: Mapping[str, torch.Tensor], path: Path) -> None:
             save_file(kept, partial, metadata={"format": "pt"})
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: cannot write the weights: {one_line(error, 200)}") from error
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_sha256(path: Path, expected: str) -> None:
-    """Raise CheckpointError unless the file is there and its SHA-256 is ``expected``."""
-    try:
-        actual = sha256(path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot read the weights: {error.strerror}") from error
-    if actual != expected:
-        raise CheckpointError(
-            f"{path}: damaged or exchanged: its sha256 is {actual[:12]}…, registered was {expected[:12]}…;"
-            " register the checkpoint again"
-        )
 
 
 def load_network(card: Card, path: Path) -> nn.Module:

@@ -150,6 +150,7 @@ def _with_workers(request: "Request", engine: "OnDask", arguments: argparse.Name
     from ensemble.plan import Workers
 
     workers: Workers = engine.ask("ensemble.predict.device:workers_here", arguments.device)
+    engine.expect_device("ensemble.predict.device:card_here", arguments.device, answer=workers.card)
     workers = replace(workers, devices=engine.devices)
     lent = workers.gpu_bytes if arguments.gpu_memory is None else int(arguments.gpu_memory * 2**30)
     budget = replace(

@@ -8,6 +8,7 @@ from typing import Any
 from distributed import Reschedule, WorkerPlugin, get_worker
 from distributed.worker import Worker
 
+from ensemble.engine.on_dask import GPU
 from ensemble.engine.task import Task, heard_by
 from ensemble.support import code_digest, cores, keep_freed_memory, library_versions
 
@@ -36,21 +37,33 @@ def unlike(expected: Mapping[str, str]) -> str:
 
 
 class Admission(WorkerPlugin):
-    """Sends away a worker that has other code or other libraries than the driver, as soon as it joins."""
+    """Sends away a worker that has other code or other libraries than the driver, as soon as it joins.
+
+    ``device``: also one that runs networks, on another make of device: what asks for it, and the answer expected.
+    """
 
     name = "ensemble-admission"
 
-    def __init__(self, expected: Mapping[str, str]) -> None:
-        self._expected = dict(expected)
+    def __init__(
+        self, expected: Mapping[str, str], device: tuple[Task, str] | None = None, *, gpus: bool = False
+    ) -> None:
+        self._expected, self._device, self._gpus = dict(expected), device, gpus
 
     def setup(self, worker: Worker) -> None:
         keep_freed_memory()
-        fault = unlike(self._expected)
+        fault = unlike(self._expected) or self._other_device(worker)
         if fault:
             worker.log_event(
                 REFUSED, f"worker {worker.address} is sent away: {fault}; install the driver's versions there"
             )
             worker.loop.add_callback(worker.close, reason=f"ensemble: {fault}")
+
+    def _other_device(self, worker: Worker) -> str:
+        if self._device is None or (self._gpus and GPU not in worker.state.total_resources):
+            return ""
+        task, expected = self._device
+        found = task.run()
+        return "" if found == expected else f"its device is {found}, that of the others {expected}"
 
 
 def run_task(task: Task, expected: Mapping[str, str]) -> Any:

@@ -104,6 +104,10 @@ class Here:
             self._begin()
             return Finished(task, error=fault) if fault is not None else Finished(task, future.result())
 
+    def forget(self) -> None:
+        self._waiting.clear()
+        self._inline.clear()
+
     def _run(self, task: Task) -> Any:
         def hear(news: Any) -> None:
             if self._stopped.is_set():

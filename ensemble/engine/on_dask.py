@@ -63,7 +63,7 @@ class OnDask:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         from ensemble.engine.admission import Admission
 
-        self._client.cancel([future for _, future in self._tasks.values()])
+        self.forget()
         self._client.unregister_worker_plugin(Admission.name)
         self._client.close()
 
@@ -112,6 +112,19 @@ class OnDask:
                 return Finished(task, error=EnsembleError(fault))
             self._say(f"{lost}; begun again")
             self.submit(task)
+
+    def forget(self) -> None:
+        from distributed import as_completed
+
+        self._client.cancel([future for _, future in self._tasks.values()])
+        self._tasks, self._completed = {}, as_completed([])
+
+    def expect_device(self, function: str, *arguments: Any, answer: str) -> None:
+        """Send away workers that run networks on another make of device, by what a function answers there."""
+        from ensemble.engine.admission import Admission
+
+        device = Task(function, arguments, "device"), answer
+        self._client.register_plugin(Admission(self._expected, device, gpus=self._with_gpus))
 
     def ask(self, function: str, *arguments: Any) -> Any:
         """What a function by name answers on a worker that runs networks, before there is any work."""

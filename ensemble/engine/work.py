@@ -27,6 +27,10 @@ class Engine(Protocol):
         """The next task that ended, whatever order they were given in; waits for it. Some task is under way."""
         ...
 
+    def forget(self) -> None:
+        """Nobody waits for the tasks any more that were given; those that have begun may still end."""
+        ...
+
 
 def gather(tasks: Iterable[Task], take: Callable[[Task, Any], None]) -> Work[None]:
     """Have tasks done, and ``take`` called with each and what it returned, as they finish.
@@ -84,11 +88,15 @@ def done(engine: Engine, works: Iterable[Work[Outcome]], most: int = 1) -> Itera
                     return
                 continue
             finished = engine.finished()
-            waiting = owners[finished.task.key]
+            waiting = owners.get(finished.task.key)
+            if waiting is None:  # begun for somebody who failed
+                continue
             number = waiting.pop(0)
             if not waiting:
                 del owners[finished.task.key]
             go_on(number, under_way[number], finished)
     finally:
+        if owners:
+            engine.forget()
         for work in under_way.values():
             work.close()

@@ -31,6 +31,14 @@ def workers_here(device: str) -> Workers:
     return Workers(first.type, card_of(first), cores(), cores(), lent_gpu_bytes(str(first)), 1)
 
 
+def card_here(device: str) -> str:
+    """The make of device that a worker has; what stands in the way of telling, where something does."""
+    try:
+        return card_of(find_devices(device)[0])
+    except EnsembleError as error:
+        return str(error)
+
+
 def find_device(name: str) -> "torch.device":
     """``auto`` is CUDA where there is some, then MPS, then the CPU. Raises EnsembleError for one not there."""
     import torch

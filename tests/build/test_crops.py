@@ -28,6 +28,9 @@ class Shuffled:
         deciding = [each for each, _ in self._sent if each.function == "ensemble.decode.pieces:decide_bands"]
         self.together = max(self.together, len({each.arguments[0].crop.plan.target.crop for each in deciding}))
 
+    def forget(self) -> None:
+        self._sent.clear()
+
     def finished(self) -> Finished:
         task, sent = self._sent.pop(self._random.randrange(len(self._sent)))
         return Finished(task, pickle.loads(sent).run())

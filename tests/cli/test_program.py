@@ -19,7 +19,9 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert left.value.code == 0
     said = capsys.readouterr().out
-    commands = "build plan doctor tune train postprocess clean demo check score report diff view register models soup"
+    commands = (
+        "build plan doctor tune train postprocess clean demo fetch check score report diff view register models soup"
+    )
     assert re.findall(r"^    (\w+)\b", said, re.MULTILINE) == commands.split()
 
 

@@ -77,6 +77,17 @@ def test_a_worker_with_other_code_is_sent_away_as_soon_as_it_joins(address: str)
         assert "not another; install the driver's versions there" in line
 
 
+def test_a_worker_with_another_device_is_sent_away_and_one_without_any_stays(tmp_path) -> None:
+    said: list[str] = []
+    with cluster(tmp_path, PLAIN, WITH_GPU) as made, OnDask(str(made.file), say=said.append) as engine:
+        until(lambda: len(engine._workers()) == 2)
+        engine._with_gpus = True
+        engine.expect_device("math:hypot", 3, 4, answer="an H100")
+        until(lambda: len(engine._workers()) == 1 and said)
+        assert "GPU" not in next(iter(engine._workers().values()))["resources"]
+    assert "is sent away: its device is 5.0, that of the others an H100" in said[-1]
+
+
 @pytest.mark.parametrize(
     ("address", "fault"),
     [("nowhere.json", "there is no such file; start one with"), ("tcp://127.0.0.1:9", "no scheduler answers")],

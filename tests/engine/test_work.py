@@ -27,6 +27,9 @@ class AnyOrder:
         self.under_way.append(task)
         self.most = max(self.most, len(self.under_way))
 
+    def forget(self) -> None:
+        self.under_way.clear()
+
     def finished(self) -> Finished:
         place = self._order.popleft() if self._order else 0
         task = self.under_way.pop(place % len(self.under_way))
@@ -86,6 +89,17 @@ def test_what_fails_ends_all_and_closes_what_is_under_way() -> None:
     with Here() as engine, pytest.raises(Exception, match="broken"):
         list(done(engine, [waiting(), failing()], most=2))
     assert closed == ["closed"]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_engine_is_there_for_others_after_work_that_failed(workers: int) -> None:
+    def failing() -> Work[None]:
+        yield from gather([Task("tests.engine.jobs:fails", ("broken",), "fails"), *map(doubling, range(9))], print)
+
+    with Here(workers) as engine:
+        with pytest.raises(Exception, match="broken"):
+            list(done(engine, [failing()]))
+        assert dict(done(engine, [summing([1, 2]), summing([3])], most=2)) == {0: 12, 1: 12}
 
 
 def test_work_may_go_on_after_a_task_that_failed() -> None:

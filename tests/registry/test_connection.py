@@ -3,7 +3,8 @@
 import os
 import socket
 
-from registry import server_trouble, weights
+from registry import server_trouble
+from registry.checksums import sha256
 from registry.connection import SETTINGS, Connection
 from registry.store import Registry
 from tests.support.small_models import card, checkpoint, refusal
@@ -15,7 +16,7 @@ def test_a_damaged_copy_of_a_servers_file_is_fetched_anew(server, tmp_path):
     local = store.weights(version)
     assert local.is_relative_to(tmp_path / "cache")
     local.write_bytes(b"damaged")
-    assert weights.sha256(store.weights(version)) == version.sha256
+    assert sha256(store.weights(version)) == version.sha256
 
 
 def test_reading_makes_no_store(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import torch
 from ensemble.support.errors import CardError
 from registry import golden, weights
 from registry.card import load_card
+from registry.checksums import sha256
 from registry.packing import pack
 from registry.version_folder import CARD, GOLDEN, WEIGHTS
 from tests.support.small_models import card, checkpoint, refusal
@@ -17,7 +18,7 @@ def test_what_is_packed_loads_as_the_network_that_gave_the_golden_answer(tmp_pat
     folder = tmp_path / "version"
     folder.mkdir()
     packed = pack(folder, checkpoint(tmp_path / "c.pt", seed=3), card(), None)
-    assert packed.card == card(sha256=weights.sha256(folder / WEIGHTS)) == load_card(folder / CARD)
+    assert packed.card == card(sha256=sha256(folder / WEIGHTS)) == load_card(folder / CARD)
     network = weights.load_network(packed.card, folder / WEIGHTS)
     saved = torch.load(tmp_path / "c.pt", weights_only=True)
     assert all(torch.equal(value, saved[key]) for key, value in network.state_dict().items())
@@ -30,7 +31,7 @@ def test_a_card_of_other_weights_is_refused(tmp_path):
     folder.mkdir()
     path = checkpoint(tmp_path / "c.pt")
     pack(folder, path, card(), None)
-    right = card(sha256=weights.sha256(folder / WEIGHTS))
+    right = card(sha256=sha256(folder / WEIGHTS))
     shutil.rmtree(folder)
     folder.mkdir()
     assert pack(folder, path, right, None).card == right

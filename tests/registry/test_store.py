@@ -10,6 +10,7 @@ import torch
 from ensemble.support.errors import CardError, CheckpointError, RegistryError
 from registry import networks, weights
 from registry.card import dump_card, load_card
+from registry.checksums import sha256
 from registry.store import Registry
 from tests.support.processes import Forked
 from tests.support.small_models import ARGUMENTS, card, checkpoint, refusal
@@ -29,7 +30,7 @@ def test_what_is_registered_is_found_whole(any_store, tmp_path, request):
     assert version in any_store.versions()
 
     local = any_store.weights(version)
-    assert weights.sha256(local) == version.sha256
+    assert sha256(local) == version.sha256
     network = weights.load_network(version.card, local)
     saved = torch.load(path, weights_only=True)
     assert all(torch.equal(value, saved[key]) for key, value in network.state_dict().items())

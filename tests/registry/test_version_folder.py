@@ -9,6 +9,7 @@ import torch
 
 from ensemble.support.errors import CheckpointError
 from registry import version_folder, weights
+from registry.checksums import sha256
 from registry.connection import Connection
 from registry.store import Registry
 from registry.version_folder import WEIGHTS
@@ -44,7 +45,7 @@ def test_a_flipped_bit_is_found_and_registering_again_mends_it(store, tmp_path):
     assert "damaged or exchanged" in refusal(store.weights, version, error=CheckpointError)
     mended = store.register(path, card())
     assert mended.version == 2
-    assert weights.sha256(store.weights(mended)) == version.sha256
+    assert sha256(store.weights(mended)) == version.sha256
     local.unlink()
     assert "but it is not there" in refusal(store.weights, version)
 

@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 from registry import checkpoint, networks, weights
 from registry.card import ARCHITECTURES
+from registry.checksums import sha256
 from tests.support.networks_small import DYNUNET, SMALL, card, misfit, refusal, same, unet
 
 
@@ -93,7 +94,7 @@ def test_equal_weights_give_equal_bytes(tmp_path):
     weights.save_weights(state, tmp_path / "a")
     weights.save_weights(dict(reversed(state.items())), tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert weights.sha256(tmp_path / "a") == weights.sha256(tmp_path / "b")
+    assert sha256(tmp_path / "a") == sha256(tmp_path / "b")
     assert same(load_file(tmp_path / "a"), state)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
@@ -107,7 +108,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
 def test_a_loaded_network_runs_and_asks_for_no_gradients(tmp_path):
     original = unet(seed=5).eval()
     weights.save_weights(original.state_dict(), tmp_path / "w")
-    known = card(sha256=weights.sha256(tmp_path / "w"))
+    known = card(sha256=sha256(tmp_path / "w"))
     network = weights.load_network(known, tmp_path / "w")
     patch = torch.rand(1, 1, 8, 8, 8)
     assert torch.equal(network(patch), original(patch))
@@ -117,7 +118,7 @@ def test_a_loaded_network_runs_and_asks_for_no_gradients(tmp_path):
 
 def test_a_flipped_bit_is_found_at_load(tmp_path):
     weights.save_weights(unet().state_dict(), tmp_path / "w")
-    known = card(sha256=weights.sha256(tmp_path / "w"))
+    known = card(sha256=sha256(tmp_path / "w"))
     content = bytearray((tmp_path / "w").read_bytes())
     content[-100] ^= 1
     (tmp_path / "w").write_bytes(content)

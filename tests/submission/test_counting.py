@@ -22,6 +22,9 @@ class Backwards:
     def submit(self, task: Task) -> None:
         self._sent.append((task, pickle.dumps(task)))
 
+    def forget(self) -> None:
+        self._sent.clear()
+
     def finished(self) -> Finished:
         task, sent = self._sent.pop()
         self.done.append(task.what)
