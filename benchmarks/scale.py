@@ -1,11 +1,13 @@
 """How a build gets faster with more workers, by simulation from what its tasks took here.
 
-    python -m benchmarks.scale [--work DIR] [--crops A,B] [--hours H]
+    python -m benchmarks.scale [--work DIR] [--crops A,B] [--hours H] [--engines CROP]
 
 The official manifest is built from synthetic stored probabilities (see ``full``), each task timed where it runs. Then
 the same loop hands the same tasks to 1, 2, 4, 8, 16 and 64 workers whose clock is simulated, what tasks returned put
 in their place. Predicting is simulated by forward passes alone: a multi-class network at 8 nm over every crop, in the
 slabs that a build cuts for so many GPUs. Each row names what the last worker waited for.
+
+``--engines CROP`` instead assembles a crop by one process, by two, and by two workers of a Dask cluster here.
 """
 
 import argparse
@@ -23,12 +25,13 @@ from benchmarks import synthetic
 from ensemble.build.crops import Crops
 from ensemble.build.workspace import Workspace
 from ensemble.core import Grid, LevelFit, nm_zyx, official_manifest, patch_starts, zyx
-from ensemble.engine import Engine, Finished, Here, Task, Work, done, gather
+from ensemble.engine import Engine, Finished, Here, OnDask, Task, Work, done, gather
 from ensemble.plan import Budget, Job, Prepared, Request, longest_slabs_first, parts_of, prepare, slabs_for
 from ensemble.predict import Predictor
 from ensemble.submission import check, pack, write_group_files
 from ensemble.support import QuietProgress, cores
 from registry import Registry
+from tests.support.dask_cluster import PLAIN, cluster
 
 WORKERS = (1, 2, 4, 8, 16, 64)
 A_TASK_S = 0.014
@@ -56,6 +59,7 @@ class Timing:
         self._engine, self._own = engine, dict[str, Task]()
         self.hear: Callable[[Task, Any], None] = lambda task, news: None
         self.took: dict[str, Took] = {}
+        self.decided_s = 0.0
 
     @property
     def at_once(self) -> int:
@@ -63,7 +67,8 @@ class Timing:
 
     def submit(self, task: Task) -> None:
         self._own[task.key] = task
-        self._engine.submit(Task("benchmarks.scale:timed", (task,), task.key, what=task.what))
+        wrapped = replace(task, function="benchmarks.scale:timed", arguments=(task,))
+        self._engine.submit(wrapped)
 
     def forget(self) -> None:
         self._engine.forget()
@@ -72,6 +77,8 @@ class Timing:
         ended = self._engine.finished()
         took: Took = ended.result()
         self.took[ended.task.key] = took
+        if ended.task.what == "decide-bands":
+            self.decided_s = time.perf_counter()
         return Finished(self._own.pop(ended.task.key), took.value)
 
 
@@ -204,21 +211,65 @@ def assembling(prepared: Prepared, request: Request, took: Mapping[str, Took], f
         row("assembling", workers, alone_s, engine)
 
 
+def engines(prepared: Prepared, request: Request, folder: Path) -> None:
+    """Wall time of a crop by each engine, and of deciding alone."""
+
+    def assembled_s(engine: Engine) -> tuple[float, float]:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        predictor, timing = Predictor.of(request, prepared, Registry(), QuietProgress()), Timing(engine)
+        began = time.perf_counter()
+        Crops(prepared.plan, predictor, Workspace(folder), request.budget, QuietProgress()).assemble(timing)
+        return time.perf_counter() - began, timing.decided_s - began
+
+    def warm(engine: Engine) -> None:
+        """Have each worker import what it needs."""
+        list(done(engine, [gather([Task("time:sleep", (2,), f"{n}") for n in range(engine.at_once)], lambda *_: None)]))
+
+    rows: dict[str, tuple[float, float]] = {}
+    for count in (1, 2):
+        with Here(count, in_processes=True) as here:
+            warm(here)
+            rows[f"{count} processes"] = assembled_s(here)
+    with cluster(folder.parent / "cluster", PLAIN, PLAIN) as made, OnDask(str(made.file)) as dask:
+        while dask.at_once < 2:
+            time.sleep(0.1)
+        warm(dask)
+        rows["2 workers of Dask"] = assembled_s(dask)
+    whole_s, decided_s = rows["1 processes"]
+    for what, (all_s, deciding_s) in rows.items():
+        print(
+            f"{what:20} {all_s:7.1f} s ({whole_s / all_s:.2f}x)   deciding {deciding_s:7.1f} s "
+            f"({decided_s / deciding_s:.2f}x)",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.partition("\n")[0])
     parser.add_argument("--work", type=Path, default=Path("build/full"))
     parser.add_argument("--crops", metavar="A,B", help="only these (default: all 16)")
+    parser.add_argument("--engines", metavar="CROP", help="compare engines on this crop")
     parser.add_argument("--hours", type=float, default=40, help="of one GPU for all passes (default: 40)")
     arguments = parser.parse_args()
-    predicting(eight_nm_jobs(), arguments.hours)
+    if not arguments.engines:
+        predicting(eight_nm_jobs(), arguments.hours)
     probabilities = arguments.work / "probabilities"
     if not (probabilities / "recipe.yaml").exists():
         synthetic.write(probabilities, official_manifest())
-    out, crops = arguments.work / "scale", arguments.crops.split(",") if arguments.crops else None
+    out, crops = arguments.work / "scale", (arguments.engines or arguments.crops or "").split(",")
     shutil.rmtree(out, ignore_errors=True)
-    request = Request(probabilities / "recipe.yaml", out, data_root=str(probabilities), crops=crops)
+    request = Request(
+        probabilities / "recipe.yaml",
+        out,
+        data_root=str(probabilities.resolve()),
+        crops=[crop for crop in crops if crop] or None,
+    )
     request = replace(request, budget=Budget(8 << 30, cores()))
     prepared = prepare(request, Registry())
+    if arguments.engines:
+        engines(prepared, request, arguments.work.resolve() / "engines")
+        return
     predictor = Predictor.of(request, prepared, Registry(), QuietProgress())
     work = Workspace(out / "work")
     work.root.mkdir(parents=True)
