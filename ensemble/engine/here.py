@@ -18,7 +18,7 @@ from typing import Any, Self
 from threadpoolctl import threadpool_limits
 
 from ensemble.engine.task import Finished, Task, heard_by
-from ensemble.support import EnsembleError, end_with_parent, keep_freed_memory
+from ensemble.support import EnsembleError, keep_freed_memory
 
 MOST_TRIES = 4
 """How often a task is begun whose process ends under it."""
@@ -180,12 +180,20 @@ _START = "spawn" if sys.platform == "win32" else "forkserver"
 
 
 def _settle_in(folder: str) -> None:
-    """One thread for each library, an end with the parent, and what a person interrupts is left to the parent."""
+    """One thread for each library, an end with the driver, and what a person interrupts is left to it."""
     os.chdir(folder)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
     keep_freed_memory()
     threadpool_limits(1)
+
+
+def _end_with_driver() -> None:
+    """However that ends: the server that forks workers, which is their parent, lives as long as one of them does."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    driver.join()
+    os._exit(1)
 
 
 @contextmanager

@@ -1,15 +1,18 @@
 """This machine as an engine: processes, threads, devices; and what is killed is begun again."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from ensemble.engine.here import MOST_TRIES, Here
 from ensemble.engine.task import Task
 from ensemble.support import EnsembleError, VolumeError
+from tests.support.dask_cluster import until
 from tests.support.processes import ROOT
 
 WHO = "tests.engine.jobs:who"
@@ -123,3 +126,20 @@ def test_tasks_are_at_work_together_only_as_far_as_memory_goes(tmp_path) -> None
     assert most(2) == 1
     assert most(6) == 2
     assert most(100) == 3
+
+
+def test_processes_end_with_a_driver_that_is_killed(tmp_path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal\n"
+        "from ensemble.engine import Here, Task\n"
+        "with Here(2, in_processes=True) as engine:\n"
+        "    engine.submit(Task('os:getpid', (), 'first'))\n"
+        "    print(engine.finished().result(), flush=True)\n"
+        "    engine.submit(Task('time:sleep', (600,), 'second'))\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    told = subprocess.run([sys.executable, script], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert told.returncode == -signal.SIGKILL
+    worker = Path("/proc", told.stdout.decode().strip())
+    until(lambda: not worker.exists())
