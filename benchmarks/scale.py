@@ -65,6 +65,10 @@ class Timing:
     def at_once(self) -> int:
         return self._engine.at_once
 
+    @property
+    def is_idle(self) -> bool:
+        return self._engine.is_idle
+
     def submit(self, task: Task) -> None:
         self._own[task.key] = task
         wrapped = replace(task, function="benchmarks.scale:timed", arguments=(task,))
@@ -109,6 +113,10 @@ class Simulated:
 
     def __post_init__(self) -> None:
         self._free = self.at_once
+
+    @property
+    def is_idle(self) -> bool:
+        return self._free > 0
 
     def submit(self, task: Task) -> None:
         self._waiting.append(_Run(task, self.clock_s, after=self._last))

@@ -10,8 +10,8 @@ from ensemble.plan import Budget, CropPlan, Plan
 from ensemble.predict import Predictor
 from ensemble.support import Progress, VolumeError
 
-CROPS_AT_ONCE = 2
-"""At least: where one finds its objects, another has voxels to decide."""
+CROPS_AT_ONCE = 4
+"""At least: where some find objects that leave no memory for others', another has voxels to decide."""
 
 Group = tuple[str, tuple[str, ...]]
 """A crop, and classes of it that are decided together."""
@@ -43,8 +43,11 @@ class Crops:
         """
         crops = self._plan.crops
         self._progress.stage("assemble", sum(crop.target.grid.size * len(crop.target.classes) for crop in crops))
-        outcomes = dict(done(engine, map(self._crop, crops), max(CROPS_AT_ONCE, engine.at_once)))
-        in_order = {crop.target: outcomes[number] for number, crop in enumerate(crops)}
+        # the largest first, so that no worker is left alone with one in the end
+        largest_first = sorted(crops, key=lambda crop: -crop.target.grid.size * len(crop.claimed))
+        outcomes = dict(done(engine, map(self._crop, largest_first), max(CROPS_AT_ONCE, engine.at_once)))
+        of_crop = {crop.target: outcomes[number] for number, crop in enumerate(largest_first)}
+        in_order = {crop.target: of_crop[crop.target] for crop in crops}
         self._predictor.refuse_other_scales(
             (target.crop, outcome.highest) for target, of_crop in in_order.items() for outcome in of_crop
         )

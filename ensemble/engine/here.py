@@ -73,6 +73,10 @@ class Here:
     def at_once(self) -> int:
         return max(1, self._workers, len(self._devices))
 
+    @property
+    def is_idle(self) -> bool:
+        return not self._inline and len(self._under_way) < self._workers and self._on_devices is None
+
     def submit(self, task: Task) -> None:
         if task.on_gpu and self._on_devices is not None:
             self._give(task, self._on_devices, self._run)

@@ -72,6 +72,10 @@ class OnDask:
         return max(1, sum(int(worker["nthreads"]) for worker in self._workers().values()))
 
     @property
+    def is_idle(self) -> bool:
+        return len(self._tasks) < self.at_once
+
+    @property
     def devices(self) -> int:
         """Workers that networks run on."""
         workers = self._workers().values()

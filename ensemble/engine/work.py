@@ -19,6 +19,11 @@ class Engine(Protocol):
     @property
     def at_once(self) -> int: ...
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether more could be at work than is, whatever is kept waiting."""
+        ...
+
     def submit(self, task: Task) -> None:
         """Have a task done. ``finished`` gives it back."""
         ...
@@ -76,7 +81,7 @@ def done(engine: Engine, works: Iterable[Work[Outcome]], most: int = 1) -> Itera
 
     try:
         while True:
-            while len(under_way) < most and sum(map(len, owners.values())) < 2 * engine.at_once:
+            while len(under_way) < most and (engine.is_idle or sum(map(len, owners.values())) < 2 * engine.at_once):
                 number, work = next(coming, (-1, None))
                 if work is None:
                     break

@@ -32,6 +32,7 @@ class SentTwice:
     """An engine that sends each task as bytes, to two workers, of which the second is slow."""
 
     at_once = 3
+    is_idle = False
 
     def __init__(self) -> None:
         self.hear = lambda task, news: None

@@ -20,7 +20,7 @@ class AnyOrder:
     """An engine whose tasks end in an order of one's choice."""
 
     def __init__(self, order: Sequence[int], at_once: int = 2) -> None:
-        self.at_once, self.hear = at_once, lambda task, news: None
+        self.at_once, self.is_idle, self.hear = at_once, False, lambda task, news: None
         self._order, self.under_way, self.most = deque(order), [], 0
 
     def submit(self, task: Task) -> None:

@@ -13,6 +13,7 @@ class Backwards:
     """An engine that sends tasks, and does the last one first."""
 
     at_once = 9
+    is_idle = False
 
     def __init__(self) -> None:
         self.hear = lambda task, news: None
