@@ -27,7 +27,7 @@ BUILD_OPTIONS = --data $(call quoted,$(DATA)) $(if $(MANIFEST),--manifest $(call
 # Dozens of processes start: none compiles the project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo prepare-demo submission recipe real-em test test-cluster test-kills fuzz coverage lint image bench bench-full bench-kills clean distclean
+.PHONY: help setup demo prepare-demo submission recipe real-em test test-slow test-cluster test-kills fuzz coverage lint image bench bench-full bench-kills clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1	/p' Makefile | expand -t 14
@@ -58,9 +58,12 @@ real-em: $(READY) ## DATA=folder: real EM in the challenge's layout, train_manif
 	$(BIN)/python -m benchmarks.real_em $(call quoted,$(DATA)) --out build/real-em
 
 # Two workers on two cores, each with one thread per library: more would wait for each other.
-test test-cluster test-kills fuzz coverage: export OMP_NUM_THREADS = 1
-test: $(READY) ## all tests
+test test-slow test-cluster test-kills fuzz coverage: export OMP_NUM_THREADS = 1
+test: $(READY) ## all tests but the slowest
 	$(BIN)/pytest --numprocesses 2
+
+test-slow: $(READY) ## those
+	$(BIN)/pytest --numprocesses 2 -m slow
 
 test-cluster: $(READY) prepare-demo ## builds and a training on a SLURM of one node, started where it may be
 	CLUSTER_TESTS=1 $(BIN)/pytest tests/cluster tests/build/test_killed_workers.py
@@ -72,7 +75,7 @@ fuzz: $(READY) ## over 10,000 spoilt inputs of every kind, in under ten minutes
 	FUZZ_INPUTS=1500 $(BIN)/pytest --numprocesses 2 tests/fuzz
 
 coverage: $(READY) ## which lines no test runs: a table, and build/coverage/index.html
-	COVERAGE_FILE=build/coverage/data $(BIN)/pytest --numprocesses 2 --cov=ensemble --cov=registry \
+	SLOW_TESTS=1 COVERAGE_FILE=build/coverage/data $(BIN)/pytest --numprocesses 2 --cov=ensemble --cov=registry \
 		--cov-report=term:skip-covered --cov-report=html:build/coverage
 
 lint: $(READY) ## style, types, import contract, scripts, Dockerfile

@@ -3,6 +3,7 @@
 Fixtures import what they need: the process that hands out the tests reads this file and waits for nothing else.
 """
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "tests/registry" if nodeid.startswith("tests/registry/") else nodeid.partition("::")[0]
 
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes long is skipped, and said, unless it is asked for."""
+    if config.option.markexpr or os.environ.get("SLOW_TESTS"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: make test-slow"))
 
 
 @pytest.fixture(scope="session")

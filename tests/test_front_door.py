@@ -67,6 +67,7 @@ for function in (verb, ensemble.{folder}):
 """
 
 
+@pytest.mark.slow
 def test_a_name_that_is_verb_and_folder_is_both_in_any_order() -> None:
     inside = {"plan": ("budget", "Budget"), "build": ("workspace", "Built"), "tune": ("space", "TuningTask")}
     code = "".join(

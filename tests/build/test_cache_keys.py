@@ -56,6 +56,7 @@ print(json.dumps(changed))
 """
 
 
+@pytest.mark.slow
 def test_an_edit_of_any_file_changes_the_keys_of_what_it_may_make_and_no_other(tmp_path) -> None:
     for package in ("ensemble", "registry"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -44,6 +44,7 @@ def test_a_disk_that_fills_midway(built) -> None:
         subprocess.run(["umount", "-l", "build"], check=True)
 
 
+@pytest.mark.slow
 def test_a_registry_server_that_goes_away_in_the_middle(place, tmp_path_factory, monkeypatch) -> None:
     folder = tmp_path_factory.mktemp("server")
     with mlflow_server.started(folder) as server:

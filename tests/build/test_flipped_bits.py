@@ -58,6 +58,7 @@ def assert_never_wrong_in_silence(path: Path, whole: bytes, capfd: pytest.Captur
     assert (OUT / "submission.zip").read_bytes() == whole, path
 
 
+@pytest.mark.slow
 def test_of_a_finished_build_whose_zip_is_gone(built: Path, capfd: pytest.CaptureFixture) -> None:
     whole = (OUT / "submission.zip").read_bytes()
     (OUT / "submission.zip").unlink()
@@ -65,6 +66,7 @@ def test_of_a_finished_build_whose_zip_is_gone(built: Path, capfd: pytest.Captur
         assert_never_wrong_in_silence(path, whole, capfd)
 
 
+@pytest.mark.slow
 def test_of_an_interrupted_build(built: Path, capfd: pytest.CaptureFixture) -> None:
     whole = (OUT / "submission.zip").read_bytes()
     shutil.rmtree(OUT)

@@ -17,6 +17,7 @@ from tests.support.processes import go_on
 from tests.support.small_build import BUILD, start, wrong
 
 
+@pytest.mark.slow
 def test_while_a_build_is_at_work_nothing_else_is_built_or_freed_there(place, capsys) -> None:
     process = start(stop_at="predictions/*.zarr/*.*.*.*[0-9]")
     assert "another build is at work here" in wrong(capsys, *BUILD)

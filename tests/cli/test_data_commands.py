@@ -31,6 +31,7 @@ def from_bucket(built, bucket):
     return first
 
 
+@pytest.mark.slow
 def test_a_build_from_a_bucket_is_that_from_files_and_a_second_reads_nothing_again(from_bucket, bucket, capsys):
     assert main([*BUILD, *IN_BUCKET]) == 0
     assert OUT_ZIP.read_bytes() == from_bucket

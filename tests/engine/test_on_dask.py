@@ -50,6 +50,7 @@ def test_news_are_heard_with_their_task(address: str) -> None:
     assert ("telling", 1) in heard
 
 
+@pytest.mark.slow
 def test_a_task_whose_worker_is_killed_is_begun_again_and_given_up_in_the_end(address: str, tmp_path) -> None:
     for name in ("some", "all"):
         (tmp_path / name).mkdir()
@@ -77,6 +78,7 @@ def test_a_worker_with_other_code_is_sent_away_as_soon_as_it_joins(address: str)
         assert "not another; install the driver's versions there" in line
 
 
+@pytest.mark.slow
 def test_a_worker_with_another_device_is_sent_away_and_one_without_any_stays(tmp_path) -> None:
     said: list[str] = []
     with cluster(tmp_path, PLAIN, WITH_GPU) as made, OnDask(str(made.file), say=said.append) as engine:

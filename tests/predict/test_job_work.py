@@ -73,6 +73,7 @@ def one(tmp_path):
     return job(tmp_path, Target("1", "d", grid, CLASSES), em, card()), em
 
 
+@pytest.mark.slow
 def test_parts_of_a_crop_over_which_patches_are_spread_are_the_bytes_of_the_whole(tmp_path) -> None:
     _, grid, em = a_volume(tmp_path, (90, 180, 160))
     inner = Target("1", "d", grid.sub(Box((7, 12, 4), (80, 170, 150))), CLASSES)

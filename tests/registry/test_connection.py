@@ -3,6 +3,8 @@
 import os
 import socket
 
+import pytest
+
 from registry import server_trouble
 from registry.checksums import sha256
 from registry.connection import SETTINGS, Connection
@@ -10,6 +12,7 @@ from registry.store import Registry
 from tests.support.small_models import card, checkpoint, refusal
 
 
+@pytest.mark.slow
 def test_a_damaged_copy_of_a_servers_file_is_fetched_anew(server, tmp_path):
     store = Registry(server)
     version = store.register(checkpoint(tmp_path / "c.pt"), card("refetch"))

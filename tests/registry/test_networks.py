@@ -25,6 +25,7 @@ def test_every_architecture_answers_with_one_tensor_of_the_patch(architecture):
     assert answer.shape == (1, 2, edge, edge, edge)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_torch_compiles_every_architecture_as_one_graph_with_the_same_answers(architecture):
     torch.manual_seed(0)

@@ -39,6 +39,7 @@ def step(network: torch.nn.Module, patches: torch.Tensor) -> tuple[torch.Tensor,
     return loss, sum(kept.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_blocks_computed_twice_give_the_same_gradients_in_less_memory(architecture):
     torch.manual_seed(1)
@@ -74,6 +75,7 @@ def test_blocks_with_batch_norm_are_not_computed_twice_and_a_network_of_such_is_
         accelerate(network, spec_of(architecture="PlainConvUNet", checkpointing=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_compiled_network_keeps_the_names_of_its_weights_and_answers_the_same(checkpointing, monkeypatch):
     # Its graphs are traced for the forward and the backward pass, and not made into C++, which takes minutes.

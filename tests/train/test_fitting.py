@@ -27,6 +27,7 @@ def losses(folder: Path, version) -> list[float]:
     return [metric.value for metric in client.get_metric_history(version.card.notes.split()[-1].rstrip("."), "loss")]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_batches_twice_as_large(tmp_path, data):
     """So each sees patches of its own. All voxels are annotated: the mean of their losses is that of all patches."""
     pair, single = tmp_path / "pair", tmp_path / "single"
@@ -48,6 +49,7 @@ def test_two_processes_train_as_one_with_batches_twice_as_large(tmp_path, data):
     assert len(client.search_runs([client.get_experiment_by_name("ensemble training").experiment_id])) == 1
 
 
+@pytest.mark.slow
 def test_processes_that_train_together_stop_together(tmp_path, data):
     spec = spec_of(tmp_path, ("learning_rate: 2e-2", "learning_rate: 1e30\ngradient_clip: 0\ndevices: 2"))
     done = train_by_command(spec, data, tmp_path)

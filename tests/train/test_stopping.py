@@ -39,6 +39,7 @@ def curve(folder: Path) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in client.get_metric_history(recorded.info.run_id, "loss")]
 
 
+@pytest.mark.slow
 def test_stopped_in_the_midst_it_goes_on_to_the_weights_and_losses_of_one_that_was_not(tmp_path, data):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):

@@ -132,6 +132,7 @@ def test_greedy_takes_a_member_only_if_the_score_rises(store, tmp_path, validati
     assert made.version.card.validation == {"mito": 1.0}
 
 
+@pytest.mark.slow
 def test_what_was_predicted_for_one_soup_serves_the_next(store, tmp_path, validation):
     two = members(store, tmp_path, biased(1.0), biased(2.0))
     shared = replace(validation, cache=tmp_path / "predictions")
