@@ -97,9 +97,7 @@ def budget_of(arguments: argparse.Namespace) -> "Budget":
 
 def _with_devices(budget: "Budget", arguments: argparse.Namespace) -> "Budget":
     """The limits with those of the devices that were named. Raises EnsembleError for one that is not there."""
-    given = arguments.gpu_memory
-    if given is not None and not 0 < given <= _MOST_GIB:
-        raise EnsembleError(f"--gpu-memory {given:g}: say a number of GiB above 0, up to {_MOST_GIB:,}")
+    given = _gpu_gib(arguments)
     if arguments.device == "cpu" or (arguments.device == "auto" and not has_gpu()):
         return budget
     from ensemble.predict import find_devices, lent_gpu_bytes
@@ -114,6 +112,14 @@ def _em_cache_bytes(gib: float) -> int:
     if not 0 <= gib <= _MOST_GIB:
         raise EnsembleError(f"--em-cache {gib:g}: say a number of GiB from 0, up to {_MOST_GIB:,}")
     return int(gib * 2**30)
+
+
+def _gpu_gib(arguments: argparse.Namespace) -> float | None:
+    """What was said. Raises EnsembleError for none."""
+    given: float | None = arguments.gpu_memory
+    if given is not None and not 0 < given <= _MOST_GIB:
+        raise EnsembleError(f"--gpu-memory {given:g}: say a number of GiB above 0, up to {_MOST_GIB:,}")
+    return given
 
 
 def default_out(arguments: argparse.Namespace, suffix: str = "") -> Path:
@@ -149,10 +155,15 @@ def _with_workers(request: "Request", engine: "OnDask", arguments: argparse.Name
     """The request with the limits of the cluster's workers: devices and threads are theirs, never this machine's."""
     from ensemble.plan import Workers
 
+    given = _gpu_gib(arguments)
+    if arguments.device not in ("auto", "cpu", "cuda", "mps"):
+        raise EnsembleError(
+            f"--device {arguments.device}: each worker of a cluster has one device; say auto, cpu, cuda or mps"
+        )
     workers: Workers = engine.ask("ensemble.predict.device:workers_here", arguments.device)
     engine.expect_device("ensemble.predict.device:card_here", arguments.device, answer=workers.card)
     workers = replace(workers, devices=engine.devices)
-    lent = workers.gpu_bytes if arguments.gpu_memory is None else int(arguments.gpu_memory * 2**30)
+    lent = workers.gpu_bytes if given is None else int(given * 2**30)
     budget = replace(
         request.budget, on_cpu=workers.device == "cpu", gpu_bytes=lent, devices=workers.devices, workers=workers.cores
     )

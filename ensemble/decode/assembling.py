@@ -191,14 +191,17 @@ class _Assembling:
         for entry in self.journal.noted("finished"):
             self._now_hold(entry["lost"], entry["words"])
         finished = {entry["class"] for entry in self.journal.noted("finished")}
+        for entry in self.journal.noted("objects"):  # found before it was interrupted: as then, before others are
+            if entry["class"] not in finished:
+                yield from self._lose(entry["class"])
+                finished.add(entry["class"])
         names = [
             name
             for name in sorted(ancestors_first(self.group.book.classes), key=is_instance)  # semantic ones first
             if name not in finished and self._has_objects(name)
         ]
         for together in _independent(self.group.book, names, self._filters):
-            known = {entry["class"] for entry in self.journal.noted("objects")}
-            yield from gather([self._finding(name) for name in together if name not in known], self._note_objects)
+            yield from gather([self._finding(name) for name in together], self._note_objects)
             for name in together:
                 yield from self._lose(name)
         objects = {entry["class"]: entry["objects"] for entry in self.journal.noted("objects")}

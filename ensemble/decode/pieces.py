@@ -17,6 +17,7 @@ from ensemble.core import CHUNK, Box, BoxArray, Codebook, Grid, blocks, codebook
 from ensemble.decode.codeword_volume import CodewordVolume, mask_of
 from ensemble.decode.mixing import Probability
 from ensemble.decode.tile_decoding import DecidedBand, TileDecoder, decoder_for
+from ensemble.engine import tell
 from ensemble.methods import Components, KeptObjects, LabelledObjects, ReadBlock, Split, SplitInput, Stage, Step
 from ensemble.plan import Budget, CropPlan
 
@@ -120,6 +121,7 @@ def write_masks(group: Group, names: Sequence[str], written: Sequence[tuple[Boun
     volume = group.volume()
     outs = {name: group.crop.create(name, np.dtype(np.uint8), keep=True) for name in names}
     for bounds, words in written:
+        tell(None)  # who is given up writes no more
         block = box_of(bounds)
         codes = np.asarray(volume.codes[block])
         for name, out in outs.items():
@@ -215,6 +217,7 @@ class _ClassObjects:
         for slab in slabs(self.crop.grid.shape, self.volume.chunk[0]):
             touched = labelled.touched(slab)
             if touched is not None:
+                tell(None)
                 box = touched.whole_chunks(CHUNK).intersect(self.crop.grid.box)
                 out[box] = labelled.read(box).astype(dtype)
 

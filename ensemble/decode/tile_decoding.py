@@ -26,6 +26,7 @@ from ensemble.core import (
 from ensemble.decode.codeword_volume import CodewordVolume, words_in
 from ensemble.decode.decoder import Codes, Decoder, Values
 from ensemble.decode.mixing import Probability
+from ensemble.engine import tell
 from ensemble.plan import BAND_BYTES, Route
 
 TILE_SHAPE = (32, 64, 64)
@@ -88,6 +89,7 @@ class TileDecoder:
             codes = np.zeros(block.shape, np.uint8)
             for tile in block.tiles(TILE_SHAPE):
                 codes[tile.relative_to(block).slices] = self._tile(probability, tile, changes)
+            tell(None)  # who is given up writes no more
             if codes.any():
                 self.volume.codes[block] = codes
             words.append(words_in(codes))
@@ -159,6 +161,7 @@ class TileDecoder:
             view = codes[box.slices]
             read = self._reader(on_band, band, box.shifted(block.start), here)
             view[here] = self.decoder.redecide(read, view[here], name)
+        tell(None)
         self.volume.codes[block] = codes
         return words_in(codes)
 

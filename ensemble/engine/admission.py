@@ -6,16 +6,18 @@ from functools import cache
 from typing import Any
 
 from distributed import Reschedule, WorkerPlugin, get_worker
+from distributed.core import Status
 from distributed.worker import Worker
 
 from ensemble.engine.on_dask import GPU
 from ensemble.engine.task import Task, heard_by
-from ensemble.support import code_digest, cores, keep_freed_memory, library_versions
+from ensemble.support import EnsembleError, code_digest, keep_freed_memory, library_versions, one_line
 
 NEWS, REFUSED = "ensemble-news", "ensemble-refused"
 """Topics that a driver listens to: a task's key and what it tells; why a worker was sent away."""
 
 _TELLS_EVERY_S = 1.0
+_LEAVES_AFTER_S = 0.5
 _PACKAGES = ("ensemble.build", "ensemble.predict", "registry")
 
 
@@ -42,21 +44,24 @@ class Admission(WorkerPlugin):
     ``device``: also one that runs networks, on another make of device: what asks for it, and the answer expected.
     """
 
-    name = "ensemble-admission"
-
     def __init__(
-        self, expected: Mapping[str, str], device: tuple[Task, str] | None = None, *, gpus: bool = False
+        self, name: str, expected: Mapping[str, str], device: tuple[Task, str] | None = None, *, gpus: bool = False
     ) -> None:
+        self.name = name
         self._expected, self._device, self._gpus = dict(expected), device, gpus
 
     def setup(self, worker: Worker) -> None:
         keep_freed_memory()
-        fault = unlike(self._expected) or self._other_device(worker)
+        try:
+            fault = unlike(self._expected) or self._other_device(worker)
+        except Exception as error:  # what a driver of a GPU raises is of any kind
+            fault = one_line(error, 200)
         if fault:
             worker.log_event(
                 REFUSED, f"worker {worker.address} is sent away: {fault}; install the driver's versions there"
             )
-            worker.loop.add_callback(worker.close, reason=f"ensemble: {fault}")
+            # what it says is on its way for a moment
+            worker.loop.call_later(_LEAVES_AFTER_S, worker.close, reason=f"ensemble: {fault}")
 
     def _other_device(self, worker: Worker) -> str:
         if self._device is None or (self._gpus and GPU not in worker.state.total_resources):
@@ -70,19 +75,20 @@ def run_task(task: Task, expected: Mapping[str, str]) -> Any:
     """What a task returns, done by the worker that this is called in."""
     if unlike(expected):
         raise Reschedule  # it is being sent away
-    worker, told_s = get_worker(), 0.0
+    worker, key, told_s = get_worker(), get_worker().get_current_task(), 0.0
 
     def hear(news: Any) -> None:
         nonlocal told_s
-        if time.monotonic() - told_s < _TELLS_EVERY_S:
+        state = worker.state.tasks.get(key)
+        if worker.status != Status.running or state is None or state.state == "cancelled":
+            raise InterruptedError("given up: another worker may be at it")
+        if news is None or time.monotonic() - told_s < _TELLS_EVERY_S:
             return
         told_s = time.monotonic()
         worker.log_event(NEWS, (task.key, news))
 
     with heard_by(hear):
-        return task.run()
-
-
-def worker_cores() -> int:
-    """Cores that a worker's process may use."""
-    return cores()
+        try:
+            return task.run()
+        except EnsembleError as error:
+            raise type(error)(str(error)) from None  # what caused it may be nothing that can be sent

@@ -1,8 +1,10 @@
 """The workers of a dask.distributed cluster as an engine, whatever started them: SLURM, LSF, a person."""
 
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -39,33 +41,46 @@ class OnDask:
         self._address, self.hear, self._say = address, hear, say
         self._tasks: dict[str, tuple[Task, Future[Any]]] = {}
         self._tries, self._with_gpus = Counter[str](), False
+        self._plugin = f"ensemble-admission-{uuid.uuid4().hex}"  # of several drivers, each has its own
 
     def __enter__(self) -> Self:
         self._client = _connected(self._address)
-        from distributed import as_completed
+        try:
+            self._settle()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
-        from ensemble.engine.admission import NEWS, REFUSED, Admission, made_by
+    def _settle(self) -> None:
+        from ensemble.engine.admission import NEWS, REFUSED, made_by
 
         self._expected = made_by()
-        self._completed = as_completed([])
+        self.forget()
         self._client.subscribe_topic(NEWS, self._heard)
         self._client.subscribe_topic(REFUSED, lambda event: self._say(str(event[1])))
+        self._admit()
+        self._wait_for_workers()
+
+    def _admit(self, device: tuple[Task, str] | None = None) -> None:
+        """Have workers sent away that would not do things as this process would."""
+        from ensemble.engine.admission import Admission
+
         try:
-            self._client.register_plugin(Admission(self._expected))
+            self._client.register_plugin(Admission(self._plugin, self._expected, device, gpus=self._with_gpus))
         except Exception as error:  # whatever stands in the way on a worker, its own words tell
             raise EnsembleError(
                 f"--engine {self._address}: its workers cannot take part ({one_line(error, 200)}); install the same "
                 "version of this program for scheduler and workers"
             ) from error
-        self._wait_for_workers()
-        return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        from ensemble.engine.admission import Admission
-
-        self.forget()
-        self._client.unregister_worker_plugin(Admission.name)
-        self._client.close()
+        with suppress(Exception):  # a scheduler that is gone keeps nothing
+            self.forget()
+        with suppress(Exception):
+            self._client.unregister_worker_plugin(self._plugin)
+        with suppress(Exception):
+            self._client.close()
 
     @property
     def at_once(self) -> int:
@@ -88,7 +103,8 @@ class OnDask:
             run_task,
             task,
             self._expected,
-            key=f"{task.what or task.function}-{task.key}",
+            # a scheduler takes tasks of one key for the same, also those of other drivers, which write elsewhere
+            key=f"{task.what or task.function}-{task.key}-{uuid.uuid4().hex}",
             resources={GPU: 1} if task.on_gpu and self._with_gpus else None,
             pure=False,
         )
@@ -101,16 +117,15 @@ class OnDask:
         while True:
             future = next(self._completed)
             task, _ = self._tasks.pop(future.key)
-            error = future.exception() if future.status != "finished" else None
-            if error is None:
+            try:
                 return Finished(task, future.result())
-            if not isinstance(error, KilledWorker):
+            except KilledWorker as killed:
+                last = getattr(killed.last_worker, "address", killed.last_worker)
+            except Exception as error:
                 return Finished(task, error=_told(error, self._address))
             future.release()
             self._tries[task.key] += 1
-            lost = (
-                f"{task.what or task.key}: workers ended under it, one after the other, the last at {error.last_worker}"
-            )
+            lost = f"{task.what or task.key}: workers ended under it, one after the other, the last at {last}"
             if self._tries[task.key] == MOST_TRIES:
                 fault = f"{lost}; their logs say why, often that memory was too small"
                 return Finished(task, error=EnsembleError(fault))
@@ -121,14 +136,11 @@ class OnDask:
         from distributed import as_completed
 
         self._client.cancel([future for _, future in self._tasks.values()])
-        self._tasks, self._completed = {}, as_completed([])
+        self._tasks, self._completed = {}, as_completed([], loop=self._client.loop)
 
     def expect_device(self, function: str, *arguments: Any, answer: str) -> None:
         """Send away workers that run networks on another make of device, by what a function answers there."""
-        from ensemble.engine.admission import Admission
-
-        device = Task(function, arguments, "device"), answer
-        self._client.register_plugin(Admission(self._expected, device, gpus=self._with_gpus))
+        self._admit((Task(function, arguments, "device"), answer))
 
     def ask(self, function: str, *arguments: Any) -> Any:
         """What a function by name answers on a worker that runs networks, before there is any work."""

@@ -10,7 +10,7 @@ from typing import Any
 _own = threading.local()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """A function named as "package.module:name", with arguments that can be sent to another process.
 
