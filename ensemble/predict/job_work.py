@@ -28,7 +28,8 @@ class PassCount:
 class JobPlace:
     """Where a job's EM is read, its probabilities are kept under a key, and its network runs.
 
-    ``device`` is the kind of device, ``scratch`` where sums may lie on disk; None: with the worker.
+    ``device`` is the kind of device, and ``threads`` work on one operation of the network: both decide last bits.
+    ``scratch`` is where sums may lie on disk; None: in a temporary folder of the worker's machine.
     """
 
     tissue: Tissue
@@ -45,23 +46,14 @@ class JobPlace:
 class PartTask:
     """What computing a part of ``job`` takes; all of it can be sent to another process.
 
-    ``folder`` and ``key`` say where its stored chunks go. ``device`` is the kind of device it is for, and ``threads``
-    work on one operation of the network: both decide last bits. ``sums_on_device``, or on disk where it ``spills``,
-    under ``scratch`` (None: in a temporary folder of the worker's machine).
+    ``sums_on_device``, else in memory, or on disk where it ``spills``.
     """
 
     job: Job
     part: Part
-    tissue: Tissue
-    folder: Path
-    key: str
-    weights: Path
-    use: NetworkUse
-    device: str
-    threads: int
+    place: JobPlace
     sums_on_device: bool
     spills: bool
-    scratch: Path | None
 
 
 @dataclass(frozen=True)
@@ -107,11 +99,7 @@ class JobWork:
 
     def _task(self, part: Part) -> Task:
         place, job, budget = self._place, self.job, self._budget
-        on_device = budget.cut(job) is not None
-        task = PartTask(
-            job, part, place.tissue, place.folder, place.key, place.weights, place.use, place.device, place.threads,
-            on_device, budget.spills(job), place.scratch,
-        )  # fmt: skip
+        task = PartTask(job, part, place, budget.cut(job) is not None, budget.spills(job))
         key = digest({"prediction": place.key, "box": part.box})
         return Task("ensemble.predict.part_run:predict_part", (task,), key, on_gpu=True, what=f"predict-{job.source}")
 

@@ -46,14 +46,14 @@ def predict_part(task: PartTask) -> PartDone:
     Raises EnsembleError where there is no device of the kind, or no memory for a single patch.
     """
     if not hasattr(_own, "seat"):
-        sit_down(find_devices(task.device)[0])
+        sit_down(find_devices(task.place.device)[0])
     seat: _Seat = _own.seat
-    if seat.device.type != task.device:
+    if seat.device.type != task.place.device:
         raise EnsembleError(
-            f"{task.job.source} is to run on {task.device}, but a worker has {seat.device.type}; start workers of one "
-            "kind, or give those that run networks the resource GPU"
+            f"{task.job.source} is to run on {task.place.device}, but a worker has {seat.device.type}; start workers of "
+            "one kind, or give those that run networks the resource GPU"
         )
-    fix_threads(task.threads)
+    fix_threads(task.place.threads)
     return _PartRun(task, seat).run()
 
 
@@ -66,12 +66,14 @@ class _PartRun:
         began = time.monotonic()
         runner = self._runner()
         loaded = time.monotonic()
-        stored = section_of_prediction(self._task.folder, self._task.key, self._task.job, self._task.part.box)
+        stored = section_of_prediction(
+            self._task.place.folder, self._task.place.key, self._task.job, self._task.part.box
+        )
         self._compute(runner, stored)
         return PartDone(self._passes, time.monotonic() - loaded, loaded - began, tuple(self._said))
 
     def _runner(self) -> Runner:
-        job, seat, use = self._task.job, self._seat, self._task.use
+        job, seat, use = self._task.job, self._seat, self._task.place.use
         source = job.source, job.model.sha256, use
         if seat.source == source and seat.runner is not None:
             return seat.runner.for_job(job)
@@ -89,7 +91,7 @@ class _PartRun:
 
     def _loaded(self, use: NetworkUse) -> Runner:
         job = self._task.job
-        network = load_network(job.model.card, self._task.weights).to(self._seat.device)
+        network = load_network(job.model.card, self._task.place.weights).to(self._seat.device)
         return Runner.of(network, job, self._seat.device, use)
 
     def _compute(self, runner: Runner, stored: StoredPrediction) -> None:
@@ -140,13 +142,13 @@ class _PartRun:
         with ExitStack() as folders:
             spill_to = None
             if task.spills:
-                spill_to = task.scratch or Path(
+                spill_to = task.place.scratch or Path(
                     folders.enter_context(tempfile.TemporaryDirectory(prefix="ensemble-sums-"))
                 )
             predict_job(
                 part.job,
                 Network(runner, batch_size, runner.device),
-                frame_reader(part.job, task.tissue),
+                frame_reader(part.job, task.place.tissue),
                 Output(
                     Section(stored, part.box),
                     written,

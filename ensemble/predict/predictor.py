@@ -216,7 +216,7 @@ class Predictor:
 
     def hear(self, task: Task, news: Any) -> None:
         """A part of a job tells how far it is."""
-        work = self._under_way.get(task.arguments[0].key) if task.on_gpu and news is not None else None
+        work = self._under_way.get(task.arguments[0].place.key) if task.on_gpu and news is not None else None
         if work is not None:
             work.hear(task, news)
 

@@ -12,7 +12,7 @@ from ensemble.core.manifest import Target
 from ensemble.engine.task import heard_by
 from ensemble.plan.network_use import plain_use
 from ensemble.plan.parts import parts_of
-from ensemble.predict.job_work import PartTask
+from ensemble.predict.job_work import JobPlace, PartTask
 from ensemble.predict.part_run import predict_part, sit_down
 from ensemble.predict.prediction_store import open_prediction
 from ensemble.predict.tissues import tissue_of
@@ -28,7 +28,8 @@ def task(tmp_path) -> PartTask:
     folder = tmp_path / "predictions"
     use, part = plain_use(one, "32", "cpu"), parts_of(one, slabs=2)[1]
     open_prediction(folder, "key-all", one)
-    return PartTask(one, part, tissue_of(em, one), folder, "key-all", folder, use, "cpu", 1, False, True, None)
+    place = JobPlace(tissue_of(em, one), folder, "key-all", folder, use, "cpu", 1, None)
+    return PartTask(one, part, place, False, True)
 
 
 def run(task: PartTask):
@@ -38,7 +39,7 @@ def run(task: PartTask):
 
 
 def values(task: PartTask) -> np.ndarray:
-    return open_prediction(task.folder, task.key, task.job).array[:]
+    return open_prediction(task.place.folder, task.place.key, task.job).array[:]
 
 
 def test_what_a_worker_that_ended_wrote_stays_and_the_next_goes_on(task) -> None:
@@ -46,8 +47,8 @@ def test_what_a_worker_that_ended_wrote_stays_and_the_next_goes_on(task) -> None
     expected = values(task)
     assert expected.any()
 
-    again = replace(task, key="other-all")
-    open_prediction(again.folder, again.key, again.job)
+    again = replace(task, place=replace(task.place, key="other-all"))
+    open_prediction(again.place.folder, again.place.key, again.job)
     heard: list[int] = []
 
     def ends(passes: int) -> None:
@@ -65,13 +66,13 @@ def test_what_a_worker_that_ended_wrote_stays_and_the_next_goes_on(task) -> None
 
 def test_who_opens_the_prediction_takes_over_what_parts_marked(task) -> None:
     run(task)
-    assert list(task.folder.glob("*.section"))
-    stored = open_prediction(task.folder, task.key, task.job)
+    assert list(task.place.folder.glob("*.section"))
+    stored = open_prediction(task.place.folder, task.place.key, task.job)
     assert stored.done_planes(task.part.box) == task.part.box.shape[0]
     assert not stored.complete
-    assert not list(task.folder.glob("*.section"))
+    assert not list(task.place.folder.glob("*.section"))
 
 
 def test_a_worker_of_another_kind_is_refused_in_one_line(task) -> None:
     with pytest.raises(EnsembleError, match="m is to run on cuda, but a worker has cpu; start workers of one kind"):
-        run(replace(task, device="cuda"))
+        run(replace(task, place=replace(task.place, device="cuda")))
