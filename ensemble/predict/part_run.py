@@ -50,8 +50,8 @@ def predict_part(task: PartTask) -> PartDone:
     seat: _Seat = _own.seat
     if seat.device.type != task.place.device:
         raise EnsembleError(
-            f"{task.job.source} is to run on {task.place.device}, but a worker has {seat.device.type}; start workers of "
-            "one kind, or give those that run networks the resource GPU"
+            f"{task.job.source} is to run on {task.place.device}, but a worker has {seat.device.type}; start workers "
+            "of one kind, or give those that run networks the resource GPU"
         )
     fix_threads(task.place.threads)
     return _PartRun(task, seat).run()
