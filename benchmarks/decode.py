@@ -128,8 +128,8 @@ class Masks:
     def __init__(self) -> None:
         self.arrays: dict[str, MemoryArray] = {}
 
-    def __call__(self, name: str, dtype: np.dtype[Any], *, keep: bool = False) -> MemoryArray:
-        if not keep or name not in self.arrays:
+    def __call__(self, name: str, dtype: np.dtype[Any]) -> MemoryArray:
+        if name not in self.arrays:
             self.arrays[name] = MemoryArray.zeros(FINE.shape, dtype)
         return self.arrays[name]
 

@@ -80,12 +80,13 @@ class Crops:
     def _go_on(self, crop: CropPlan, group: tuple[str, ...], key: str) -> Work[GroupOutcome]:
         """Assemble a group from where its journal says it was left."""
         journal = self._work.begin(crop.target, group, key)
+        (run,) = journal.noted("run")
         try:
             assembly = CropAssembly(
                 crop,
                 Probability(crop, self._predictor.fields(crop)),
-                partial(self._work.temporary, crop.target),
-                partial(self._work.array, crop.target),
+                partial(self._work.temporary, crop.target, run),
+                partial(self._work.array, crop.target, run),
                 self._budget,
             )
             told = Told(lambda what, share: self._at(crop, group, share / 2, what), self._progress.say)

@@ -135,18 +135,17 @@ def _process(task: _Task, out: Path, budget: Budget, say: Callable[[str], None])
     scratch_folder = out / f".{os.getpid()}{PARTIAL}"
     shutil.rmtree(scratch_folder, ignore_errors=True)
 
-    def scratch(name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
-        return scratch_array(scratch_folder, target, name, dtype, keep=keep)
+    def scratch(name: str, dtype: np.dtype[Any]) -> ChunkedArray:
+        return scratch_array(scratch_folder, target, name, dtype)
 
     try:
         with replacing(out / entry.relative) as partial:
 
-            def create(name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
-                made = ChunkedArray.kept if keep else ChunkedArray.create
-                return made(partial, target.grid.shape, dtype, _ENCODING, attributes)
+            def final(name: str, dtype: np.dtype[Any]) -> ChunkedArray:
+                return ChunkedArray.kept(partial, target.grid.shape, dtype, _ENCODING, attributes)
 
             probability = Probability(plan, {(entry.name, "tree"): _probabilities(entry.volume)})
-            assembly = CropAssembly(plan, probability, scratch, create, budget)
+            assembly = CropAssembly(plan, probability, scratch, final, budget)
             with Here(budget.deciding_workers) as engine:
                 work = assemble_group(assembly, (entry.name,), joint=False, told=Told(say=say))
                 ((_, outcome),) = done(engine, [work])

@@ -2,7 +2,7 @@
 
 submission.zarr/  the arrays as they will be packed
 assembled/        a file per crop: which of its arrays are finished, and what they were made from
-scratch/          a folder per crop that is begun, with its journal
+scratch/          a folder per crop that is begun, with its journal, and in it one of all arrays that it writes
 state.json        how far the whole is
 needed.json       what the recipe as it was built last goes on from, stored predictions too
 
@@ -11,9 +11,10 @@ Everything here carries a checksum: what is not as it was written is made anew, 
 
 import os
 import shutil
+import uuid
 import zlib
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,16 @@ from ensemble.decode import GroupOutcome
 from ensemble.predict import NEEDED, SharedPredictions
 from ensemble.storage import ChunkedArray, scratch_array
 from ensemble.submission import create_array
-from ensemble.support import PARTIAL, Journal, alone_with, read_sealed, refuse_links, texts_in, write_sealed
+from ensemble.support import (
+    PARTIAL,
+    Journal,
+    VolumeError,
+    alone_with,
+    read_sealed,
+    refuse_links,
+    texts_in,
+    write_sealed,
+)
 
 
 @dataclass
@@ -112,7 +122,10 @@ class Workspace:
             begun.close()
         self.drop(target)
         folder.mkdir(parents=True)
+        for name in group:
+            shutil.rmtree(self.store / target.group / name, ignore_errors=True)
         journal = Journal.open(path)
+        journal.note("run", uuid.uuid4().hex)  # into that of an earlier one workers that it gave up may still write
         journal.note("key", key)
         return journal
 
@@ -121,11 +134,20 @@ class Workspace:
         shutil.rmtree(self.scratch(target), ignore_errors=True)
 
     def finish(self, target: Target, group: Sequence[str], key: str, outcome: GroupOutcome) -> None:
-        """Note that a group is finished, and drop what it needed on the way."""
+        """Put the group's arrays where they belong, note that it is finished, and drop what it needed on the way."""
+        store = self.store / target.group
+        store.mkdir(parents=True, exist_ok=True)
+        for run in Journal.read(self.scratch(target) / "journal").get("run", []):
+            for name in group:
+                with suppress(FileNotFoundError):  # put there when this was last interrupted
+                    os.replace(self._written(target, run) / target.group / name, store / name)
         state = self._state(target)
         for name in group:
             state.keys[name] = key
             state.checksums[name] = self._checksum(target, name)
+            if state.checksums[name] is None:
+                self.drop(target)
+                raise VolumeError(f"{store / name}: vanished while it was made; run the same command again")
         state.outcomes[key] = outcome
         state.outcomes = {k: v for k, v in state.outcomes.items() if k in state.keys.values()}
         self._keep_state(target, state)
@@ -157,10 +179,13 @@ class Workspace:
 
     # -- arrays
 
-    def array(self, target: Target, name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
-        """The final array of a class, all background; with ``keep`` with the chunks that are there."""
-        return create_array(self.store, target, name, dtype, keep=keep)
+    def array(self, target: Target, run: str, name: str, dtype: np.dtype[Any]) -> ChunkedArray:
+        """What becomes a class's array when the group is finished, as far as this run of the assembly wrote it."""
+        return create_array(self._written(target, run), target, name, dtype, keep=True)
 
-    def temporary(self, target: Target, name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
-        """A scratch array of zeros on the target's grid; with ``keep`` as it was left, if it is there."""
-        return scratch_array(self.scratch(target), target, name, dtype, keep=keep)
+    def temporary(self, target: Target, run: str, name: str, dtype: np.dtype[Any]) -> ChunkedArray:
+        """A scratch array of a run, as it was left; zeros where nothing was."""
+        return scratch_array(self.scratch(target) / run, target, name, dtype)
+
+    def _written(self, target: Target, run: str) -> Path:
+        return self.scratch(target) / run / "written"

@@ -3,7 +3,7 @@
 from ensemble.decode.assembling import GroupOutcome, LayoutChanged, Told, assemble_group, groups_of
 from ensemble.decode.decoder import FINEST_UNIT
 from ensemble.decode.mixing import Probability, ProbabilityField
-from ensemble.decode.pieces import CropAssembly
+from ensemble.decode.pieces import CropAssembly, MakeArray
 from ensemble.decode.tile_decoding import TILE_SHAPE, decoder_for
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "CropAssembly",
     "GroupOutcome",
     "LayoutChanged",
+    "MakeArray",
     "Probability",
     "ProbabilityField",
     "Told",

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from ensemble.core import Codebook, DecodingChanges, ancestors_first, is_instance
-from ensemble.decode.codeword_volume import CodewordVolume
 from ensemble.decode.pieces import Bounds, ClassObjects, CropAssembly, Group, box_of
 from ensemble.decode.tile_decoding import DecidedBand
 from ensemble.engine import Task, Work, alone, gather
@@ -94,16 +93,14 @@ def assemble_group(
     outcome, told = GroupOutcome(), told or Told()
     if all(isinstance(crop.plan.routes[name].source, EmptySource) for name in group):
         for name in group:
-            crop.create(name, np.dtype(np.uint8))
+            crop.final(name, np.dtype(np.uint8))
         return outcome
     for name in [*group, *_seeding(crop.plan.routes, group)]:
         route = crop.plan.routes[name]
         if route.of_stage(Stage.FILL) and not isinstance(route.source, EmptySource):
             told.progress(f"{name}: holes", 0.0)
-            for array in ("mask", "holes"):
-                crop.scratch(f"{name} {array}", np.dtype(np.uint8))
             yield from alone(_task("find_holes", f"{key} {name}", crop, crop, name))
-            crop.probability.fill(name, crop.scratch(f"{name} holes", np.dtype(np.uint8), keep=True))
+            crop.probability.fill(name, crop.scratch(f"{name} holes", np.dtype(np.uint8)))
     yield from _Assembling(Group(crop, tuple(group), joint), journal or MemoryJournal(), key, told, outcome).run()
     return outcome
 
@@ -131,7 +128,7 @@ class _Assembling:
     def __init__(self, group: Group, journal: JournalLike, key: str, told: Told, outcome: GroupOutcome) -> None:
         self.group, self.crop, self.journal, self.key = group, group.crop, journal, key
         self.told, self.outcome = told, outcome
-        self.volume: CodewordVolume = group.volume(new=not journal.noted("decided"))
+        self.volume = group.volume()
         self.bands = group.decoding(self.volume).bands()
 
     def run(self) -> Work[None]:
@@ -189,7 +186,7 @@ class _Assembling:
 
     def _find_all_objects(self) -> Work[None]:
         for entry in self.journal.noted("finished"):
-            self._now_hold(entry["lost"], entry["words"])
+            self._now_hold(entry["class"], entry["lost"], entry["words"])
         finished = {entry["class"] for entry in self.journal.noted("finished")}
         for entry in self.journal.noted("objects"):  # found before it was interrupted: as then, before others are
             if entry["class"] not in finished:
@@ -216,9 +213,8 @@ class _Assembling:
 
     def _finding(self, name: str) -> Task:
         self.told.progress(f"{name}: objects", 0.0)
-        self.crop.create(name, np.dtype(np.uint8))
-        self.crop.scratch(f"{name} lost", np.dtype(np.uint8))
-        return _task("find_objects", f"{self.key} {name}", self.crop, self.group, name, self.volume.present)
+        layers, present = self.volume.layers, self.volume.present.copy()  # as it is now, however late it is sent
+        return _task("find_objects", f"{self.key} {name}", self.crop, self.group, name, layers, present)
 
     def _note_objects(self, task: Task, found: ClassObjects) -> None:
         name = task.arguments[1]
@@ -233,30 +229,30 @@ class _Assembling:
         words: dict[int, list[int]] = {}
 
         def take(task: Task, of_task: list[list[int]]) -> None:
-            words.update(zip((lost.index(bounds) for bounds in task.arguments[2]), of_task, strict=True))
+            words.update(zip((lost.index(bounds) for bounds in task.arguments[3]), of_task, strict=True))
 
         by_band = [[bounds for bounds in lost if box_of(bounds).within(band)] for band in self.bands]
         tasks = [
-            _task("decide_again", f"{self.key} {name} {some[0]}", self.crop, self.group, name, some)
+            _task("decide_again", f"{self.key} {name} {some[0]}", self.crop, self.group, name, self.volume.layers, some)
             for some in by_band
             if some
         ]
         yield from gather(tasks, take)
         in_order = [words[number] for number in range(len(lost))]
-        self._now_hold(lost, in_order)
+        self._now_hold(name, lost, in_order)
         self.journal.note("finished", {"class": name, "lost": lost, "words": in_order})
 
-    def _now_hold(self, lost: Sequence[Bounds], words: Sequence[Sequence[int]]) -> None:
-        for bounds, words_now in zip(lost, words, strict=True):
-            self.volume.now_hold(box_of(bounds), words_now)
+    def _now_hold(self, name: str, lost: Sequence[Bounds], words: Sequence[Sequence[int]]) -> None:
+        chunks = [box_of(bounds) for bounds in lost]
+        self.volume.lose(name, chunks)
+        for chunk, words_now in zip(chunks, words, strict=True):
+            self.volume.now_hold(chunk, words_now)
 
     # -- writing
 
     def _write_masks(self, names: Sequence[str]) -> Work[None]:
-        if not self.journal.noted("masks begun"):
-            for name in names:
-                self.crop.create(name, np.dtype(np.uint8))
-            self.journal.note("masks begun", True)
+        for name in names:
+            self.crop.final(name, np.dtype(np.uint8))
         finished = set(self.journal.noted("masks"))
         left = [
             (number, [list(block.start), list(block.stop)], words.tolist())
@@ -276,9 +272,8 @@ class _Assembling:
         tasks = []
         for some in self._of_a_task(left, int(np.prod(self.volume.chunk))):
             chunks = [(bounds, words) for _, bounds, words in some]
-            tasks.append(
-                _task("write_masks", f"{self.key} {some[0][0]} {some[-1][0]}", self.crop, self.group, names, chunks)
-            )
+            key = f"{self.key} {some[0][0]} {some[-1][0]}"
+            tasks.append(_task("write_masks", key, self.crop, self.group, names, self.volume.layers, chunks))
             numbers_of[tasks[-1].key] = [number for number, _, _ in some]
         yield from gather(tasks, note)
 

@@ -1,7 +1,8 @@
 """The tasks that assembling a crop is made of: each alone with its own chunks, in whatever process.
 
-Whoever has them done makes the arrays first, and decides what to do next by what these return. A task may be done
-twice, by two workers at once: it takes nothing away, and writes whole chunks that are the same each time.
+Whoever has them done decides what to do next by what these return. A task may be done twice, by two workers at once,
+one of them late and given up: it takes nothing away, reads chunks that are never overwritten, and writes whole ones
+that are the same each time.
 """
 
 import uuid
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.core import CHUNK, Box, BoxArray, Codebook, Grid, blocks, codebook_of, slabs, zyx
-from ensemble.decode.codeword_volume import CodewordVolume, mask_of
+from ensemble.decode.codeword_volume import CodewordVolume, Layers, mask_of
 from ensemble.decode.mixing import Probability
 from ensemble.decode.tile_decoding import DecidedBand, TileDecoder, decoder_for
 from ensemble.engine import tell
@@ -29,22 +30,22 @@ Present = NDArray[np.bool_]
 
 
 class MakeArray(Protocol):
-    """Gives a new array of zeros on the crop's grid by name; with ``keep`` the one that is there, as it was left."""
+    """Gives an array on the crop's grid by name, as it was left; zeros where nothing was."""
 
-    def __call__(self, name: str, dtype: np.dtype[Any], *, keep: bool = False) -> BoxArray: ...
+    def __call__(self, name: str, dtype: np.dtype[Any]) -> BoxArray: ...
 
 
 @dataclass(frozen=True)
 class CropAssembly:
     """Everything needed to assemble one crop; where its arrays are files it can be sent to another process.
 
-    ``scratch`` gives arrays to work in, ``create`` a class's final one.
+    ``scratch`` gives arrays to work in, ``final`` a class's own; in neither is anything of other groups of classes.
     """
 
     plan: CropPlan
     probability: Probability
     scratch: MakeArray
-    create: MakeArray
+    final: MakeArray
     budget: Budget = field(default_factory=Budget)
 
     @property
@@ -64,10 +65,13 @@ class Group:
     def book(self) -> Codebook:
         return codebook_of(self.classes)
 
-    def volume(self, present: Present | None = None, *, new: bool = False) -> CodewordVolume:
+    def volume(self, layers: Layers | None = None, present: Present | None = None) -> CodewordVolume:
         """The volume of its codewords, as far as it is decided."""
-        codes = self.crop.scratch("codes", np.dtype(np.uint8), keep=not new)
-        return CodewordVolume(self.book, codes, self.crop.grid.shape, present)
+
+        def layer(lost: str) -> BoxArray:
+            return self.crop.scratch(f"codes {lost}".strip(), np.dtype(np.uint8))
+
+        return CodewordVolume(self.book, layer, self.crop.grid.shape, layers, present)
 
     def decoding(self, volume: CodewordVolume) -> TileDecoder:
         decoder = decoder_for(self.book, self.crop.plan.routes, joint=self.joint)
@@ -87,14 +91,14 @@ class ClassObjects:
 def find_holes(crop: CropAssembly, name: str) -> None:
     """Find the holes of a class that its route fills: in the scratch array "NAME holes", by way of "NAME mask"."""
     route = crop.plan.routes[name]
-    mask = crop.scratch(f"{name} mask", np.dtype(np.uint8), keep=True)
+    mask = crop.scratch(f"{name} mask", np.dtype(np.uint8))
     for block in blocks(crop.grid.shape):
         mask[block] = (crop.probability.unfilled(name, block) > route.threshold).astype(np.uint8)
     background = Components.of(crop.grid, lambda box: np.asarray(mask[box]) == 0, connectivity=6)
     holes = KeptObjects(background, ~background.objects.touches_border)
     for step in route.of_stage(Stage.FILL):
         holes = KeptObjects(holes, step(holes.objects))
-    filled = crop.scratch(f"{name} holes", np.dtype(np.uint8), keep=True)
+    filled = crop.scratch(f"{name} holes", np.dtype(np.uint8))
     for slab in slabs(crop.grid.shape):
         touched = holes.touched(slab)
         if touched is not None:
@@ -109,33 +113,35 @@ def decide_bands(group: Group, numbers: Sequence[int]) -> list[DecidedBand]:
     return [tiles.decide(number, bands[number]) for number in numbers]
 
 
-def decide_again(group: Group, name: str, lost: Sequence[Bounds]) -> list[list[int]]:
+def decide_again(group: Group, name: str, layers: Layers, lost: Sequence[Bounds]) -> list[list[int]]:
     """Decide the marked voxels of these chunks again without the class; which words each holds then."""
-    tiles = group.decoding(group.volume())
-    marks = group.crop.scratch(f"{name} lost", np.dtype(np.uint8), keep=True)
+    tiles = group.decoding(group.volume(layers))
+    marks = group.crop.scratch(f"{name} lost", np.dtype(np.uint8))
     return tiles.again(name, [box_of(bounds) for bounds in lost], marks)
 
 
-def write_masks(group: Group, names: Sequence[str], written: Sequence[tuple[Bounds, Sequence[int]]]) -> None:
+def write_masks(
+    group: Group, names: Sequence[str], layers: Layers, written: Sequence[tuple[Bounds, Sequence[int]]]
+) -> None:
     """Write the masks of classes in chunks whose words are given."""
-    volume = group.volume()
-    outs = {name: group.crop.create(name, np.dtype(np.uint8), keep=True) for name in names}
+    volume = group.volume(layers)
+    outs = {name: group.crop.final(name, np.dtype(np.uint8)) for name in names}
     for bounds, words in written:
         tell(None)  # who is given up writes no more
         block = box_of(bounds)
-        codes = np.asarray(volume.codes[block])
+        codes = volume.codes(block)
         for name, out in outs.items():
             mask = mask_of(codes, np.asarray(words, np.int64), group.book.holds(name))
             if mask is not None and mask.any():
                 out[block] = mask.view(np.uint8)
 
 
-def find_objects(group: Group, name: str, present: Present) -> ClassObjects:
+def find_objects(group: Group, name: str, layers: Layers, present: Present) -> ClassObjects:
     """Find, filter and, where they are numbered, write a class's objects.
 
     Labels are read off the mask as decided, so they are written before the mask loses anything.
     """
-    return _ClassObjects(group, name, group.volume(present)).found()
+    return _ClassObjects(group, name, group.volume(layers, present)).found()
 
 
 class _ClassObjects:
@@ -202,7 +208,7 @@ class _ClassObjects:
         touched = self.volume.blocks_touching(np.concatenate([np.zeros((0, 2, 3), np.int64), *boxes]))
         if not touched:
             return []
-        marks = self.crop.scratch(f"{self.name} lost", np.dtype(np.uint8), keep=True)
+        marks = self.crop.scratch(f"{self.name} lost", np.dtype(np.uint8))
         holding = []
         for block in touched:
             gone = self.volume.mask(self.name, block) & (labelled.read(block) == 0)
@@ -213,7 +219,7 @@ class _ClassObjects:
 
     def _write_labels(self, labelled: LabelledObjects) -> None:
         dtype = np.min_scalar_type(len(labelled.objects))
-        out = self.crop.create(self.name, dtype, keep=True)
+        out = self.crop.final(self.name, dtype)
         for slab in slabs(self.crop.grid.shape, self.volume.chunk[0]):
             touched = labelled.touched(slab)
             if touched is not None:

@@ -91,7 +91,7 @@ class TileDecoder:
                 codes[tile.relative_to(block).slices] = self._tile(probability, tile, changes)
             tell(None)  # who is given up writes no more
             if codes.any():
-                self.volume.codes[block] = codes
+                self.volume.write(block, codes)
             words.append(words_in(codes))
         return DecidedBand(number, words, changes, probability.highest())
 
@@ -151,7 +151,7 @@ class TileDecoder:
     def _block_again(
         self, name: str, block: Box, marks: BoxArray, band: Box, on_band: dict[int, Probability]
     ) -> list[int]:
-        gone, codes = np.asarray(marks[block]) > 0, np.array(self.volume.codes[block])
+        gone, codes = np.asarray(marks[block]) > 0, np.array(self.volume.codes(block))
         for tile in Box.of_shape(codes.shape).tiles(TILE_SHAPE):
             where = np.argwhere(gone[tile.slices])
             if not len(where):
@@ -162,7 +162,7 @@ class TileDecoder:
             read = self._reader(on_band, band, box.shifted(block.start), here)
             view[here] = self.decoder.redecide(read, view[here], name)
         tell(None)
-        self.volume.codes[block] = codes
+        self.volume.write(block, codes, lost=name)
         return words_in(codes)
 
     def _reader(

@@ -208,12 +208,11 @@ class _Checked:
 _SCRATCH = Encoding(_Checked(), {"id": "blosc", "with": "crc32"})
 
 
-def scratch_array(folder: Path, target: Target, name: str, dtype: np.dtype[Any], *, keep: bool = False) -> ChunkedArray:
-    """An array of zeros on the target's grid under ``folder``; with ``keep`` as it was left, if it is there.
+def scratch_array(folder: Path, target: Target, name: str, dtype: np.dtype[Any]) -> ChunkedArray:
+    """An array on the target's grid under ``folder``, as it was left; zeros where nothing was.
 
     Its chunks carry checksums. Raises VolumeError where what is there is not as it was written.
     """
     place = folder / name.replace(" ", "-")
-    if keep and place.exists():
-        return ChunkedArray.reopen(place, target.grid.shape, dtype, _SCRATCH)
-    return ChunkedArray.create(place, target.grid.shape, dtype, _SCRATCH)
+    there = (place / ".zarray").exists()
+    return (ChunkedArray.reopen if there else ChunkedArray.kept)(place, target.grid.shape, dtype, _SCRATCH)

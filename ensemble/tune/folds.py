@@ -1,7 +1,9 @@
 """The truth that tuning chooses by, cut into folds, and what a route is worth on each of them."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.core import CHUNK, Box, BoxArray, MemoryArray, VoxelsZYX, is_instance
-from ensemble.decode import CropAssembly, Probability, assemble_group
+from ensemble.decode import CropAssembly, MakeArray, Probability, assemble_group
 from ensemble.engine import Here, done
 from ensemble.plan import Budget, CropPlan, Expression, Route, describe_route
 from ensemble.predict import Fields
@@ -225,28 +227,25 @@ class FoldEvaluator:
 
     def _assembled(self, plan: CropPlan, group: Sequence[str], *, joint: bool) -> dict[str, BoxArray]:
         """The arrays that the builder would write, in memory where they fit."""
-        written: dict[str, BoxArray] = {}
-        worked_in: dict[str, BoxArray] = {}
         target = plan.target
+        folder = self.work / "scratch" / target.crop
+        shutil.rmtree(folder, ignore_errors=True)
         in_memory = _HELD_BYTES_PER_VOXEL * target.grid.size <= self.budget.memory_bytes
 
-        def make(name: str, dtype: np.dtype[Any]) -> BoxArray:
-            if in_memory:
-                return MemoryArray.zeros(target.grid.shape, dtype)
-            return scratch_array(self.work / "scratch" / target.crop, target, name, dtype)
+        def maker(folder: Path) -> tuple[MakeArray, dict[str, BoxArray]]:
+            made: dict[str, BoxArray] = {}
 
-        def scratch(name: str, dtype: np.dtype[Any], *, keep: bool = False) -> BoxArray:
-            if not (keep and name in worked_in):
-                worked_in[name] = make(name, dtype)
-            return worked_in[name]
+            def make(name: str, dtype: np.dtype[Any]) -> BoxArray:
+                if name not in made:
+                    in_files = partial(scratch_array, folder, target, name, dtype)
+                    made[name] = MemoryArray.zeros(target.grid.shape, dtype) if in_memory else in_files()
+                return made[name]
 
-        def create(name: str, dtype: np.dtype[Any], *, keep: bool = False) -> BoxArray:
-            if not (keep and name in written and written[name].dtype == dtype):
-                written[name] = make(f"written {name}", dtype)
-            return written[name]
+            return make, made
 
+        (scratch, _), (final, written) = maker(folder / "scratch"), maker(folder / "written")
         probability = Probability(plan, self.fields(target.crop))
-        crop = CropAssembly(plan, probability, scratch, create, self.budget)
+        crop = CropAssembly(plan, probability, scratch, final, self.budget)
         with Here(self.budget.deciding_workers) as engine:
             list(done(engine, [assemble_group(crop, group, joint=joint)]))
         return written

@@ -85,7 +85,7 @@ def test_killed_while_it_predicts_a_build_goes_on_to_the_same_zip(built) -> None
 
 def test_killed_while_it_assembles_a_build_goes_on_from_its_last_block(built) -> None:
     whole = begun_anew()
-    go_on(start(stop_at="work/submission.zarr/crop1/*/0.0.0", number=2), signal.SIGKILL)
+    go_on(start(stop_at="work/scratch/1/*/written/crop1/*/0.0.0", number=2), signal.SIGKILL)
     assert not (OUT / "submission.zip").exists()
     assert list(OUT.glob("work/scratch/1/journal"))
     kept = predictions(built)
@@ -96,8 +96,8 @@ def test_killed_while_it_assembles_a_build_goes_on_from_its_last_block(built) ->
 
 def test_a_bit_that_flips_in_what_a_build_goes_on_from_is_told_and_that_made_anew(built, capsys) -> None:
     whole = begun_anew()
-    go_on(start(stop_at="work/submission.zarr/crop1/*/0.0.0", number=2), signal.SIGKILL)
-    chunks = [path for path in OUT.glob("work/scratch/1/*/*.*.*") if path.is_file()]
+    go_on(start(stop_at="work/scratch/1/*/written/crop1/*/0.0.0", number=2), signal.SIGKILL)
+    chunks = [path for path in OUT.glob("work/scratch/1/*/*/*.*.*") if path.is_file()]
     assert chunks
     for chunk in chunks:
         data = bytearray(chunk.read_bytes())

@@ -70,7 +70,7 @@ def test_of_a_finished_build_whose_zip_is_gone(built: Path, capfd: pytest.Captur
 def test_of_an_interrupted_build(built: Path, capfd: pytest.CaptureFixture) -> None:
     whole = (OUT / "submission.zip").read_bytes()
     shutil.rmtree(OUT)
-    process = start(stop_at="scratch/*/*-lost/*.*.*[0-9]")
+    process = start(stop_at="scratch/*/*/*-lost/*.*.*[0-9]")
     process.send(signal.SIGKILL)
     process.ended()
     for path in flipped(2, each=1):

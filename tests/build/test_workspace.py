@@ -12,7 +12,9 @@ from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
 from ensemble.decode.assembling import GroupOutcome
 from ensemble.predict.shared_folder import SharedPredictions
+from ensemble.storage.chunked_array import ChunkedArray
 from ensemble.support.errors import EnsembleError, VolumeError
+from ensemble.support.journal import Journal
 from tests.support.processes import go_on
 from tests.support.small_build import BUILD, start, wrong
 
@@ -37,9 +39,13 @@ OUTCOME = GroupOutcome(objects={"mito": 1})
 
 def finished(work: Workspace) -> None:
     journal = work.begin(TARGET, ("mito",), "key")
-    work.array(TARGET, "mito", np.dtype(np.uint8))[WHOLE] = np.ones(WHOLE.shape, np.uint8)
+    work.array(TARGET, *journal.noted("run"), "mito", np.dtype(np.uint8))[WHOLE] = np.ones(WHOLE.shape, np.uint8)
     journal.close()
     work.finish(TARGET, ("mito",), "key", OUTCOME)
+
+
+def codes(work: Workspace, journal: Journal) -> ChunkedArray:
+    return work.temporary(TARGET, *journal.noted("run"), "codes", np.dtype(np.uint8))
 
 
 def test_a_group_is_finished_while_its_arrays_are_whole_and_made_from_the_same(tmp_path) -> None:
@@ -73,16 +79,18 @@ def test_any_bit_of_a_finished_array_that_changed_is_noticed(tmp_path) -> None:
 def test_a_group_that_was_begun_goes_on_with_the_same_key_only(tmp_path) -> None:
     work = Workspace(tmp_path)
     journal = work.begin(TARGET, ("mito",), "key")
-    work.temporary(TARGET, "codes", np.dtype(np.uint8))[WHOLE] = np.full(WHOLE.shape, 3, np.uint8)
+    codes(work, journal)[WHOLE] = np.full(WHOLE.shape, 3, np.uint8)
     journal.note("band", 1)
     journal.close()
     again = work.begin(TARGET, ("mito",), "key")
     assert again.noted("band") == [1]
-    assert (work.temporary(TARGET, "codes", np.dtype(np.uint8), keep=True)[WHOLE] == 3).all()
+    assert (codes(work, again)[WHOLE] == 3).all()
     again.close()
     other = work.begin(TARGET, ("mito",), "other")
     assert other.noted("band") == []
-    assert not work.temporary(TARGET, "codes", np.dtype(np.uint8), keep=True)[WHOLE].any()
+    assert not codes(work, other)[WHOLE].any()
+    codes(work, journal)[WHOLE] = np.full(WHOLE.shape, 7, np.uint8)  # a worker that was given up writes on
+    assert not codes(work, other)[WHOLE].any()
     other.close()
 
 
@@ -119,11 +127,12 @@ def test_a_state_with_a_flipped_bit_has_nothing_finished(tmp_path, damaged: int)
 def test_a_scratch_array_with_a_flipped_bit_cannot_be_read(tmp_path) -> None:
     work = Workspace(tmp_path)
     values = np.random.default_rng(0).integers(0, 9, WHOLE.shape, np.uint8)
-    work.begin(TARGET, ("mito",), "key").close()
-    work.temporary(TARGET, "codes", np.dtype(np.uint8))[WHOLE] = values
+    journal = work.begin(TARGET, ("mito",), "key")
+    journal.close()
+    codes(work, journal)[WHOLE] = values
     (chunk,) = (path for path in work.scratch(TARGET).rglob("0.0.0"))
     data = bytearray(chunk.read_bytes())
     data[len(data) // 2] ^= 4
     chunk.write_bytes(data)
     with pytest.raises(VolumeError, match=r"chunk 0\.0\.0 is damaged"):
-        work.temporary(TARGET, "codes", np.dtype(np.uint8), keep=True)[WHOLE]
+        codes(work, journal)[WHOLE]

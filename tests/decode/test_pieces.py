@@ -3,6 +3,7 @@
 import pickle
 from collections import deque
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ class SentTwice:
     def __init__(self) -> None:
         self.hear = lambda task, news: None
         self._sent: deque[tuple[Task, bytes]] = deque()
-        self.done: list[str] = []
+        self.done: dict[str, list[bytes]] = {}
 
     def submit(self, task: Task) -> None:
         self._sent.append((task, pickle.dumps(task)))
@@ -49,7 +50,7 @@ class SentTwice:
         task, sent = self._sent.pop()
         values = [pickle.loads(sent).run() for _ in range(2)]
         assert pickle.dumps(values[0]) == pickle.dumps(values[1])
-        self.done.append(task.function.partition(":")[2])
+        self.done.setdefault(task.function.partition(":")[2], []).append(sent)
         return Finished(task, values[0])
 
 
@@ -59,15 +60,21 @@ def written(folder, engine: Engine, fields: dict[str, Given]) -> dict[str, bytes
     crop = CropAssembly(
         plan,
         Probability(plan, {(name, "s"): field for name, field in fields.items()}),
-        partial(work.temporary, plan.target),
-        partial(work.array, plan.target),
+        partial(work.temporary, plan.target, "run"),
+        partial(work.array, plan.target, "run"),
         Budget(workers=2),
     )
     group = assemble_group(crop, plan.claimed, joint=True, journal=MemoryJournal(), key="key")
     ((_, outcome),) = done(engine, [group])
     assert all(outcome.objects[name] for name in ("nuc", "mito"))
-    files = [path for path in sorted(work.store.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return files_of(folder)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Those of all arrays that other tasks read, too."""
+    root = Workspace(folder).scratch(plan_of(ROUTES).target) / "run"
+    files = [path for path in sorted(root.rglob("*")) if path.is_file() and "-objects-" not in path.parent.name]
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
 def test_tasks_done_twice_by_others_write_what_is_written_here(tmp_path) -> None:
@@ -78,6 +85,11 @@ def test_tasks_done_twice_by_others_write_what_is_written_here(tmp_path) -> None
     twice = SentTwice()
     assert written(tmp_path / "twice", twice, fields) == expected
     assert {"find_holes", "decide_bands", "find_objects", "decide_again", "write_masks"} == {*twice.done}
+    for function, tasks in twice.done.items():  # by workers that were given up and live
+        for sent in tasks:
+            pickle.loads(sent).run()
+        again = files_of(tmp_path / "twice")
+        assert {path for path in again if again[path] != expected.get(path)} == set(), function
     with Here(2, in_processes=True) as processes:
         assert written(tmp_path / "processes", processes, fields) == expected
 

@@ -75,9 +75,8 @@ def _flipped(file: Path, bit: int) -> None:
 def test_a_scratch_array_is_found_again_as_it_was_left(tmp_path):
     values = noise(SHAPE)
     scratch_array(tmp_path, TARGET, "mito ids", UINT8)[WHOLE] = values
-    assert np.array_equal(scratch_array(tmp_path, TARGET, "mito ids", UINT8, keep=True)[WHOLE], values)
-    assert not scratch_array(tmp_path, TARGET, "mito ids", UINT8)[WHOLE].any()
-    assert not scratch_array(tmp_path, TARGET, "new", UINT8, keep=True)[WHOLE].any()
+    assert np.array_equal(scratch_array(tmp_path, TARGET, "mito ids", UINT8)[WHOLE], values)
+    assert not scratch_array(tmp_path, TARGET, "new", UINT8)[WHOLE].any()
 
 
 def test_any_flipped_bit_of_a_scratch_chunk_is_found_and_never_read(tmp_path):
@@ -107,5 +106,5 @@ def test_a_flipped_bit_in_any_byte_of_a_scratch_arrays_metadata_is_found(tmp_pat
     for place in range(len(whole)):
         _flipped(metadata, 8 * place + place % 8)
         with pytest.raises(VolumeError, match=r"its \.zarray is not as it was written"):
-            scratch_array(tmp_path, TARGET, "mito", UINT8, keep=True)
+            scratch_array(tmp_path, TARGET, "mito", UINT8)
         metadata.write_bytes(whole)

@@ -15,7 +15,7 @@ from ensemble.decode.assembling import GroupOutcome, assemble_group, groups_of
 from ensemble.decode.mixing import Probability
 from ensemble.decode.pieces import CropAssembly
 from ensemble.engine.here import Here
-from ensemble.engine.work import done
+from ensemble.engine.work import Work, done
 from ensemble.methods.method_table import Step
 from ensemble.methods.steps import METHODS
 from ensemble.plan.budget import Budget
@@ -82,28 +82,24 @@ def run(
 ) -> tuple[dict[str, np.ndarray], GroupOutcome]:
     """The arrays as written, and the outcome."""
     written: dict[str, np.ndarray] = {}
-
-    def create(name: str, dtype: np.dtype, *, keep: bool = False) -> MemoryArray:
-        if not keep or written[name].dtype != dtype:
-            written[name] = np.zeros(SHAPE, dtype)
-        return MemoryArray(written[name])
-
-    scratch: dict[str, MemoryArray] = {}
-
-    def temporary(name: str, dtype: np.dtype, *, keep: bool = False) -> MemoryArray:
-        if not keep or name not in scratch:
-            scratch[name] = MemoryArray.zeros(SHAPE, dtype)
-        return scratch[name]
-
     plan = plan_of(routes)
     probability = Probability(plan, {(name, "s"): field for name, field in fields.items()})
-    crop = CropAssembly(plan, probability, temporary, create, Budget(workers=workers))
+
+    def final(name: str, dtype: np.dtype) -> MemoryArray:
+        return MemoryArray(written.setdefault(name, np.zeros(SHAPE, dtype)))
+
+    def work(group: tuple[str, ...]) -> Work[GroupOutcome]:
+        scratch: dict[str, MemoryArray] = {}
+
+        def temporary(name: str, dtype: np.dtype) -> MemoryArray:
+            return scratch.setdefault(name, MemoryArray.zeros(SHAPE, dtype))
+
+        crop = CropAssembly(plan, probability, temporary, final, Budget(workers=workers))
+        return assemble_group(crop, group, joint=joint)
+
     total = GroupOutcome()
     with Here(workers) as engine:
-        outcomes = [
-            outcome
-            for _, outcome in done(engine, [assemble_group(crop, g, joint=joint) for g in groups_of(plan, joint=joint)])
-        ]
+        outcomes = [outcome for _, outcome in done(engine, map(work, groups_of(plan, joint=joint)))]
     for outcome in outcomes:
         total.decoding.add(outcome.decoding)
         total.objects.update(outcome.objects)
