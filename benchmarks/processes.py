@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_LOOKS_EVERY_S = 0.5
+_LOOKS_EVERY_S = 2.0
+"""Each look takes tens of milliseconds of a core where processes hold gigabytes."""
 
 
 @dataclass(frozen=True)

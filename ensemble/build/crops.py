@@ -1,5 +1,6 @@
 """Every crop's arrays from what networks and other tools said: what is finished stays, what is begun goes on."""
 
+from dataclasses import replace
 from functools import cached_property, partial
 
 from ensemble.build.cache_keys import group_key
@@ -87,7 +88,7 @@ class Crops:
                 Probability(crop, self._predictor.fields(crop)),
                 partial(self._work.temporary, crop.target, run),
                 partial(self._work.array, crop.target, run),
-                self._budget,
+                replace(self._budget, workers=1),  # others are at work beside it
             )
             told = Told(lambda what, share: self._at(crop, group, share / 2, what), self._progress.say)
             return (yield from assemble_group(assembly, group, joint=self._joint, journal=journal, key=key, told=told))

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ensemble.core import Codebook, DecodingChanges, ancestors_first, is_instance
-from ensemble.decode.pieces import Bounds, ClassObjects, CropAssembly, Group, box_of
+from ensemble.decode.codeword_volume import Layers
+from ensemble.decode.pieces import Bounds, ClassObjects, CropAssembly, Group, Present, box_of
 from ensemble.decode.tile_decoding import DecidedBand
 from ensemble.engine import Task, Work, alone, gather
 from ensemble.methods import Stage
@@ -42,6 +43,9 @@ class MemoryJournal:
     def note(self, word: str, value: Any) -> None:
         self._entries.setdefault(word, []).append(value)
 
+
+CUT_BYTES = 512 << 20
+"""What cutting a class's components is lent before any is known to take more."""
 
 TASK_CLASS_VOXELS = 1 << 28
 """Voxels times classes of a task that decides or writes, about: some seconds of work, worth sending to a worker."""
@@ -99,21 +103,16 @@ def assemble_group(
         route = crop.plan.routes[name]
         if route.of_stage(Stage.FILL) and not isinstance(route.source, EmptySource):
             told.progress(f"{name}: holes", 0.0)
-            yield from alone(_task("find_holes", f"{key} {name}", crop, crop, name))
+            memory_bytes = crop.budget.objects_bytes(crop.plan.target.grid)
+            yield from alone(_task("find_holes", f"{key} {name}", memory_bytes, crop, name))
             crop.probability.fill(name, crop.scratch(f"{name} holes", np.dtype(np.uint8)))
     yield from _Assembling(Group(crop, tuple(group), joint), journal or MemoryJournal(), key, told, outcome).run()
     return outcome
 
 
-def _task(function: str, key: str, crop: CropAssembly, *arguments: Any) -> Task:
-    objects, budget = function in ("find_holes", "find_objects"), crop.budget
-    return Task(
-        f"ensemble.decode.pieces:{function}",
-        arguments,
-        f"{function} {key}",
-        what=function.replace("_", "-"),
-        memory_bytes=budget.objects_bytes(crop.plan) if objects else budget.deciding_bytes,
-    )
+def _task(function: str, key: str, memory_bytes: int, *arguments: Any) -> Task:
+    what = function.replace("_", "-")
+    return Task(f"ensemble.decode.pieces:{function}", arguments, f"{function} {key}", False, what, memory_bytes)
 
 
 def _seeding(routes: Mapping[str, Route], group: Sequence[str]) -> list[str]:
@@ -130,6 +129,7 @@ class _Assembling:
         self.told, self.outcome = told, outcome
         self.volume = group.volume()
         self.bands = group.decoding(self.volume).bands()
+        self.deciding_bytes = group.crop.budget.deciding_bytes
 
     def run(self) -> Work[None]:
         self._agree_on_layout()
@@ -162,7 +162,7 @@ class _Assembling:
 
         yield from gather(
             (
-                _task("decide_bands", f"{self.key} {numbers}", self.crop, self.group, numbers)
+                _task("decide_bands", f"{self.key} {numbers}", self.deciding_bytes, self.group, numbers)
                 for numbers in self._of_a_task(left, max((band.size for band in self.bands), default=1))
             ),
             note,
@@ -214,14 +214,24 @@ class _Assembling:
     def _finding(self, name: str) -> Task:
         self.told.progress(f"{name}: objects", 0.0)
         layers, present = self.volume.layers, self.volume.present.copy()  # as it is now, however late it is sent
-        return _task("find_objects", f"{self.key} {name}", self.crop, self.group, name, layers, present)
+        cuts = any(not step.indivisible for step in self.crop.plan.routes[name].of_stage(Stage.LABEL))
+        return self._find_task(min(CUT_BYTES, self.crop.budget.split_bytes) if cuts else 0, name, layers, present)
 
-    def _note_objects(self, task: Task, found: ClassObjects) -> None:
-        name = task.arguments[1]
+    def _find_task(self, cut_bytes: int, name: str, layers: Layers, present: Present) -> Task:
+        memory_bytes = self.crop.budget.objects_bytes(self.crop.grid, cut_bytes)
+        key = f"{self.key} {name} {cut_bytes}"
+        return _task("find_objects", key, memory_bytes, self.group, name, layers, present, cut_bytes)
+
+    def _note_objects(self, task: Task, found: ClassObjects | int) -> list[Task]:
+        """Note them; where they take more memory to be cut than was lent, have it done with so much."""
+        _, name, layers, present, _ = task.arguments
+        if isinstance(found, int):
+            return [self._find_task(found, name, layers, present)]
         for line in found.said:
             self.told.say(line)
         entry = {"class": name, "objects": found.objects, "written": found.written, "lost": found.lost}
         self.journal.note("objects", entry)
+        return []
 
     def _lose(self, name: str) -> Work[None]:
         """Decide again the voxels of the objects that were dropped."""
@@ -233,7 +243,15 @@ class _Assembling:
 
         by_band = [[bounds for bounds in lost if box_of(bounds).within(band)] for band in self.bands]
         tasks = [
-            _task("decide_again", f"{self.key} {name} {some[0]}", self.crop, self.group, name, self.volume.layers, some)
+            _task(
+                "decide_again",
+                f"{self.key} {name} {some[0]}",
+                self.deciding_bytes,
+                self.group,
+                name,
+                self.volume.layers,
+                some,
+            )
             for some in by_band
             if some
         ]
@@ -273,7 +291,8 @@ class _Assembling:
         for some in self._of_a_task(left, int(np.prod(self.volume.chunk))):
             chunks = [(bounds, words) for _, bounds, words in some]
             key = f"{self.key} {some[0][0]} {some[-1][0]}"
-            tasks.append(_task("write_masks", key, self.crop, self.group, names, self.volume.layers, chunks))
+            layers = self.volume.layers
+            tasks.append(_task("write_masks", key, self.deciding_bytes, self.group, names, layers, chunks))
             numbers_of[tasks[-1].key] = [number for number, _, _ in some]
         yield from gather(tasks, note)
 

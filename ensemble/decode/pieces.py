@@ -19,7 +19,17 @@ from ensemble.decode.codeword_volume import CodewordVolume, Layers, mask_of
 from ensemble.decode.mixing import Probability
 from ensemble.decode.tile_decoding import DecidedBand, TileDecoder, decoder_for
 from ensemble.engine import tell
-from ensemble.methods import Components, KeptObjects, LabelledObjects, ReadBlock, Split, SplitInput, Stage, Step
+from ensemble.methods import (
+    Components,
+    KeptObjects,
+    LabelledObjects,
+    NeedsMemory,
+    ReadBlock,
+    Split,
+    SplitInput,
+    Stage,
+    Step,
+)
 from ensemble.plan import Budget, CropPlan
 
 Bounds = Sequence[Sequence[int]]
@@ -136,17 +146,21 @@ def write_masks(
                 out[block] = mask.view(np.uint8)
 
 
-def find_objects(group: Group, name: str, layers: Layers, present: Present) -> ClassObjects:
+def find_objects(group: Group, name: str, layers: Layers, present: Present, lent_bytes: int) -> ClassObjects | int:
     """Find, filter and, where they are numbered, write a class's objects.
 
-    Labels are read off the mask as decided, so they are written before the mask loses anything.
+    Labels are read off the mask as decided, so they are written before the mask loses anything. Returns how many
+    bytes cutting its largest component takes, where that is more than was lent.
     """
-    return _ClassObjects(group, name, group.volume(layers, present)).found()
+    try:
+        return _ClassObjects(group, name, group.volume(layers, present), lent_bytes).found()
+    except NeedsMemory as needs:
+        return needs.needed_bytes
 
 
 class _ClassObjects:
-    def __init__(self, group: Group, name: str, volume: CodewordVolume) -> None:
-        self.crop, self.name, self.volume = group.crop, name, volume
+    def __init__(self, group: Group, name: str, volume: CodewordVolume, lent_bytes: int) -> None:
+        self.crop, self.name, self.volume, self.lent_bytes = group.crop, name, volume, lent_bytes
         self.steps = self.crop.plan.routes[name].of_stage(Stage.LABEL, Stage.FILTER)
         self.said: list[str] = []
 
@@ -187,6 +201,7 @@ class _ClassObjects:
                     workers=crop.budget.workers,
                     say=lambda line: self.said.append(f"crop {crop.plan.target.crop}, {name}: {line}"),
                     memory_bytes=crop.budget.split_bytes,
+                    lent_bytes=self.lent_bytes,
                 )
         return labelled, dropped
 

@@ -37,8 +37,8 @@ class Engine(Protocol):
         ...
 
 
-def gather(tasks: Iterable[Task], take: Callable[[Task, Any], None]) -> Work[None]:
-    """Have tasks done, and ``take`` called with each and what it returned, as they finish.
+def gather(tasks: Iterable[Task], take: Callable[[Task, Any], Iterable[Task] | None]) -> Work[None]:
+    """Have tasks done, and ``take`` called with each and what it returned, as they finish; it may give more to do.
 
     Raises what one of them raised, as soon as it does.
     """
@@ -46,8 +46,8 @@ def gather(tasks: Iterable[Task], take: Callable[[Task, Any], None]) -> Work[Non
     waiting = len(batch)
     while waiting:
         finished = yield batch
-        batch, waiting = [], waiting - 1
-        take(finished.task, finished.result())
+        batch = list(take(finished.task, finished.result()) or ())
+        waiting += len(batch) - 1
 
 
 def alone(task: Task) -> Work[Any]:

@@ -6,7 +6,7 @@ from ensemble.methods.mixes import MIXES
 from ensemble.methods.overlaps import Overlaps
 from ensemble.methods.ranges import LEAST_WEIGHT, MOST_NM3, MOST_WEIGHT, Fraction, LengthNm
 from ensemble.methods.sizes import add_sizes_nm3, count_sizes_nm3, size_histogram
-from ensemble.methods.splitting import Split, SplitInput
+from ensemble.methods.splitting import NeedsMemory, Split, SplitInput
 from ensemble.methods.steps import METHODS, drop_small
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "KeptObjects",
     "LabelledObjects",
     "LengthNm",
+    "NeedsMemory",
     "Overlaps",
     "ReadBlock",
     "Split",

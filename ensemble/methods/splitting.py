@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.core import CHUNK, Box, BoxArray, Grid, Slices, VoxelsZYX, nm_zyx, slabs, zyx
-from ensemble.methods.components import LabelledObjects, ReadBlock
+from ensemble.methods.components import LabelledObjects, ReadBlock, renumbered
 from ensemble.methods.method_table import Step
 from ensemble.methods.objects import ObjectTable
 
@@ -36,6 +36,14 @@ class SplitInput:
     seeds: ReadBlock | None = None
 
 
+class NeedsMemory(Exception):
+    """A component takes so many bytes to be cut, more than were lent."""
+
+    def __init__(self, needed_bytes: int) -> None:
+        super().__init__(needed_bytes)
+        self.needed_bytes = needed_bytes
+
+
 class Split:
     """Every component cut into its objects, kept in a scratch array; made by ``Split.of``."""
 
@@ -50,15 +58,17 @@ class Split:
         workers: int = 1,
         say: Callable[[str], None] = lambda line: None,
         memory_bytes: int = 2 << 30,
+        lent_bytes: int | None = None,
     ) -> "Split":
         """Cut every component.
 
         26-connected components never touch, so each is cut alone, inside its box and one voxel around it: the
         distances there are those of the whole volume. A component whose box would take more than
         ``memory_bytes`` is cut on voxels a power of two as large, which ``say`` is told. The result does not
-        depend on ``workers``.
+        depend on ``workers``. Raises NeedsMemory where one takes more than ``lent_bytes``, if they are fewer.
         """
-        return cls(given.components, given.scratch, _Cutter(given, say, memory_bytes).run(workers))
+        cutter = _Cutter(given, say, memory_bytes, memory_bytes if lent_bytes is None else lent_bytes)
+        return cls(given.components, given.scratch, cutter.run(workers))
 
     @property
     def objects(self) -> ObjectTable:
@@ -92,16 +102,20 @@ class _Slab:
 class _Cutter:
     """Goes through the slabs once, cutting what begins in each."""
 
-    def __init__(self, given: SplitInput, say: Callable[[str], None], memory_bytes: int) -> None:
+    def __init__(self, given: SplitInput, say: Callable[[str], None], memory_bytes: int, lent_bytes: int) -> None:
         self._components, self._grid, self._step = given.components, given.grid, given.step
         self._read, self._seeds, self._scratch = given.read, given.seeds, given.scratch
         self._say = say
-        self._most_voxels = memory_bytes // given.step.method.traits.bytes_per_voxel
+        each_bytes = given.step.method.traits.bytes_per_voxel
+        self._most_voxels, self._lent_voxels = (n // each_bytes for n in (memory_bytes, lent_bytes))
         self._tables: list[ObjectTable] = []
         self._count = 0
         self._slabs_held: dict[int, _Slab] = {}
         self._slabs = slabs(given.grid.shape)
         self._whole = self._undivided()
+        largest = min(self._largest_box(), self._most_voxels)
+        if largest > self._lent_voxels:
+            raise NeedsMemory(largest * each_bytes)
         self._number_of_whole = np.zeros(len(given.components.objects) + 1, np.uint32)
 
     def run(self, workers: int) -> ObjectTable:
@@ -142,7 +156,7 @@ class _Cutter:
         """Write a slab, with the components in it that are one object each: all those have their numbers now."""
         slab = self._slabs_held.pop(number, None)
         if slab is not None:
-            whole = np.take(self._number_of_whole, slab.ids)
+            whole = renumbered(slab.ids, self._number_of_whole)
             np.copyto(slab.out, whole, where=whole > 0)
             self._scratch[slab.box] = slab.out
 
@@ -167,6 +181,12 @@ class _Cutter:
         small = (table.stop - table.start - 1) * self._grid.voxel_size_nm < reach
         return np.asarray(small.all(axis=1))
 
+    def _largest_box(self) -> int:
+        """Voxels of the largest box around a component that is to be cut."""
+        table = self._components.objects
+        shapes = (table.stop - table.start + 2)[~self._whole]
+        return int(shapes.prod(axis=1).max(initial=0))
+
     def _number_whole(self, indices: NDArray[np.int64]) -> None:
         table = self._components.objects
         self._number_of_whole[indices + 1] = np.arange(len(indices), dtype=np.uint32) + np.uint32(self._count + 1)
@@ -187,7 +207,7 @@ class _Cutter:
     def _put_all(self, cut: _Cut) -> None:
         numbers = self._numbers(cut)
         for part in self._parts(cut.box):
-            self._put(part, np.take(numbers, cut.labels[part.relative_to(cut.box).slices]))
+            self._put(part, renumbered(cut.labels[part.relative_to(cut.box).slices], numbers))
 
     def _cut_near(self, indices: list[int], number: int, pool: ThreadPoolExecutor) -> None:
         """Cut components that begin in a slab and end in it or the next."""
@@ -199,7 +219,7 @@ class _Cutter:
                 self._hold(number + 1)
             group.append(index)
             voxels += box.size
-            if voxels > self._most_voxels // 2:
+            if voxels > self._lent_voxels // 2:
                 self._cut_group(group, voxels, pool)
                 group, voxels = [], 0
         self._cut_group(group, voxels, pool)

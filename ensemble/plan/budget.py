@@ -97,13 +97,10 @@ class Budget:
         """What deciding a band takes, the process that does it included."""
         return BAND_BYTES + _TILE_BYTES + _WORKER_BYTES
 
-    def objects_bytes(self, crop: CropPlan) -> int:
-        """At most about what finding a class's objects takes: it depends on how large they are."""
-        grid = crop.target.grid
-        steps = [self.slab_workers(grid) * _slab_bytes(grid)]
-        if _cuts(crop):
-            steps.append(2 * _slab_bytes(grid) + min(self.split_bytes, _SPLIT_BYTES_PER_VOXEL * grid.size))
-        return _WORKER_BYTES + max(steps)
+    def objects_bytes(self, grid: Grid, cut_bytes: int = 0) -> int:
+        """About what finding a class's objects takes, the process that does it included; so many bytes to cut them."""
+        slab = _slab_bytes(grid)
+        return _WORKER_BYTES + max(self.slab_workers(grid) * slab, 2 * slab + cut_bytes if cut_bytes else 0)
 
     def slab_workers(self, grid: Grid) -> int:
         """Slabs labelled at once."""
@@ -123,7 +120,13 @@ class Budget:
         if not crop.claimed:
             return _LIBRARIES_BYTES
         deciding = self.deciding_workers * self.deciding_bytes
-        return _LIBRARIES_BYTES + max(deciding, self.objects_bytes(crop) if _labels(crop) else 0)
+        return _LIBRARIES_BYTES + max(deciding, self._objects_bytes(crop) if _labels(crop) else 0)
+
+    def _objects_bytes(self, crop: CropPlan) -> int:
+        """At most about what finding a class's objects takes: it depends on how large they are."""
+        grid = crop.target.grid
+        whole = _SPLIT_BYTES_PER_VOXEL * grid.size if _cuts(crop) else 0
+        return self.objects_bytes(grid, min(self.split_bytes, whole))
 
     def _at_once(self, each_bytes: int) -> int:
         return max(1, min(self.workers, self.tasks_bytes // each_bytes))
