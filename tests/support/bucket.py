@@ -36,14 +36,18 @@ def answer(status: str, code: str = "") -> bytes:
 class Bucket:
     """``url`` is that of the server, ``folder`` what it serves.
 
-    ``seen`` counts requests, ``paths`` are what they asked for; ``disturb`` may be set at any time.
+    ``seen`` counts requests, ``paths`` are what they asked for; ``disturb`` may be set at any time. Where ``remembers``
+    is set, what the server listed once is answered again without it, as by one that has its files' ETags at hand.
     """
+
+    remembers = False
 
     def __init__(self, folder: Path, target: int, delay_s: float) -> None:
         self.folder = folder
         self.seen: Counter[str] = Counter()
         self.paths: list[str] = []
         self.disturb: Disturb = lambda request: None
+        self._lists: dict[str, bytes] = {}
         self._target, self._delay_s = target, delay_s
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -88,7 +92,10 @@ class Bucket:
                 self.paths.append(path)
                 await asyncio.sleep(self._delay_s)
                 instead = self.disturb(f"{verb} {path}")
-                if instead is None:
+                if instead is None and self.remembers and "list-type" in path:
+                    writer.write(await self._list(path, head))
+                    await writer.drain()
+                elif instead is None:
                     forth.write(head)
                 else:
                     writer.write(instead)
@@ -100,6 +107,14 @@ class Bucket:
             pass
         finally:
             writer.close()
+
+    async def _list(self, path: str, head: bytes) -> bytes:
+        if path not in self._lists:
+            back, forth = await asyncio.open_connection("127.0.0.1", self._target)
+            forth.write(head.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            self._lists[path] = (await back.read()).replace(b"Connection: close\r\n", b"")
+            forth.close()
+        return self._lists[path]
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
