@@ -1,5 +1,6 @@
 """What a worker does of its own: it is admitted if it would leave the same bytes, and tells how far it is."""
 
+import pickle
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -71,10 +72,11 @@ class Admission(WorkerPlugin):
         return "" if found == expected else f"its device is {found}, that of the others {expected}"
 
 
-def run_task(task: Task, expected: Mapping[str, str]) -> Any:
-    """What a task returns, done by the worker that this is called in."""
+def run_task(sent: bytes, expected: Mapping[str, str]) -> Any:
+    """What a pickled task returns, done by the worker that this is called in."""
     if unlike(expected):
         raise Reschedule  # it is being sent away
+    task: Task = pickle.loads(sent)
     worker, key, told_s = get_worker(), get_worker().get_current_task(), 0.0
 
     def hear(news: Any) -> None:

@@ -1,5 +1,7 @@
 """The workers of a dask.distributed cluster as an engine, whatever started them: SLURM, LSF, a person."""
 
+import math
+import pickle
 import time
 import uuid
 from collections import Counter
@@ -41,6 +43,8 @@ class OnDask:
         self._address, self.hear, self._say = address, hear, say
         self._tasks: dict[str, tuple[Task, Future[Any]]] = {}
         self._tries, self._with_gpus = Counter[str](), False
+        self._known_workers: dict[str, Any] = {}
+        self._looked_s = -math.inf
         self._plugin = f"ensemble-admission-{uuid.uuid4().hex}"  # of several drivers, each has its own
 
     def __enter__(self) -> Self:
@@ -101,7 +105,7 @@ class OnDask:
 
         future = self._client.submit(
             run_task,
-            task,
+            pickle.dumps(task),  # or the scheduler unpacks all of it, and packs it again
             self._expected,
             # a scheduler takes tasks of one key for the same, also those of other drivers, which write elsewhere
             key=f"{task.what or task.function}-{task.key}-{uuid.uuid4().hex}",
@@ -148,8 +152,11 @@ class OnDask:
         return self.finished().result()
 
     def _workers(self) -> dict[str, Any]:
-        workers: dict[str, Any] = self._client.scheduler_info()["workers"]
-        return workers
+        """Those of the last second: to ask takes the scheduler some milliseconds."""
+        if not self._known_workers or time.monotonic() - self._looked_s > _LOOKS_EVERY_S:
+            self._known_workers = self._client.scheduler_info()["workers"]
+            self._looked_s = time.monotonic()
+        return self._known_workers
 
     def _wait_for_workers(self) -> None:
         if not self._workers():
