@@ -100,12 +100,13 @@ def plan(work: Path, arguments: argparse.Namespace) -> None:
     ask = ["plan", str(recipe), "--device", "cpu", "--memory", "64"]
     print(f"plan of the official manifest at {nm:g} nm, over {int((root / 'done').read_text()):,} chunks")
     with served(root, arguments) as bucket:
+        patient = {**bucket.environment(), "AWS_MAX_ATTEMPTS": "20"}
         # the first plan on a machine times the network; this server makes the ETags when it lists, S3 keeps them
         files, in_bucket, bucket.remembers = str(root / BUCKET), f"s3://{BUCKET}", True
         for name, data in (("", files), ("files", files), ("S3, its server at it", in_bucket), ("S3", in_bucket)):
             took, requests = _counted(
                 bucket,
-                lambda data=data: _run(*ask, "--data", data, MLFLOW_TRACKING_URI=registry, **bucket.environment()),
+                lambda data=data: _run(*ask, "--data", data, MLFLOW_TRACKING_URI=registry, **patient),
             )
             print(
                 f"  {name:<22} {took:.1f} s (S3: at most 10); {requests}" if name else "",
