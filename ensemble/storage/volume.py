@@ -157,14 +157,15 @@ class Volume:
         """
         digest = hashlib.sha256(f"{self.array.metadata} {self.grid} {self.order}".encode())
         chunks, store = self._chunks_under(box), store_behind(self.array)
+        names = self._names(chunks, channel)
         if store is not None:
-            states = store.states(self._names(chunks, channel))
-            digest.update(f"{chunks} {states}".encode())
+            digest.update(f"{chunks} {store.states(names)}".encode())
             return digest.hexdigest()
-        for chunk in chunks.indices() if Path(self.place).exists() else ():
+        digest.update(str(chunks).encode())
+        for number, name in enumerate(names if Path(self.place).exists() else ()):
             with suppress(FileNotFoundError):
-                status = os.stat(f"{self.place}/{self._key(chunk, channel)}")
-                digest.update(f"{chunk} {status.st_size} {status.st_mtime_ns}".encode())
+                status = os.stat(f"{self.place}/{name}")
+                digest.update(f"{number} {status.st_size} {status.st_mtime_ns} ".encode())
         return digest.hexdigest()
 
 
