@@ -138,10 +138,14 @@ class Here:
                 self._give(task, self._pool, self._run)
 
     def _next(self) -> Task | None:
-        """The first of those waiting that fits beside those at work."""
+        """The first of those waiting that fits beside those at work.
+
+        One that was under way when a process ended goes first and alone: it is known then whether it was its own.
+        """
+        suspects = [task for task in (*self._under_way, *self._waiting) if self._tries[task.key]]
         room = self._memory_bytes - sum(task.memory_bytes for task in self._under_way)
-        for task in self._waiting:
-            if task.memory_bytes <= room or not self._under_way:
+        for task in suspects or self._waiting:
+            if not self._under_way or (task.memory_bytes <= room and not suspects):
                 self._waiting.remove(task)
                 return task
         return None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -98,7 +98,7 @@ def predict_job(
             first = writer.first_plane_needed()
             rows = [start for start in job.starts[0] if start + job.patch[0] > first]
             ahead = _Ahead(reader, partial(_swath, job, read, lane, normalisation.apply), list(product(rows, swaths)))
-            for z, following in zip(rows, [*rows[1:], job.lattice.shape[0]], strict=True):
+            for z, following in pairwise([*rows, job.lattice.shape[0]]):
                 for patches, places in _batches(job, swaths, lane, ahead, network.batch_size):
                     _add(network, patches, [(z, *place) for place in places], sums)
                     lane.keep_pace()

@@ -79,6 +79,19 @@ def test_a_task_whose_process_is_killed_is_begun_again_and_given_up_in_the_end(t
             engine.finished().result()
 
 
+def test_a_task_beside_one_that_ends_its_process_is_not_blamed_for_it(tmp_path) -> None:
+    for name in ("bad", "good"):
+        (tmp_path / name).mkdir()
+    with Here(2, in_processes=True) as engine:
+        engine.submit(Task("tests.engine.jobs:killed_at_first", (99, str(tmp_path / "bad")), "bad"))
+        for number in range(5):
+            engine.submit(
+                Task("tests.engine.jobs:how_many_at_once", (str(tmp_path / "good"), number), f"good {number}")
+            )
+        ended = {finished.task.key: finished.error for finished in (engine.finished() for _ in range(6))}
+    assert [key for key, error in ended.items() if error is not None] == ["bad"]
+
+
 def test_news_are_heard_with_their_task() -> None:
     heard = []
     with Here(hear=lambda task, news: heard.append((task.key, news))) as engine:

@@ -64,6 +64,13 @@ def test_what_a_worker_that_ended_wrote_stays_and_the_next_goes_on(task) -> None
     assert heard == sorted(heard)
 
 
+def test_of_a_part_that_a_worker_wrote_in_whole_before_it_ended_nothing_is_computed(task) -> None:
+    run(task)
+    expected = values(task)
+    assert run(task).passes == 0
+    assert np.array_equal(values(task), expected)
+
+
 def test_who_opens_the_prediction_takes_over_what_parts_marked(task) -> None:
     run(task)
     assert list(task.place.folder.glob("*.section"))
