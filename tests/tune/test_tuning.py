@@ -17,6 +17,7 @@ from ensemble.scoring.evaluation import score
 from ensemble.support.errors import EnsembleError, RegistryError
 from ensemble.tune.tuning import TuningTask, tune
 from registry.store import Registry
+from tests.support.dask_cluster import WITH_GPU, cluster
 from tests.support.networks_small import card, unet
 from tests.support.small_tuning import RECIPE, TUNE, tuned
 
@@ -134,6 +135,24 @@ def test_once_the_minutes_are_over_only_what_the_recipe_needs_is_predicted(place
     assert not Path("build/mine-tune/work/surveyed.json").exists()
     assert main(["clean", "build/mine-tune"]) == 0
     assert len(list(Path("build/predictions").glob("*.zarr"))) == 1
+
+
+@pytest.mark.slow
+def test_by_the_workers_of_a_cluster_the_same_recipe_is_found(place, own_versions, tmp_path_factory):
+    torch.save(unet(3).state_dict(), "c.pt")
+    own_versions.register(Path("c.pt"), card(name="quick", voxel_size_nm=8, overlap=0))
+    model = RECIPE.replace("defaults:", "  m: {model: 'models:/quick/1'}\ndefaults:")
+    Path("mine.yaml").write_text(model)
+    found = {}
+    with cluster(tmp_path_factory.mktemp("cluster"), WITH_GPU, WITH_GPU) as made:
+        for name, options in (("here", []), ("there", ["--engine", str(made.file)])):
+            tuned("--data", "data", "--device", "cpu", "--cache", f"{name}-cache", *options)
+            found[name] = json.loads(Path("tuned.json").read_text())
+            assert list(Path(f"{name}-cache").glob("*.zarr"))
+            for written in Path().glob("tuned*"):
+                written.rename(f"{name}-{written.name}")
+    assert found["here"]["classes"] == found["there"]["classes"]
+    assert found["here"]["overall"] == found["there"]["overall"]
 
 
 def test_a_folder_that_holds_anothers_submission_is_refused_before_anything_runs(place, capsys):
