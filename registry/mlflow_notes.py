@@ -1,6 +1,6 @@
 """What people read in MLflow's pages of a model version and of a run: Markdown, with links and a picture."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +12,8 @@ from PIL import Image
 from registry.card import Card
 
 PICTURE = "picture.png"
-_MOST_SHOWN, _EDGE_PIXELS, _GAP_PIXELS, _IN_A_ROW = 8, 160, 4, 4
+_MOST_SHOWN, _EDGE_PIXELS, _IN_A_ROW = 7, 160, 4
+_GAP_PIXELS, _GAP_GREY = 4, 160
 
 
 def version_link(name: str, version: int) -> str:
@@ -26,16 +27,15 @@ def build_note(models: Iterable[tuple[str, int]]) -> str:
     return "\n".join(["Made with", "", *(f"- {link}" for link in links)]) if links else "Made of what was stored."
 
 
-def version_note(card: Card, run_id: str, picture: str | None) -> str:
-    """Of a model version what it predicts, its scores, and the picture at a path of its run's artifacts."""
+def version_note(card: Card, run_id: str, folder: str, pictured: Sequence[str]) -> str:
+    """Of a model version what it predicts, its scores, and the picture of some classes in a folder of its run's."""
     lines = [
         f"{card.architecture} at {' × '.join(f'{v:g}' for v in card.voxel_size_nm)} nm (z, y, x), patches of "
         f"{' × '.join(map(str, card.patch_voxels))} voxels: {', '.join(name for name in card.classes if name)}."
     ]
-    if picture is not None:
-        names = ", ".join(card.classes[index] or "" for index in _shown(card))
-        place = f"get-artifact?path={quote(picture, safe='')}&run_uuid={quote(run_id, safe='')}"
-        lines += [f"![EM, and the answer]({place})", f"EM of its validation, and its answer of {names}."]
+    if pictured:
+        place = f"get-artifact?path={quote(f'{folder}/{PICTURE}', safe='')}&run_uuid={quote(run_id, safe='')}"
+        lines += [f"![EM, and the answer]({place})", f"EM of its validation, and its answer of {', '.join(pictured)}."]
     if card.validation:
         rows = "".join(f"\n| {name} | {score:.4f} |" for name, score in sorted(card.validation.items()))
         lines.append(f"| class | validation |\n|---|---|{rows}")
@@ -44,19 +44,22 @@ def version_note(card: Card, run_id: str, picture: str | None) -> str:
     return "\n\n".join(lines)
 
 
-def write_picture(card: Card, grey: NDArray[Any], probabilities: NDArray[np.float32], folder: Path) -> None:
-    """The middle plane of EM (z, y, x) and of the answers (class, z, y, x) side by side, as a PNG."""
+def write_picture(card: Card, grey: NDArray[Any], probabilities: NDArray[np.float32], folder: Path) -> tuple[str, ...]:
+    """The middle plane of EM (z, y, x) and of the answers (class, z, y, x) side by side, as a PNG.
+
+    Returns the classes that are in it: those of which there is most, in the card's order.
+    """
     middle = grey.shape[0] // 2
+    named = [index for index, name in enumerate(card.classes) if name is not None]
+    most = sorted(named, key=lambda index: -float(probabilities[index, middle].sum()))[:_MOST_SHOWN]
+    shown = sorted(most)
     low, high = np.percentile(grey, (1, 99))
     light = (grey[middle].astype(np.float32) - low) / max(float(high - low), 1e-6)
-    planes = [light, *probabilities[_shown(card), middle]]
+    planes = [light, *probabilities[shown, middle]]
     times = max(1, _EDGE_PIXELS // max(grey.shape[1:]))
     large = [np.kron(np.clip(255 * plane, 0, 255).round(), np.ones((times, times))) for plane in planes]
-    framed = [np.pad(plane, (0, _GAP_PIXELS), constant_values=255) for plane in large]
+    framed = [np.pad(plane, (0, _GAP_PIXELS), constant_values=_GAP_GREY) for plane in large]
     framed += [np.full_like(framed[0], 255)] * (-len(framed) % _IN_A_ROW)
     rows = [np.concatenate(framed[at : at + _IN_A_ROW], axis=1) for at in range(0, len(framed), _IN_A_ROW)]
     Image.fromarray(np.concatenate(rows).astype(np.uint8)).save(folder / PICTURE)
-
-
-def _shown(card: Card) -> list[int]:
-    return [index for index, name in enumerate(card.classes) if name is not None][:_MOST_SHOWN]
+    return tuple(card.classes[index] or "" for index in shown)

@@ -18,7 +18,8 @@ from registry.version_folder import CARD, GOLDEN, WEIGHTS
 
 @dataclass(frozen=True)
 class Packed:
-    """The card of what was packed, with the sha256 of its weights, and the bytes its network takes.
+    """The card of what was packed, with the sha256 of its weights, the bytes its network takes, and the classes in its
+    picture, if it has one.
 
     See ``networks.footprint``.
     """
@@ -26,6 +27,7 @@ class Packed:
     card: Card
     weights_bytes: int
     patch_bytes: int
+    pictured: tuple[str, ...]
 
 
 def pack(
@@ -55,8 +57,9 @@ def pack(
     card = card.model_copy(update={"sha256": digest})
     (folder / CARD).write_text(cards.dump_card(card), encoding="utf-8")
     golden.write(answered, folder / GOLDEN)
+    pictured: tuple[str, ...] = ()
     if shown is not None:
         probabilities = golden.answer(network, card, shown, torch.device("cpu"))
-        mlflow_notes.write_picture(card, shown, probabilities, folder)
+        pictured = mlflow_notes.write_picture(card, shown, probabilities, folder)
     pyfunc.write(folder, card, answered)
-    return Packed(card, *networks.footprint(blank, card.patch_voxels))
+    return Packed(card, *networks.footprint(blank, card.patch_voxels), pictured)

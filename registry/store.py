@@ -115,7 +115,7 @@ class Registry:
             with self._mlflow.writing(), self._mlflow.locked():
                 same = self._same(packed.card)
                 if same is None:
-                    number = self._create(Path(folder), packed, alias, has_picture=shown is not None)
+                    number = self._create(Path(folder), packed, alias)
                 else:
                     number = same.version
                     if alias is not None:
@@ -288,7 +288,7 @@ class Registry:
                     return version
         return None
 
-    def _create(self, folder: Path, packed: "Packed", alias: str | None, *, has_picture: bool) -> int:
+    def _create(self, folder: Path, packed: "Packed", alias: str | None) -> int:
         card, client = packed.card, self._mlflow.client
         tags = {
             "classes": ",".join(name for name in card.classes if name is not None),
@@ -308,7 +308,7 @@ class Registry:
             self.runs.add_points(run.info.run_id, scores)
         try:
             unless_there(lambda: client.create_registered_model(card.name))
-            number = self._create_version(card, run, tags, has_picture=has_picture)
+            number = self._create_version(packed, run, tags)
             if alias is not None:
                 self._move(card.name, alias, number, "registered")
         except BaseException:
@@ -318,18 +318,23 @@ class Registry:
             raise
         return number
 
-    def _create_version(self, card: Card, run: "Run", tags: dict[str, str], *, has_picture: bool) -> int:
-        from registry.mlflow_notes import PICTURE, version_note
+    def _create_version(self, packed: "Packed", run: "Run", tags: dict[str, str]) -> int:
+        from registry.mlflow_notes import version_note
 
         source = f"{run.info.artifact_uri}/{FOLDER}"
-        note = version_note(card, run.info.run_id, f"{FOLDER}/{PICTURE}" if has_picture else None)[:NOTE_CHARACTERS]
+        note = version_note(packed.card, run.info.run_id, FOLDER, packed.pictured)[:NOTE_CHARACTERS]
 
         def create() -> int:
             versions = self._versions_of(run)
             if versions:
                 return int(versions[0].version)
             entity = self._mlflow.client.create_model_version(
-                card.name, source, run.info.run_id, tags=tags, description=note, await_creation_for=READY_WITHIN_S
+                packed.card.name,
+                source,
+                run.info.run_id,
+                tags=tags,
+                description=note,
+                await_creation_for=READY_WITHIN_S,
             )
             return int(entity.version)
 

@@ -15,7 +15,7 @@ def test_a_build_links_to_each_version_it_was_made_with_once() -> None:
 
 
 def test_what_a_card_says_is_text_and_no_markup() -> None:
-    note = version_note(card(notes="<img src=x> [a](b) `c`", validation={"mito": 0.8}), "run", None)
+    note = version_note(card(notes="<img src=x> [a](b) `c`", validation={"mito": 0.8}), "run", "model", ())
     assert r"\<img src=x\> \[a\](b) \`c\`" in note
     assert "| mito | 0.8000 |" in note
     assert "4 × 4 × 3.36 nm" in note
@@ -28,7 +28,7 @@ def test_a_picture_shows_the_middle_plane_and_the_answers_of_named_classes(tmp_p
     answers = np.zeros((3, 4, 160, 160), np.float32)
     answers[0, 2, :, 80:] = 1
     answers[1], answers[2, 2] = 1, 0.5
-    write_picture(card(classes=("mito", None, "nuc")), grey, answers, tmp_path)
+    assert write_picture(card(classes=("mito", None, "nuc")), grey, answers, tmp_path) == ("mito", "nuc")
     shown = np.asarray(Image.open(tmp_path / "picture.png"))
     first, second, third = (shown[:160, at : at + 160] for at in (0, 164, 328))
     assert (first[:80].min(), first[80:].max()) == (255, 0)
