@@ -15,10 +15,11 @@ from .card import (
 from .compare import Comparison, compare_models
 from .draft import Draft, draft_card
 from .export import export_model, import_model
+from .mlflow_notes import build_note
 from .networks import new_network
 from .paces import Paces
 from .references import MODEL_URI, alias_fault, check_alias
-from .runs import BUILDS, TRAININGS, TUNINGS, MetricPoint, Runs, RunStatus
+from .runs import BUILDS, TRAININGS, TUNINGS, DataUsed, MetricPoint, Runs, RunStatus
 from .soup import (
     Averaging,
     SoupMember,
@@ -44,6 +45,7 @@ __all__ = [
     "ClassName",
     "Comparison",
     "Crop",
+    "DataUsed",
     "Draft",
     "Fraction",
     "MetricPoint",
@@ -62,6 +64,7 @@ __all__ = [
     "alias_fault",
     "average_members",
     "averaged_card",
+    "build_note",
     "check_alias",
     "check_members",
     "compare_models",

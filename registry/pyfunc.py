@@ -15,14 +15,25 @@ from torch import nn
 from ensemble.support import EnsembleError
 from registry import networks, weights
 from registry.card import Card, load_card
+from registry.golden import Golden
 from registry.version_folder import CARD, WEIGHTS
 
 
-def write(folder: Path) -> None:
-    """Make ``folder``, which holds weights and card, a model that MLflow can load."""
-    from mlflow.models import Model
+def write(folder: Path, card: Card, golden: Golden) -> None:
+    """Make ``folder``, which holds weights and card, a model that MLflow can load; the golden input is its example."""
+    from mlflow.models import Model, ModelSignature
+    from mlflow.models.utils import _save_example  # every flavour of MLflow's own calls it
+    from mlflow.types import Schema, TensorSpec
 
-    model = Model()
+    volume = (-1, -1, -1)
+    classes = sum(name is not None for name in card.classes)
+    grey, probabilities = np.dtype(card.em_dtype or np.uint8), np.dtype(np.float32)
+    model = Model(
+        signature=ModelSignature(
+            Schema([TensorSpec(grey, volume)]), Schema([TensorSpec(probabilities, (classes, *volume))])
+        )
+    )
+    _save_example(model, golden.grey.astype(grey), str(folder))
     model.add_flavor("python_function", loader_module=__name__, python_version=platform.python_version())
     model.save(str(folder / "MLmodel"))
     (folder / "requirements.txt").write_text(f"ensemble-submission=={version('ensemble-submission')}\n")

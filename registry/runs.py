@@ -1,12 +1,13 @@
 """MLflow runs: what was registered, built, tuned or trained, with its numbers and files."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ensemble.support import RegistryError
 from registry.connection import Connection, persistently, unless_there
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 MODELS, BUILDS, TUNINGS, TRAININGS = "ensemble models", "ensemble builds", "ensemble tunings", "ensemble training"
 PARAMETERS_PER_CALL = 100
 METRICS_PER_CALL = 1000
+NOTE_CHARACTERS = 5000
+DIGEST_CHARACTERS = 36
+
+_NOTE = "mlflow.note.content"
 
 RunStatus = Literal["FINISHED", "KILLED", "FAILED"]
 
@@ -31,6 +36,16 @@ class MetricPoint:
     value: float
     milliseconds: int
     step: int
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """EM, with truth or without, that a run was of: ``name`` it, its ``digest`` changes when it does."""
+
+    name: str
+    digest: str
+    place: str
+    use: Literal["training", "validation", "prediction"]
 
 
 class Runs:
@@ -56,15 +71,22 @@ class Runs:
         tags: dict[str, str],
         artifacts: Sequence[Path] = (),
         parent: str | None = None,
+        data: Sequence[DataUsed] = (),
+        note: str = "",
     ) -> str:
-        """The id of a finished run, below the run ``parent`` if one is given; ``artifacts``: files, folders."""
+        """The id of a finished run, below the run ``parent`` if one is given; ``artifacts``: files, folders.
+
+        ``note``: Markdown for its page.
+        """
         tags = tags if parent is None else {**tags, "mlflow.parentRunId": parent}
+        tags = {**tags, _NOTE: note[:NOTE_CHARACTERS]} if note else tags
         for path in artifacts:
             if not Path(path).exists():
                 raise RegistryError(f"{path}: not there, so it cannot be recorded")
         with self._connection.writing(), self.finishing(experiment, name, tags) as run:
             run_id = str(run.info.run_id)
             self._log(run_id, params, metrics, artifacts)
+            self._log_data(run_id, data)
         return run_id
 
     def add(self, run_id: str, metrics: Mapping[str, float], artifacts: Sequence[Path] = ()) -> None:
@@ -74,13 +96,25 @@ class Runs:
         with self._connection.writing():
             self._log(run_id, {}, metrics, artifacts)
 
+    def add_table(self, run_id: str, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Add rows to a table of a run, as MLflow's page of its evaluations shows them."""
+        with self._connection.writing():
+            self._connection.client.log_table(run_id, {key: list(values) for key, values in columns.items()}, name)
+
     def add_points(self, run_id: str, points: Sequence[MetricPoint]) -> None:
         """Add values of metrics at their steps; adding one twice is as good as once."""
         with self._connection.writing():
             self._log_points(run_id, points)
 
     def begin(
-        self, experiment: str, name: str, *, params: Mapping[str, str], tags: dict[str, str], texts: Mapping[str, str]
+        self,
+        experiment: str,
+        name: str,
+        *,
+        params: Mapping[str, str],
+        tags: dict[str, str],
+        texts: Mapping[str, str],
+        data: Sequence[DataUsed] = (),
     ) -> str:
         """The id of a run that goes on until ``end``; ``texts``: the contents of its files by name."""
         with self._connection.writing():
@@ -88,6 +122,7 @@ class Runs:
             self._log(run_id, params, {}, ())
             for file, text in texts.items():
                 self._connection.client.log_text(run_id, text, file)
+            self._log_data(run_id, data)
         return run_id
 
     def resume(self, run_id: str) -> bool:
@@ -157,6 +192,19 @@ class Runs:
                 client.log_artifacts(run_id, str(path), path.name)
             else:
                 client.log_artifact(run_id, str(path))
+
+    def _log_data(self, run_id: str, data: Sequence[DataUsed]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(one.name, one.digest[:DIGEST_CHARACTERS], "em", json.dumps({"place": one.place})),
+                [InputTag("mlflow.data.context", one.use)],
+            )
+            for one in data
+        ]
+        if inputs:
+            persistently(partial(self._connection.client.log_inputs, run_id, datasets=inputs))
 
     def _log_points(self, run_id: str, points: Sequence[MetricPoint]) -> None:
         from mlflow.entities import Metric

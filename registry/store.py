@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ensemble.support import CardError, CheckpointError, RegistryError, one_line, suggestion
 from registry import version_folder
@@ -28,12 +28,14 @@ from registry.version_folder import CARD, FOLDER, GOLDEN, WEIGHTS
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+    from numpy.typing import NDArray
 
     from registry.golden import Golden
     from registry.packing import Packed
 
 REGISTER = "ensemble register CHECKPOINT --card CARD.yaml"
 TAG_CHARACTERS = 5000
+NOTE_CHARACTERS = 5000
 READY_WITHIN_S = 60
 _WEIGHTS_BYTES, _PATCH_BYTES = "weights_bytes", "patch_bytes"
 _REQUIRED_TAGS = ("sha256", "architecture", _WEIGHTS_BYTES, _PATCH_BYTES)
@@ -95,11 +97,13 @@ class Registry:
         alias: str | None = None,
         card_path: Path | None = None,
         weights_key: str | None = None,
+        shown: "NDArray[Any] | None" = None,
     ) -> ModelVersion:
         """The checkpoint's weights as a version of ``card.name``, in use under ``alias`` if one is given.
 
         Equal weights with an equal card are the version that is there already. ``card_path`` is the file
-        the card was read from, for messages; ``weights_key`` is that of the weights in a checkpoint that holds several.
+        the card was read from, for messages; ``weights_key`` is that of the weights in a checkpoint that holds several;
+        ``shown`` is a patch of EM (z, y, x) that the version's page shows with the network's answer.
         Raises CheckpointError or CardError for what does not fit;
         then, as after any failure, no version is left behind.
         """
@@ -107,7 +111,7 @@ class Registry:
         with tempfile.TemporaryDirectory(prefix="ensemble-register-") as folder:
             from registry.packing import pack
 
-            packed = pack(Path(folder), Path(checkpoint), card, card_path, weights_key)
+            packed = pack(Path(folder), Path(checkpoint), card, card_path, weights_key, shown)
             with self._mlflow.writing(), self._mlflow.locked():
                 same = self._same(packed.card)
                 if same is None:
@@ -304,7 +308,7 @@ class Registry:
             self.runs.add_points(run.info.run_id, scores)
         try:
             unless_there(lambda: client.create_registered_model(card.name))
-            number = self._create_version(card.name, run, tags)
+            number = self._create_version(packed, run, tags)
             if alias is not None:
                 self._move(card.name, alias, number, "registered")
         except BaseException:
@@ -314,15 +318,23 @@ class Registry:
             raise
         return number
 
-    def _create_version(self, name: str, run: "Run", tags: dict[str, str]) -> int:
+    def _create_version(self, packed: "Packed", run: "Run", tags: dict[str, str]) -> int:
+        from registry.mlflow_notes import version_note
+
         source = f"{run.info.artifact_uri}/{FOLDER}"
+        note = version_note(packed.card, run.info.run_id, FOLDER, packed.pictured)[:NOTE_CHARACTERS]
 
         def create() -> int:
             versions = self._versions_of(run)
             if versions:
                 return int(versions[0].version)
             entity = self._mlflow.client.create_model_version(
-                name, source, run.info.run_id, tags=tags, await_creation_for=READY_WITHIN_S
+                packed.card.name,
+                source,
+                run.info.run_id,
+                tags=tags,
+                description=note,
+                await_creation_for=READY_WITHIN_S,
             )
             return int(entity.version)
 

@@ -41,11 +41,12 @@ from ensemble.support import (
     digest,
     read_sealed,
     refuse_links,
+    without_credentials,
     write_json,
     write_sealed,
     write_text,
 )
-from registry import BUILDS, Registry
+from registry import BUILDS, DataUsed, Registry, build_note
 
 PROCESSES_FROM_CLASS_VOXELS = 1 << 30
 """Voxels times classes that processes are started for: threads have done less before those have begun."""
@@ -240,10 +241,25 @@ class _Build:
                     self.recipe.path,
                     *(self.request.out / name for name in ("lock.yaml", "plan.json", "check.json")),
                 ],
+                data=self._data(),
+                note=build_note((m.name, m.version) for m in self.prepared.models.values()),
             )
         except RegistryError as error:
             self.progress.say(f"not recorded: {error}; the same command records it once that is mended")
             return None
+
+    def _data(self) -> list[DataUsed]:
+        """A digest for each crop of all that was made from it and its EM."""
+        root, keys = without_credentials(self.request.data_root), self.crops.keys
+        return [
+            DataUsed(
+                f"{crop.target.dataset} crop {crop.target.crop}",
+                digest([key for (name, _), key in keys.items() if name == crop.target.crop]),
+                root,
+                "prediction",
+            )
+            for crop in self.plan.crops
+        ]
 
 
 def _checked(path: Path) -> CheckReport | None:

@@ -76,7 +76,9 @@ def _score(arguments: argparse.Namespace) -> int:
         _write(arguments.json, scores.to_json(arguments.metrics) + "\n")
     console.show(score_tables(scores, which=arguments.metrics, by_crop=arguments.by_crop, against=against))
     if arguments.run_id:
-        Registry().runs.add(arguments.run_id, scores.flat())
+        runs = Registry().runs
+        runs.add(arguments.run_id, scores.flat())
+        runs.add_table(arguments.run_id, "scores.json", scores.table())
     return 0
 
 

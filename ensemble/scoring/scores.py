@@ -107,6 +107,12 @@ class Scores:
         """The overall scores and every class's, such as "mito/combined_score", to be logged."""
         return self.summary() | {f"{name}/{self.key(name)}": score for name, score in self.by_class.items()}
 
+    def table(self) -> dict[str, list[Any]]:
+        """Columns by name, with a row for every class: the score that counts, and its counts."""
+        rows = [(name, self.by_class[name], tally.tp, tally.fp, tally.fn) for name, tally in self.tallies.items()]
+        columns = {column: [row[i] for row in rows] for i, column in enumerate(("class", "score", "tp", "fp", "fn"))}
+        return {"rules": [self.rules] * len(rows), **columns}
+
     def to_json(self, which: MetricSet = "official") -> str:
         """Under the keys of the official result; ``crops`` holds counts and a status for every array."""
         values = {

@@ -1,10 +1,11 @@
 """A training as an MLflow run: its spec, its loss curve, its validation scores."""
 
 import time
+from collections.abc import Sequence
 
 from ensemble.support import RegistryError, dump_yaml, without_credentials
 from ensemble.train.spec import TrainingSpec
-from registry import TRAININGS, MetricPoint, Runs, RunStatus
+from registry import TRAININGS, DataUsed, MetricPoint, Runs, RunStatus
 
 
 class TrainingLog:
@@ -15,14 +16,17 @@ class TrainingLog:
         self._waiting: list[MetricPoint] = []
 
     @classmethod
-    def begin(cls, runs: Runs, spec: TrainingSpec, digest: str, run_id: str | None) -> "TrainingLog":
+    def begin(
+        cls, runs: Runs, spec: TrainingSpec, digest: str, run_id: str | None, data: Sequence[DataUsed]
+    ) -> "TrainingLog":
         """A new run, or the one of ``run_id`` if it is there already: the store may be another than last time."""
         if run_id is not None and runs.resume(run_id):
             return cls(runs, run_id)
         values = spec.model_dump(mode="json")
         params = {key: without_credentials(str(value))[:500] for key, value in values.items()}
         texts = {"spec.yaml": without_credentials(dump_yaml(values))}
-        return cls(runs, runs.begin(TRAININGS, spec.name, params=params, tags={"digest": digest}, texts=texts))
+        tags = {"digest": digest}
+        return cls(runs, runs.begin(TRAININGS, spec.name, params=params, tags=tags, texts=texts, data=data))
 
     def add(self, step: int, metrics: dict[str, float]) -> None:
         now = int(time.time() * 1000)

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ensemble.storage import Location
@@ -17,14 +19,17 @@ from ensemble.support import (
     TrainingError,
     TrainingStopped,
     alone_with,
+    without_credentials,
     write_text,
 )
-from ensemble.train.crops import AnnotatedCrop, grey_range, open_crops
+from ensemble.train.crops import SURE, AnnotatedCrop, grey_range, open_crops
 from ensemble.train.object_sizes import truth_sizes
+from ensemble.train.patch_cache import CACHE_BYTES, PatchReader
 from ensemble.train.preparation import OnProgress, Task, is_helper, prepared, silent
+from ensemble.train.sampling import ValidationPatches
 from ensemble.train.spec import TrainingSpec
 from ensemble.train.stopping import StopRequest, stop_request
-from registry import Card, ModelVersion, Registry, dump_card, load_card
+from registry import Card, DataUsed, ModelVersion, Registry, dump_card, load_card
 
 if TYPE_CHECKING:
     from ensemble.train.lightning_module import Reporting
@@ -35,6 +40,8 @@ WORTH_TELLING = 0.05
 
 BEGINNING = 100
 """Steps in which blocks of crops are computed for the first time."""
+PATCHES_LOOKED_AT = 16
+"""For the one that is shown on the page of the model."""
 
 STATE, CARD = "training.json", "card.yaml"
 
@@ -82,7 +89,8 @@ def _train(task: Task, registry: Registry, progress: OnProgress, request: StopRe
                 _start_over(folder)
             if not (folder / CARD).exists():
                 write_text(folder / CARD, dump_card(_learn(task, registry, progress, request)))
-            return registry.register(folder / "best.ckpt", load_card(folder / CARD), alias=spec.alias)
+            card, shown = load_card(folder / CARD), _shown(task)
+            return registry.register(folder / "best.ckpt", card, alias=spec.alias, shown=shown)
     except OSError as error:
         reason = error.strerror or error
         raise TrainingError(f"{folder}: cannot be written: {reason}; free space, or choose another --work") from error
@@ -158,11 +166,28 @@ def _learn(task: Task, registry: Registry, progress: OnProgress, request: StopRe
     from ensemble.train.fitting import fit
     from ensemble.train.run_log import TrainingLog
 
-    log = TrainingLog.begin(registry.runs, task.spec, task.digest, _state(task.folder).get("run_id"))
+    log = TrainingLog.begin(registry.runs, task.spec, task.digest, _state(task.folder).get("run_id"), _data(task))
     write_text(task.folder / STATE, json.dumps({"digest": task.digest, "run_id": log.run_id}))
     with _recorded(log, task.spec, task.folder), _emptied(task.blocks):
         fit(module, patches, task.folder, _reporting(task.spec, log, progress), request)
     return _finished_card(task, log.run_id)
+
+
+def _shown(task: Task) -> NDArray[Any]:
+    """EM of the patch of the validation, of the first ones, in which most is annotated as some class."""
+    judged = ValidationPatches(PatchReader(task.validation or task.training, CACHE_BYTES), task.spec.patch_voxels)
+    patches = map(judged.patch, range(min(len(judged), PATCHES_LOOKED_AT)))
+    best = max(patches, key=lambda patch: np.count_nonzero((patch.codes > 0) & (patch.codes <= SURE)))
+    return best.grey
+
+
+def _data(task: Task) -> list[DataUsed]:
+    def used(crop: AnnotatedCrop, use: Literal["training", "validation"]) -> DataUsed:
+        digest = sha256(crop.identity().encode()).hexdigest()
+        place = without_credentials(str(crop.tissue.volume.place))
+        return DataUsed(f"{crop.dataset} crop {crop.name}", digest, place, use)
+
+    return [used(crop, "training") for crop in task.training] + [used(crop, "validation") for crop in task.validation]
 
 
 def _help(task: Task, registry: Registry, request: StopRequest) -> NoReturn:

@@ -24,6 +24,9 @@ def test_mlflow_itself_loads_a_model_and_runs_it(both_versions):
     larger = np.random.default_rng(0).integers(0, 256, (20, 33, 9), dtype=np.uint8)
     assert loaded.predict(larger).shape == (1, 20, 33, 9)
     network = load_network(version.card, both_versions.weights(version))
+    assert [tuple(spec.shape) for spec in loaded.metadata.signature.inputs] == [(-1, -1, -1)]
+    assert [tuple(spec.shape) for spec in loaded.metadata.signature.outputs] == [(1, -1, -1, -1)]
+    assert np.array_equal(loaded.input_example, golden.grey)
     corner = answer_of(network, version.card, larger[:16, :16, :8], CPU)
     assert corner.shape == (2, 16, 16, 8)
 

@@ -1,11 +1,12 @@
 """Runs in MLflow: a build is recorded whole or not at all, a training while it goes on."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from ensemble.support.errors import RegistryError
-from registry.runs import BUILDS, TRAININGS, MetricPoint
+from registry.runs import BUILDS, TRAININGS, DataUsed, MetricPoint
 from tests.support.empty_registry import store_in
 from tests.support.small_models import refusal
 
@@ -78,3 +79,27 @@ def test_what_fails_within_a_run_deletes_it(store):
     with pytest.raises(RegistryError), store._mlflow.answering(), store.runs.finishing(BUILDS, "b", {}) as run:
         raise RegistryError("no")
     assert store._mlflow.client.get_run(run.info.run_id).info.lifecycle_stage == "deleted"
+
+
+def test_a_run_tells_which_data_it_was_of_and_has_a_note_and_tables(any_store, tmp_path):
+    data = [
+        DataUsed("fly crop 1", "a" * 64, "s3://bucket", "training"),
+        DataUsed("fly crop 2", "b", "/data", "validation"),
+    ]
+    begun = any_store.runs.begin(TRAININGS, "t", params={}, tags={}, texts={}, data=data)
+    any_store.runs.end(begun, "FINISHED")
+    built = any_store.runs.record(BUILDS, "b", params={}, metrics={}, tags={}, data=data[:1], note="[a](#/models/a)")
+    any_store.runs.add_table(built, "scores.json", {"class": ["mito", "er"], "score": [0.5, 0.25]})
+    client = any_store._mlflow.client
+    inputs = [
+        (i.dataset.name, i.dataset.digest, i.dataset.source, {tag.key: tag.value for tag in i.tags})
+        for i in client.get_run(begun).inputs.dataset_inputs
+    ]
+    assert sorted(inputs) == [
+        ("fly crop 1", "a" * 36, '{"place": "s3://bucket"}', {"mlflow.data.context": "training"}),
+        ("fly crop 2", "b", '{"place": "/data"}', {"mlflow.data.context": "validation"}),
+    ]
+    assert client.get_run(built).data.tags["mlflow.note.content"] == "[a](#/models/a)"
+    table = json.loads(Path(client.download_artifacts(built, "scores.json", str(tmp_path))).read_text())
+    assert table == {"columns": ["class", "score"], "data": [["mito", 0.5], ["er", 0.25]]}
+    assert "scores.json" in client.get_run(built).data.tags["mlflow.loggedArtifacts"]  # MLflow shows it as a table

@@ -9,12 +9,12 @@ from tests.support.small_training import spec_of
 
 def test_a_run_holds_what_was_added_and_is_gone_on_with(tmp_path):
     store, spec = store_in(tmp_path), spec_of(tmp_path)
-    log = TrainingLog.begin(store.runs, spec, "digest", None)
+    log = TrainingLog.begin(store.runs, spec, "digest", None, [])
     log.add(10, {"loss": 0.5})
     log.flush()
     log.add(20, {"loss": 0.25, "dice": 0.75})
     log.end("KILLED")
-    again = TrainingLog.begin(store.runs, spec, "digest", log.run_id)
+    again = TrainingLog.begin(store.runs, spec, "digest", log.run_id, [])
     assert again.run_id == log.run_id
     again.add(30, {"loss": 0.125})
     again.end("FINISHED")
@@ -28,6 +28,6 @@ def test_a_run_holds_what_was_added_and_is_gone_on_with(tmp_path):
 
 
 def test_a_run_of_another_store_is_begun_anew(tmp_path):
-    log = TrainingLog.begin(store_in(tmp_path).runs, spec_of(tmp_path), "digest", "0" * 32)
+    log = TrainingLog.begin(store_in(tmp_path).runs, spec_of(tmp_path), "digest", "0" * 32, [])
     assert log.run_id != "0" * 32
     log.end("FINISHED")

@@ -207,7 +207,7 @@ def test_the_guides_specs_train(tmp_path, data, name, classes):
 
 def test_a_training_that_waits_for_patches_says_so(tmp_path):
     spec, told = spec_of(tmp_path), []
-    log = TrainingLog.begin(store_in(tmp_path).runs, spec, "digest", None)
+    log = TrainingLog.begin(store_in(tmp_path).runs, spec, "digest", None, [])
     reporting = _reporting(spec, log, lambda done, what: told.append(what))
     reporting._on_loss(10, 0.75, 0.5)
     reporting._on_loss(110, 0.5, 0.04)
