@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ensemble.support import CheckpointError, dump_yaml, one_line
-from registry import mednext_names, monai_bundle, networks, nnunet
+from ensemble.support import dump_yaml, one_line
+from registry import mednext_checkpoint, monai_bundle, networks, nnunet
 from registry.card import ARCHITECTURES, TO_BE_FILLED
 from registry.checkpoint import Tensors, read
 from registry.description_files import known_class
@@ -84,14 +82,17 @@ def draft_card(path: Path, weights_key: str | None = None) -> Draft:
         asks = {"trained_on": _UNKNOWN["trained_on"], **results.unsure()}
     elif folder is not None:
         values |= monai_bundle.card_values(folder)
+    questions: dict[str, str] = {}
     if "architecture" not in values:
-        values |= _mednext(tensors) or (described_by(tensors) if tensors.settings else {})
+        found, questions = mednext_checkpoint.described_by(tensors)
+        values |= found or (described_by(tensors) if tensors.settings else {})
     if results is None:
         values |= {key: value for key, value in _settings(tensors).items() if not _is_filled(values.get(key))}
         for key in ("architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "activation"):
             whole = key != "arguments" or None not in (values.get(key) or {}).values()
             if whole and _is_filled(values.get(key)):
                 asks.pop(key, None)
+        asks |= questions
     values.setdefault("normalisation", {"subtract": 0.0, "divide": 255.0})
     values.setdefault("activation", "sigmoid")
     if not any(isinstance(values["normalisation"].get(key), str) for key in ("subtract", "divide")):
@@ -143,25 +144,3 @@ _IS_VALUE: dict[str, Callable[[Any], bool]] = {
     "voxel_size_nm": lambda value: _is_size(value, whole=False),
     "activation": lambda value: value in ("sigmoid", "softmax", "none"),
 }
-
-
-def _mednext(tensors: Tensors) -> dict[str, Any]:
-    """Architecture, arguments and channels of a MedNeXt of either naming; nothing for another network."""
-    plain = {k: v for k, v in tensors.values.items() if isinstance(v, torch.Tensor) and not v.is_nested}
-    shapes = {key: tuple(value.shape) for key, value in plain.items()}
-    first = [key for key in shapes if re.search(r"(^|\.)(enc_block_0|enc_stages\.0)\.0\.conv1\.weight$", key)]
-    if len(first) != 1:
-        return {}
-    prefix = re.sub(r"(enc_block_0|enc_stages\.0)\.0\.conv1\.weight$", "", first[0])
-    named = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
-    try:
-        architecture, arguments = mednext_names.described_by(named)
-        channels = named["out_0.conv_out.weight"][1]
-        inputs = named["stem.weight"][1]
-    except (LookupError, ValueError, ZeroDivisionError):
-        return {}
-    if channels > networks.MAX_CHANNELS:
-        return {}
-    if inputs != 1:
-        raise CheckpointError(f"{tensors.path}: a network of {inputs} input channels; EM has 1")
-    return {"architecture": architecture, "arguments": arguments, "classes": [None] * channels}

@@ -31,14 +31,14 @@ def described_by(tensors: Tensors) -> dict[str, Any]:
 
 
 def _tries(tensors: Tensors) -> Iterator[tuple[str, dict[str, Any], int]]:
-    for given in _mappings(tensors.settings):
+    for given in mappings(tensors.settings):
         for architecture in _candidates(given):
             arguments = _arguments(architecture, given)
             for channels in _channels(given, tensors.values):
                 yield architecture, arguments, channels
 
 
-def _mappings(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def mappings(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The settings and the mappings in them, each once."""
     waiting, seen = [(settings, 0)], {id(settings)}
     while waiting:
