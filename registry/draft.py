@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from registry import mednext_checkpoint, monai_bundle, networks, nnunet
 from registry.card import ARCHITECTURES, TO_BE_FILLED
 from registry.checkpoint import Tensors, read
 from registry.description_files import known_class
-from registry.network_settings import described_by
+from registry.network_settings import described_by, mappings
 from registry.weight_choice import unwrapped
 
 KEYS = (
@@ -117,11 +118,28 @@ def _settings(tensors: Tensors) -> dict[str, Any]:
     """What the hyper-parameters in a checkpoint say of a card's keys, under the names people use."""
     values: dict[str, Any] = {}
     for key, names in _SETTINGS.items():
-        setting = next((tensors.settings[name] for name in names if name in tensors.settings), None)
-        value = list(setting) if isinstance(setting, tuple) else setting
-        if _IS_VALUE[key](value):
-            values[key] = [known_class(name) for name in value or ()] if key == "classes" else value
+        value = _setting(tensors.settings, key, names)
+        if value is not None:
+            values[key] = [known_class(name) for name in value] if key == "classes" else value
     return values
+
+
+def _setting(settings: Mapping[str, Any], key: str, names: tuple[str, ...]) -> Any:
+    """What settings say under one of the names; what mappings in them say (but of the activation) where it is one."""
+    top = _listed(next((settings[name] for name in names if name in settings), None))
+    if _IS_VALUE[key](top):
+        return top
+    within = islice(mappings(settings), 1, _MAX_MAPPINGS) if key != "activation" else ()
+    given = [_listed(place[name]) for place in within for name in names if name in place]
+    valid = [value for value in given if _IS_VALUE[key](value)]
+    return valid[0] if valid and all(value == valid[0] for value in valid) else None
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+_MAX_MAPPINGS = 100
 
 
 def _is_size(value: object, *, whole: bool) -> bool:

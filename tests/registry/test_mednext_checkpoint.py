@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from ensemble.support.errors import CardError
-from registry import checkpoint, draft, networks, weights
+from registry import checkpoint, draft, mednext_checkpoint, networks, weights
 from tests.support.lightning_checkpoint import save_lightning
-from tests.support.networks_small import card
+from tests.support.networks_small import card, refusal, unet
 from tests.support.originals import answer_of, patch, sampled, weights_by_name
 
 SMALL = {"init_filters": 4, "expansion_ratios": [2] * 9, "blocks": [1] * 9, "kernel_size": 3}
@@ -89,3 +89,11 @@ def test_monais_naming_tells_whether_blocks_add_what_went_into_them(tmp_path):
     network.load_state_dict(weights.fit(checkpoint.read(tmp_path / "c.pt"), network))
     with torch.no_grad():
         assert torch.allclose(network(patch(32, 32, 32)), monai(patch(32, 32, 32)), atol=1e-5)
+
+
+def test_a_network_of_several_inputs_is_refused_and_another_is_left_to_others(tmp_path):
+    save_lightning(tmp_path / "c.ckpt", in_channels=2, **SMALL)
+    message = refusal(mednext_checkpoint.described_by, checkpoint.read(tmp_path / "c.ckpt"))
+    assert message == f"{tmp_path / 'c.ckpt'}: a network of 2 input channels; EM has 1"
+    torch.save(unet().state_dict(), tmp_path / "unet.pt")
+    assert mednext_checkpoint.described_by(checkpoint.read(tmp_path / "unet.pt")) == ({}, {})
