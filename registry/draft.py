@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.support import dump_yaml, one_line
-from registry import mednext_checkpoint, monai_bundle, networks, nnunet
+from registry import mednext_checkpoint, monai_bundle, networks, nnunet, toolkit_checkpoint, toolkit_folder
 from registry.card import ARCHITECTURES, TO_BE_FILLED
 from registry.checkpoint import Tensors, read
 from registry.description_files import known_class
@@ -17,7 +17,7 @@ from registry.weight_choice import unwrapped
 
 KEYS = (
     *("name", "architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "normalisation"),
-    *("em_dtype", "em_range", "activation", "overlap", "trained_on", "validated_on", "datasets"),
+    *("em_dtype", "em_range", "activation", "planes", "overlap", "trained_on", "validated_on", "datasets"),
 )
 _UNKNOWN = {
     "architecture": f"which network it is cannot be told from its tensors; one of {', '.join(ARCHITECTURES)}",
@@ -30,6 +30,14 @@ _UNKNOWN = {
     "activation": "sigmoid is a guess; softmax or none if training ended otherwise",
     "trained_on": "the crops it was trained on, so that scores on them are told apart",
 }
+_TOLD = (
+    *("architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "activation"),
+    "normalisation",
+)
+"""Keys that need no person where something tells them."""
+
+_PLANES = "a 2D network: zyx averages slices across each axis, z runs it over those in y and x alone"
+
 # What people call these things in the hyper-parameters that Lightning saves.
 _SETTINGS = {
     "classes": ("classes", "class_names", "labels", "label_names"),
@@ -50,12 +58,15 @@ class Draft:
     def text(self) -> str:
         """The card as YAML, a comment on each line that needs a person."""
         lines = []
-        for line in dump_yaml({key: self.values.get(key) for key in KEYS}).splitlines():
+        for line in dump_yaml({key: self.values.get(key) for key in self._keys()}).splitlines():
             key = line.partition(":")[0]
             if key in self.asks:
                 lines.append(f"{TO_BE_FILLED} {self.asks[key]}")
             lines.append(line)
         return "\n".join(lines) + "\n"
+
+    def _keys(self) -> list[str]:
+        return [key for key in KEYS if key != "planes" or key in self.values]
 
     def questions(self, file: Path) -> list[str]:
         """For each line of the draft, written as ``file``, that needs a person: its place and what to say."""
@@ -85,15 +96,21 @@ def draft_card(path: Path, weights_key: str | None = None) -> Draft:
         values |= monai_bundle.card_values(folder)
     questions: dict[str, str] = {}
     if "architecture" not in values:
-        found, questions = mednext_checkpoint.described_by(tensors)
-        values |= found or (described_by(tensors) if tensors.settings else {})
+        found, questions = _network(tensors)
+        values |= found
     if results is None:
-        values |= {key: value for key, value in _settings(tensors).items() if not _is_filled(values.get(key))}
-        for key in ("architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "activation"):
+        _fill(values, _settings(tensors))
+        if folder is None:
+            beside, of_these = toolkit_folder.card_values(path)
+            _fill(values, beside)
+            questions |= of_these
+        for key in _TOLD:
             whole = key != "arguments" or None not in (values.get(key) or {}).values()
             if whole and _is_filled(values.get(key)):
                 asks.pop(key, None)
         asks |= questions
+    if "planes" in values:
+        asks["planes"] = _PLANES
     values.setdefault("normalisation", {"subtract": 0.0, "divide": 255.0})
     values.setdefault("activation", "sigmoid")
     if not any(isinstance(values["normalisation"].get(key), str) for key in ("subtract", "divide")):
@@ -102,6 +119,26 @@ def draft_card(path: Path, weights_key: str | None = None) -> Draft:
         values.setdefault(key, [])
     in_order = {key: one_line(asks[key], 1000) for key in KEYS if key in asks}
     return Draft(path, values, in_order)
+
+
+def _network(tensors: Tensors) -> tuple[dict[str, Any], dict[str, str]]:
+    """What tensors and settings tell of the network, and by key what of it a person must say."""
+    found, questions = mednext_checkpoint.described_by(tensors)
+    if found:
+        return found, questions
+    toolkit = toolkit_checkpoint.described_by(tensors)
+    if toolkit.values:
+        return toolkit.values, toolkit.asks
+    return (described_by(tensors) if tensors.settings else {}), {}
+
+
+def _fill(values: dict[str, Any], said: Mapping[str, Any]) -> None:
+    """Add what is said to what is not filled yet; of classes as many as the network has channels."""
+    channels = len(values.get("classes") or ())
+    for key, value in said.items():
+        wrong = key == "classes" and channels and len(value) != channels
+        if not wrong and not _is_filled(values.get(key)):
+            values[key] = value
 
 
 def _is_filled(value: Any) -> bool:

@@ -46,6 +46,7 @@ def described_by(tensors: Tensors) -> tuple[dict[str, Any], dict[str, str]]:
     said = {name: value for name in found.guessed if (value := _said(tensors, name)) is not None}
     arguments = {**found.arguments, **found.guessed, **said}
     values = {"architecture": found.architecture, "arguments": arguments, "classes": [None] * channels}
+    values |= {"planes": "zyx"} if len(named["stem.weight"]) == 4 else {}
     return values, _questions([name for name in found.guessed if name not in said], arguments)
 
 

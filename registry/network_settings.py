@@ -26,7 +26,8 @@ def described_by(tensors: Tensors) -> dict[str, Any]:
     """The card's architecture, arguments and channels; empty where no setting describes the network of the weights."""
     for architecture, arguments, channels in islice(_tries(tensors), _MAX_TRIES):
         if _fits(architecture, {**arguments, "out_channels": channels}, tensors):
-            return {"architecture": architecture, "arguments": arguments, "classes": [None] * channels}
+            planes = {"planes": "zyx"} if _dimensions(tensors) == 2 else {}
+            return {"architecture": architecture, "arguments": arguments, "classes": [None] * channels, **planes}
     return {}
 
 
@@ -97,9 +98,15 @@ def _channels(given: Mapping[str, Any], values: Mapping[str, Any]) -> list[int]:
     return list(dict.fromkeys(found))
 
 
+def _dimensions(tensors: Tensors) -> int:
+    """2 where the largest kernels are those of slices, else 3."""
+    ranks = [value.ndim for value in tensors.values.values() if isinstance(value, torch.Tensor)]
+    return 2 if max(ranks, default=5) == 4 else 3
+
+
 def _fits(architecture: str, arguments: Mapping[str, Any], tensors: Tensors) -> bool:
     try:
-        weights.fit(tensors, networks.blank(architecture, arguments))
+        weights.fit(tensors, networks.blank(architecture, {**arguments, "spatial_dims": _dimensions(tensors)}))
     except (CardError, CheckpointError):
         return False
     return True

@@ -28,7 +28,7 @@ def _numbers(name: str, shape: tuple[int, ...]) -> torch.Tensor:
         return torch.from_numpy(random.uniform(0.5, 2, shape)).float()
     inputs = int(np.prod(shape[1:])) if len(shape) > 1 else 4
     offset = 1 if len(shape) == 1 and name.endswith("weight") else 0
-    return torch.from_numpy(random.normal(offset, inputs**-0.5, shape)).float()
+    return torch.from_numpy(random.standard_normal(shape, np.float32) * np.float32(inputs**-0.5) + np.float32(offset))
 
 
 def patch(*shape: int) -> torch.Tensor:
@@ -46,3 +46,11 @@ def answer_of(name: str) -> np.ndarray:
     """What the original of that name answered."""
     with np.load(ANSWERS) as answers:
         return answers[name]
+
+
+def deviation(network: torch.nn.Module, name: str, *shape: int) -> float:
+    """How far the answer of a network with ``weights_by_name`` is from what the original of that name answered."""
+    network.load_state_dict(weights_by_name({key: value.shape for key, value in network.state_dict().items()}))
+    with torch.no_grad():
+        found = sampled(network.eval()(patch(*shape)))
+    return float(np.abs(found - answer_of(name)).max())
