@@ -109,7 +109,7 @@ def draft_card(path: Path, weights_key: str | None = None) -> Draft:
             if whole and _is_filled(values.get(key)):
                 asks.pop(key, None)
         asks |= questions
-    if "planes" in values:
+    if "planes" in values and results is None:
         asks["planes"] = _PLANES
     values.setdefault("normalisation", {"subtract": 0.0, "divide": 255.0})
     values.setdefault("activation", "sigmoid")

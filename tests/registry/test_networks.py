@@ -105,7 +105,7 @@ def test_monai_names_the_arguments_the_registry_relies_on():
         ("MedNeXtV1", {"size": "XL"}, "arguments: MedNeXtV1 refuses them: size 'XL' is none of S, B, M, L"),
         ("MedNeXtV1", {"blocks": [1, 1]}, "blocks has 2 entries where the network has 9 stages"),
         ("PlainConvUNet", {**SMALL["PlainConvUNet"], "norm_op": "os.system"}, "norm_op: 'os.system' is no layer"),
-        ("PlainConvUNet", {**SMALL["PlainConvUNet"], "conv_op": "Conv2d"}, "conv_op: 'Conv2d' is no layer"),
+        ("PlainConvUNet", {**SMALL["PlainConvUNet"], "conv_op": "Conv2d"}, "conv_op: Conv2d is of a network of 2 axes"),
         ("ResidualEncoderUNet", NNUNET, "needs the argument 'n_blocks_per_stage'"),
         ("UNet", {**UNET, "kernel_size": -3}, "arguments: UNet refuses them: "),
     ],
