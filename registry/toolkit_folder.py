@@ -54,9 +54,9 @@ def _configurations(folder: Path) -> Iterator[dict[str, Any]]:
 
 def _assigned(file: Path) -> dict[str, Any]:
     try:
-        if file.stat().st_size > MAX_BYTES:
+        if file.stat().st_size > MAX_BYTES or _ARRAY.encode() not in (content := file.read_bytes()):
             return {}
-        body = ast.parse(file.read_bytes()).body
+        body = ast.parse(content).body
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
     assigned: dict[str, Any] = {}
