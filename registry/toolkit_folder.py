@@ -21,6 +21,8 @@ _DATASET = re.compile(r"([^/\\]+)\.(?:zarr|n5)(?:/|\\|$)")
 _ARRAY = "input_array_info"
 _GREY = ("train_raw_value_transforms", "val_raw_value_transforms")
 _LOSS = "criterion"
+_DEFAULT_CLASSES = ["nuc", "er"]
+"""What the toolkit trains for where a configuration says no classes."""
 
 
 def card_values(checkpoint: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -84,7 +86,12 @@ def _of(checkpoint: Path, configurations: list[dict[str, Any]]) -> list[dict[str
 def _configured(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     values: dict[str, Any] = {}
     asks: dict[str, str] = {}
-    classes = given.get("classes")
+    classes = given.get("classes", _DEFAULT_CLASSES)
+    if classes is None:
+        asks["classes"] = (
+            "the configuration computes its classes; name each channel's, in their order (get_tested_classes() gives"
+            " those of the toolkit's tested_classes.csv as it was then)"
+        )
     if isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes):
         values["classes"] = [known_class(name) for name in classes]
     array = given[_ARRAY] if isinstance(given[_ARRAY], dict) else {}

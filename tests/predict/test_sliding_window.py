@@ -40,7 +40,7 @@ class EachSlice(torch.nn.Module):
 
 
 def test_a_2d_network_over_planes_is_a_loop_over_slices(tmp_path) -> None:
-    array, grid, em = a_volume(tmp_path, (20, 30, 40))
+    array, grid, em = a_volume(tmp_path, (16, 30, 32))
     small = {"channels": [4, 8], "strides": [2]}
     one = job(tmp_path, Target("1", "d", grid, CLASSES), em, card(planes="zyx", arguments=small))
     torch.manual_seed(0)

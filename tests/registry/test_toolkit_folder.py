@@ -76,6 +76,18 @@ def test_the_configuration_is_the_one_that_the_checkpoint_is_called_after(traine
     assert "classes" not in card_values(trained.with_name("another_3.pth"))[0]
 
 
+@pytest.mark.parametrize(
+    ("line", "classes", "is_asked"),
+    [("", ["nuc", "er"], False), ("classes = get_tested_classes()", [None, None], True)],
+)
+def test_classes_that_are_not_written_out(trained, line, classes, is_asked):
+    """Those of the toolkit where the configuration says none; asked where it computes them."""
+    (trained.parents[1] / "train_2D.py").write_text(CONFIGURATION.replace('classes = ["nuc", "er"]', line))
+    made = draft.draft_card(trained)
+    assert made.values["classes"] == classes
+    assert ("get_tested_classes() gives" in made.asks.get("classes", "")) == is_asked
+
+
 def test_classes_of_another_number_than_channels_are_not_believed(trained):
     file = trained.parents[1] / "train_2D.py"
     file.write_text(CONFIGURATION.replace('["nuc", "er"]', '["nuc", "er", "mito"]'))
