@@ -205,7 +205,7 @@ def test_no_setting_that_people_keep_has_a_checkpoint_refused(saved, name, proto
 
 
 @pytest.mark.parametrize("function", [eval, os.system, subprocess.getoutput, pathlib.Path.touch])
-@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("protocol", [2, 4])
 def test_a_function_that_acts_is_refused_under_the_name_of_either_python(saved, function, protocol):
     message = refusal(checkpoint.read, saved({**unet().state_dict(), "x": function}, pickle_protocol=protocol))
     assert "refused: unpickling would call " in message
