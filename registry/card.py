@@ -23,11 +23,16 @@ from pydantic import (
 from ensemble.core import all_classes, atoms_of
 from ensemble.support import CardError, dotted_key, dump_yaml, explain_invalid, load_yaml, suggestion, yaml_place
 
+Planes = Literal["zyx", "zy", "zx", "yx", "z", "y", "x"]
+"""The axes that the slices for a 2D network are cut across: ``z`` gives slices in y and x."""
+
 MonaiArchitecture = Literal["UNet", "DynUNet", "SegResNet", "SwinUNETR", "MedNeXt"]
 PublishedArchitecture = Literal["MedNeXtV1"]
 NnUNetArchitecture = Literal["PlainConvUNet", "ResidualEncoderUNet"]
-Architecture = Literal[MonaiArchitecture, PublishedArchitecture, NnUNetArchitecture]
+ToolkitArchitecture = Literal["UNet_2D", "UNet_3D", "ResNet", "ViTVNet"]
+Architecture = Literal[MonaiArchitecture, PublishedArchitecture, NnUNetArchitecture, ToolkitArchitecture]
 Activation = Literal["sigmoid", "softmax", "none"]
+TOOLKIT: tuple[str, ...] = get_args(ToolkitArchitecture)
 ARCHITECTURES: tuple[str, ...] = get_args(Architecture)
 
 TO_BE_FILLED = "# please check:"
@@ -124,7 +129,8 @@ class Card(BaseModel):
 
     Channel i of the network predicts ``classes[i]``; None is a channel nobody wants, such as background.
     ``activation`` "none" says that the network's outputs are probabilities already. Patches ``overlap`` by that share,
-    and show EM around a crop where ``context`` is true. ``fine_tuned_from`` and
+    and show EM around a crop where ``context`` is true. With ``planes`` the network is 2D: it sees the slices of a
+    patch across each of these axes, and its probabilities are averaged. ``fine_tuned_from`` and
     ``merged_from`` name registered versions (models:/NAME/VERSION) whose weights these began as or are a mean of;
     ``origin`` is a name that all share whose weights began as the same, such as the run that trained them.
     ``em_dtype`` and ``em_range`` are type, lowest and highest grey value of the EM that it learned from.
@@ -146,6 +152,7 @@ class Card(BaseModel):
     activation: Activation
     overlap: Annotated[Number, Field(ge=0, lt=1)] = 0.5
     context: Annotated[bool, Field(strict=True)] = True
+    planes: Planes | None = None
     trained_on: tuple[Crop, ...] = ()
     validated_on: tuple[Crop, ...] = ()
     datasets: tuple[Text, ...] = ()

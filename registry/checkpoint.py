@@ -17,22 +17,27 @@ from safetensors import SafetensorError, safe_open
 
 from ensemble.support import NOT_A_ZIP, CheckpointError, one_line
 from registry import monai_bundle, nnunet
+from registry.omegaconf_values import plain_values
 from registry.torch_file import NOT_WHOLE, read_older, read_zip
 from registry.weight_choice import SETTINGS, choose
 
 LISTED = 5
 MAX_HEADER_BYTES = 8 << 20
 """Of a safetensors file: enough for fifty thousand tensors, where networks here have some hundreds."""
+DEEPSPEED = "checkpoint"
+"""The folder in which Lightning keeps what DeepSpeed writes."""
+
 _ZIP = b"PK\x03\x04"
 _TORCHSCRIPT = "constants.pkl"
 _EXPORTED = ("serialized_exported_program.json", "models/model.json", "archive_format")
 
 _DATA = re.compile(
     r"(pathlib|collections|datetime|decimal|fractions|uuid|enum|dataclasses|typing|types|array)\.(_local\.)?\w+"
-    r"|_codecs\.encode|argparse\.Namespace|copy_?reg\.(_reconstructor|__newobj__)|functools\.partial|re\._compile"
-    r"|random\.Random|logging\.\w+|inspect\.\w+|operator\.(item|attr)getter|itertools\.\w+|string\.Template"
+    r"|_codecs\.encode|argparse\.Namespace|copyreg\.(_reconstructor|__newobj__)|functools\.partial|re\._compile"
+    r"|random\.Random|logging\.\w+|inspect\.\w+|_?operator\.(or_|itemgetter|attrgetter)|itertools\.\w+|math\.\w+"
+    r"|string\.Template|contextlib\.nullcontext"
     r"|builtins\.(set|frozenset|slice|complex|range|tuple|list|dict|int|float|bool|str|bytes|bytearray|object|type)"
-    r"|builtins\.(getattr|NotImplemented|Ellipsis|\w+Error)"
+    r"|builtins\.(getattr|NotImplemented|Ellipsis|\w+(Error|Exception|Warning))"
 )
 """Names of Python itself that configurations in checkpoints are made of. None is ever looked up or called."""
 
@@ -61,10 +66,23 @@ def file_of(path: Path) -> Path:
         return results.checkpoint() if path.absolute() == results.folder else _in_fold(path)
     if monai_bundle.is_bundle(path):
         return monai_bundle.weights_file(path)
+    if (path / DEEPSPEED).is_dir():
+        return _of_one_process(path / DEEPSPEED)
     raise CheckpointError(
         f"{path}: cannot read the checkpoint: a folder that is neither nnU-Net's (plans.json, dataset.json) nor a"
         " MONAI bundle (configs/metadata.json); name a file"
     )
+
+
+def _of_one_process(folder: Path) -> Path:
+    """DeepSpeed's file of all weights. Raises CheckpointError where each process kept a part of them."""
+    files = sorted(folder.glob("*mp_rank_*_model_states.pt"))
+    if len(files) != 1:
+        raise CheckpointError(
+            f"{folder}: {len(files)} files *_model_states.pt, each with a part of the weights; join them with the"
+            " zero_to_fp32.py that lies beside them, and give the file it writes"
+        )
+    return files[0]
 
 
 def _in_fold(fold: Path) -> Path:
@@ -167,6 +185,6 @@ def _chosen(path: Path, content: Any, key: str | None) -> Tensors:
     if not isinstance(content, Mapping):
         kind = type(content).__name__
         raise CheckpointError(f"{path}: holds a {kind}, not named weights; save a state_dict()")
-    given = [content[name] for name in SETTINGS if isinstance(content.get(name), Mapping)]
+    given = [plain_values(content[name]) for name in SETTINGS if isinstance(content.get(name), Mapping)]
     settings = {name: value for mapping in given for name, value in mapping.items()}
     return Tensors(path, choose(path, content, key), "pytorch-lightning_version" in content, settings)

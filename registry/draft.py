@@ -3,22 +3,21 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ensemble.support import CheckpointError, dump_yaml, one_line
-from registry import mednext_names, monai_bundle, networks, nnunet
+from ensemble.support import dump_yaml, one_line
+from registry import mednext_checkpoint, monai_bundle, networks, nnunet, toolkit_checkpoint, toolkit_folder
 from registry.card import ARCHITECTURES, TO_BE_FILLED
 from registry.checkpoint import Tensors, read
 from registry.description_files import known_class
-from registry.network_settings import described_by
+from registry.network_settings import described_by, mappings
 from registry.weight_choice import unwrapped
 
 KEYS = (
     *("name", "architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "normalisation"),
-    *("em_dtype", "em_range", "activation", "overlap", "trained_on", "validated_on", "datasets"),
+    *("em_dtype", "em_range", "activation", "planes", "overlap", "trained_on", "validated_on", "datasets"),
 )
 _UNKNOWN = {
     "architecture": f"which network it is cannot be told from its tensors; one of {', '.join(ARCHITECTURES)}",
@@ -31,6 +30,14 @@ _UNKNOWN = {
     "activation": "sigmoid is a guess; softmax or none if training ended otherwise",
     "trained_on": "the crops it was trained on, so that scores on them are told apart",
 }
+_TOLD = (
+    *("architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "activation"),
+    "normalisation",
+)
+"""Keys that need no person where something tells them."""
+
+_PLANES = "a 2D network: zyx averages slices across each axis, z runs it over those in y and x alone"
+
 # What people call these things in the hyper-parameters that Lightning saves.
 _SETTINGS = {
     "classes": ("classes", "class_names", "labels", "label_names"),
@@ -51,12 +58,15 @@ class Draft:
     def text(self) -> str:
         """The card as YAML, a comment on each line that needs a person."""
         lines = []
-        for line in dump_yaml({key: self.values.get(key) for key in KEYS}).splitlines():
+        for line in dump_yaml({key: self.values.get(key) for key in self._keys()}).splitlines():
             key = line.partition(":")[0]
             if key in self.asks:
                 lines.append(f"{TO_BE_FILLED} {self.asks[key]}")
             lines.append(line)
         return "\n".join(lines) + "\n"
+
+    def _keys(self) -> list[str]:
+        return [key for key in KEYS if key != "planes" or key in self.values]
 
     def questions(self, file: Path) -> list[str]:
         """For each line of the draft, written as ``file``, that needs a person: its place and what to say."""
@@ -84,14 +94,23 @@ def draft_card(path: Path, weights_key: str | None = None) -> Draft:
         asks = {"trained_on": _UNKNOWN["trained_on"], **results.unsure()}
     elif folder is not None:
         values |= monai_bundle.card_values(folder)
+    questions: dict[str, str] = {}
     if "architecture" not in values:
-        values |= _mednext(tensors) or (described_by(tensors) if tensors.settings else {})
+        found, questions = _network(tensors)
+        values |= found
     if results is None:
-        values |= {key: value for key, value in _settings(tensors).items() if not _is_filled(values.get(key))}
-        for key in ("architecture", "arguments", "classes", "voxel_size_nm", "patch_voxels", "activation"):
+        _fill(values, _settings(tensors))
+        if folder is None:
+            beside, of_these = toolkit_folder.card_values(path)
+            _fill(values, beside)
+            questions |= of_these
+        for key in _TOLD:
             whole = key != "arguments" or None not in (values.get(key) or {}).values()
             if whole and _is_filled(values.get(key)):
                 asks.pop(key, None)
+        asks |= questions
+    if "planes" in values and results is None:
+        asks["planes"] = _PLANES
     values.setdefault("normalisation", {"subtract": 0.0, "divide": 255.0})
     values.setdefault("activation", "sigmoid")
     if not any(isinstance(values["normalisation"].get(key), str) for key in ("subtract", "divide")):
@@ -100,6 +119,26 @@ def draft_card(path: Path, weights_key: str | None = None) -> Draft:
         values.setdefault(key, [])
     in_order = {key: one_line(asks[key], 1000) for key in KEYS if key in asks}
     return Draft(path, values, in_order)
+
+
+def _network(tensors: Tensors) -> tuple[dict[str, Any], dict[str, str]]:
+    """What tensors and settings tell of the network, and by key what of it a person must say."""
+    found, questions = mednext_checkpoint.described_by(tensors)
+    if found:
+        return found, questions
+    toolkit = toolkit_checkpoint.described_by(tensors)
+    if toolkit.values:
+        return toolkit.values, toolkit.asks
+    return (described_by(tensors) if tensors.settings else {}), {}
+
+
+def _fill(values: dict[str, Any], said: Mapping[str, Any]) -> None:
+    """Add what is said to what is not filled yet; of classes as many as the network has channels."""
+    channels = len(values.get("classes") or ())
+    for key, value in said.items():
+        wrong = key == "classes" and channels and len(value) != channels
+        if not wrong and not _is_filled(values.get(key)):
+            values[key] = value
 
 
 def _is_filled(value: Any) -> bool:
@@ -116,11 +155,28 @@ def _settings(tensors: Tensors) -> dict[str, Any]:
     """What the hyper-parameters in a checkpoint say of a card's keys, under the names people use."""
     values: dict[str, Any] = {}
     for key, names in _SETTINGS.items():
-        setting = next((tensors.settings[name] for name in names if name in tensors.settings), None)
-        value = list(setting) if isinstance(setting, tuple) else setting
-        if _IS_VALUE[key](value):
-            values[key] = [known_class(name) for name in value or ()] if key == "classes" else value
+        value = _setting(tensors.settings, key, names)
+        if value is not None:
+            values[key] = [known_class(name) for name in value] if key == "classes" else value
     return values
+
+
+def _setting(settings: Mapping[str, Any], key: str, names: tuple[str, ...]) -> Any:
+    """What settings say under one of the names; what mappings in them say (but of the activation) where it is one."""
+    top = _listed(next((settings[name] for name in names if name in settings), None))
+    if _IS_VALUE[key](top):
+        return top
+    within = islice(mappings(settings), 1, _MAX_MAPPINGS) if key != "activation" else ()
+    given = [_listed(place[name]) for place in within for name in names if name in place]
+    valid = [value for value in given if _IS_VALUE[key](value)]
+    return valid[0] if valid and all(value == valid[0] for value in valid) else None
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+_MAX_MAPPINGS = 100
 
 
 def _is_size(value: object, *, whole: bool) -> bool:
@@ -143,25 +199,3 @@ _IS_VALUE: dict[str, Callable[[Any], bool]] = {
     "voxel_size_nm": lambda value: _is_size(value, whole=False),
     "activation": lambda value: value in ("sigmoid", "softmax", "none"),
 }
-
-
-def _mednext(tensors: Tensors) -> dict[str, Any]:
-    """Architecture, arguments and channels of a MedNeXt of either naming; nothing for another network."""
-    plain = {k: v for k, v in tensors.values.items() if isinstance(v, torch.Tensor) and not v.is_nested}
-    shapes = {key: tuple(value.shape) for key, value in plain.items()}
-    first = [key for key in shapes if re.search(r"(^|\.)(enc_block_0|enc_stages\.0)\.0\.conv1\.weight$", key)]
-    if len(first) != 1:
-        return {}
-    prefix = re.sub(r"(enc_block_0|enc_stages\.0)\.0\.conv1\.weight$", "", first[0])
-    named = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
-    try:
-        architecture, arguments = mednext_names.described_by(named)
-        channels = named["out_0.conv_out.weight"][1]
-        inputs = named["stem.weight"][1]
-    except (LookupError, ValueError, ZeroDivisionError):
-        return {}
-    if channels > networks.MAX_CHANNELS:
-        return {}
-    if inputs != 1:
-        raise CheckpointError(f"{tensors.path}: a network of {inputs} input channels; EM has 1")
-    return {"architecture": architecture, "arguments": arguments, "classes": [None] * channels}

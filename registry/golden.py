@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ensemble.support import CardError, CheckpointError
-from registry import networks
+from registry import networks, planes
 from registry.card import Card, Where
 
 EDGES_VOXELS = (32, 64, 96, 128)
@@ -35,7 +35,7 @@ def answer(network: nn.Module, card: Card, grey: NDArray[np.uint8], device: torc
     """The network's probabilities (classes, z, y, x) for one patch of EM (z, y, x), taken as a whole image."""
     patch = torch.from_numpy(card.normalisation.apply(grey.astype(np.float32))).to(device)
     with torch.no_grad():
-        probabilities = networks.activate(network(patch[None, None]), card.activation)[0].cpu()
+        probabilities = planes.activate(network(patch[None, None]), card.activation)[0].cpu()
     return np.asarray(probabilities.numpy(), np.float32)
 
 

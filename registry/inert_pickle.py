@@ -7,6 +7,7 @@ hash of a key may cost what its author likes.
 
 import pickle
 import pickletools
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar
@@ -156,7 +157,9 @@ class InertUnpickler(_PureUnpickler):  # type: ignore[misc]  # typeshed knows le
     def find_class(self, module: Any, name: Any) -> Named:
         if len(module) + len(name) > MAX_NAME:
             raise pickle.UnpicklingError("a name longer than any")
-        found = f"{module}.{name}".replace("__builtin__.", "builtins.", 1)
+        # Up to protocol 2 Python 3 writes the names that Python 2 knew: __builtin__.long for int.
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        found = f"{module}.{name}"
         self._names[found] = None
         return Named(found)
 

@@ -6,20 +6,39 @@ instead of the one they lead into: the same network at size S, another at B, M a
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from typing import Any, Literal
 
+import torch
 from monai.networks.blocks.mednext_block import MedNeXtBlock, MedNeXtDownBlock, MedNeXtOutBlock, MedNeXtUpBlock
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ensemble.support import counted
 from registry.mednext_names import BLOCKS, LEVELS, RATIOS, STAGES, Size
 
 
+class NormOverChannels(nn.Module):
+    """The layer norm of the authors' code: each voxel is normalised over its channels, then scaled and shifted."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = x.movedim(1, -1)
+        return functional.layer_norm(last, last.shape[-1:], self.weight, self.bias, eps=1e-5).movedim(-1, 1)
+
+
 class MedNeXtV1(nn.Module):
-    """The published network, its tensors named as in the authors' code.
+    """The published network, its tensors named as in the authors' code, but for those of ``grn`` (MONAI's names).
 
     ``size`` gives the expansion ratio and the number of blocks of the nine stages, unless they are given. In
     training with ``deep_supervision`` it answers at five scales, finest first, else with one tensor.
+    ``decoder_kernel_size`` is that from the bottleneck on, where it is another than ``kernel_size``. ``residual``
+    blocks add what went into them (``do_res`` of the authors' code), ``residual_resampling`` those between scales
+    (``do_res_up_down``). ``norm`` is over each channel ("group") or each voxel ("layer"). ``grn`` adds global
+    response normalisation to all blocks but the first between scales, as the authors' code does.
     """
 
     def __init__(
@@ -35,6 +54,9 @@ class MedNeXtV1(nn.Module):
         blocks: Sequence[int] | None = None,
         residual: bool = True,
         residual_resampling: bool = True,
+        norm: Literal["group", "layer"] = "group",
+        grn: bool = False,
+        decoder_kernel_size: int | None = None,
     ) -> None:
         super().__init__()
         if size not in RATIOS:
@@ -45,16 +67,29 @@ class MedNeXtV1(nn.Module):
                 raise ValueError(
                     f"{name} has {counted(len(values), 'entry', 'entries')} where the network has {STAGES} stages"
                 )
+        if norm not in ("group", "layer"):
+            raise ValueError(f"norm {norm!r} is neither group nor layer; say which the network was built with")
+        for name, said in (("residual", residual), ("residual_resampling", residual_resampling), ("grn", grn)):
+            if not isinstance(said, bool):
+                raise ValueError(f"{name} is neither true nor false; say which the network was built with")
         dim = f"{spatial_dims}d"
+        kernels = (kernel_size, decoder_kernel_size or kernel_size)
 
-        block = partial(MedNeXtBlock, kernel_size=kernel_size, dim=dim, use_residual_connection=residual)
-        down_block, up_block = (
-            partial(kind, kernel_size=kernel_size, dim=dim, use_residual_connection=residual_resampling)
-            for kind in (MedNeXtDownBlock, MedNeXtUpBlock)
-        )
+        def block(kind: Callable[..., Any], index: int, *widths: int, grn: bool = grn) -> Any:
+            made = kind(
+                *widths,
+                ratios[index],
+                kernel_size=kernels[index >= LEVELS and kind is not MedNeXtDownBlock],
+                dim=dim,
+                use_residual_connection=residual if kind is MedNeXtBlock else residual_resampling,
+                global_resp_norm=grn,
+            )
+            if norm == "layer":  # MONAI's own is for patches of one size
+                made.norm = NormOverChannels(widths[0])
+            return made
 
         def stage(index: int, width: int) -> nn.Sequential:
-            return nn.Sequential(*(block(width, width, ratios[index]) for _ in range(counts[index])))
+            return nn.Sequential(*(block(MedNeXtBlock, index, width, width) for _ in range(counts[index])))
 
         widths = [init_filters * 2**level for level in range(LEVELS + 1)]
         self.deep_supervision = deep_supervision
@@ -63,8 +98,9 @@ class MedNeXtV1(nn.Module):
             width, below = widths[level], widths[level + 1]
             up = STAGES - 1 - level
             self.add_module(f"enc_block_{level}", stage(level, width))
-            self.add_module(f"down_{level}", down_block(width, below, ratios[level + 1]))
-            self.add_module(f"up_{level}", up_block(below, width, ratios[up]))
+            down = block(MedNeXtDownBlock, level + 1, width, below, grn=grn and level > 0)
+            self.add_module(f"down_{level}", down)
+            self.add_module(f"up_{level}", block(MedNeXtUpBlock, up, below, width))
             self.add_module(f"dec_block_{level}", stage(up, width))
         self.bottleneck = stage(LEVELS, widths[LEVELS])
         out_block: Callable[..., nn.Module] = MedNeXtOutBlock  # whose constructor MONAI leaves untyped

@@ -5,6 +5,7 @@ The authors and MONAI name them in different ways; checkpoints of either naming 
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 LEVELS = 4
@@ -27,6 +28,7 @@ BLOCKS = {
 
 _PUBLISHED = re.compile(r"(?:^|\.)(?:(enc_block|down|up|dec_block|out)_(\d)\.|dummy_tensor$)")
 _MONAI = re.compile(r"(?:^|\.)(enc_stages|down_blocks|up_blocks|dec_stages|out_blocks)\.(\d)\.")
+_RESPONSE = re.compile(r"(?:^|\.)grn_(beta|gamma)$")
 _NAMES = {"enc_block": "enc_stages", "down": "down_blocks", "up": "up_blocks", "dec_block": "dec_stages"}
 _BACK = {monai: published for published, monai in _NAMES.items()}
 
@@ -34,7 +36,8 @@ _BACK = {monai: published for published, monai in _NAMES.items()}
 def as_named_by(expected: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
     """``values`` under the names that the keys ``expected`` of a MedNeXt use; untouched for other networks.
 
-    The authors' ``dummy_tensor``, which no answer depends on, is left out.
+    The authors' ``dummy_tensor``, which no answer depends on, is left out; the tensors of global response
+    normalisation go by MONAI's names.
     """
     if any(key.startswith("enc_block_0.") for key in expected):
         renamed = {_MONAI.sub(_published_name, key): value for key, value in values.items()}
@@ -42,6 +45,7 @@ def as_named_by(expected: Mapping[str, Any], values: Mapping[str, Any]) -> Mappi
         renamed = {_PUBLISHED.sub(_monai_name, key): value for key, value in values.items()}
     else:
         return values
+    renamed = {_RESPONSE.sub(r".global_resp_\1", key): value for key, value in renamed.items()}
     return {key: value for key, value in renamed.items() if key.rpartition(".")[2] != "dummy_tensor"}
 
 
@@ -65,9 +69,20 @@ def _monai_name(match: re.Match[str]) -> str:
     return f"{lead}{_NAMES[kind]}.{index}."
 
 
-def described_by(shapes: Mapping[str, Sequence[int]]) -> tuple[str, dict[str, Any]]:
-    """The card's architecture and arguments for a MedNeXt whose tensors, of either naming, have these shapes.
+@dataclass(frozen=True)
+class Description:
+    """The card's architecture and arguments; ``guessed`` are those that no tensor tells, None where none is likely."""
 
+    architecture: str
+    arguments: dict[str, Any]
+    guessed: dict[str, Any]
+
+
+def described_by(shapes: Mapping[str, Sequence[int]]) -> Description:
+    """A MedNeXt whose tensors, of either naming, have these shapes.
+
+    MONAI's tell all of it. The authors' tell neither what blocks add (``residual``) nor what their norm is over:
+    either is guessed for a network of a published size only, as their ``create_mednext_v1`` builds it.
     Raises LookupError where they are not those of a MedNeXt.
     """
     named = as_named_by({"enc_block_0.": None}, shapes)
@@ -75,17 +90,19 @@ def described_by(shapes: Mapping[str, Sequence[int]]) -> tuple[str, dict[str, An
     blocks = [1 + max(int(k.split(".")[1]) for k in named if k.startswith(f"{s}.")) for s in stages]
     ratios = [_ratio(named, f"{s}.0") for s in stages]
     down = [_ratio(named, f"down_{i}") for i in range(LEVELS)]
-    filters = named["stem.weight"][0]
+    filters, kernel = named["stem.weight"][0], named["enc_block_0.0.conv1.weight"][-1]
     arguments: dict[str, Any] = {
-        "kernel_size": named["enc_block_0.0.conv1.weight"][-1],
+        "kernel_size": kernel,
         "deep_supervision": "out_4.conv_out.weight" in named,
         **({} if filters == 32 else {"init_filters": filters}),
     }
     residual = "down_0.res_conv.weight" in named
-    if down != ratios[1 : LEVELS + 1]:
-        return "MedNeXt", {
+    response = "enc_block_0.0.global_resp_beta" in named
+    if down != ratios[1 : LEVELS + 1] or (response and "down_1.global_resp_beta" not in named):
+        monai = {
             **arguments,
             "use_residual_connection": residual,
+            **({"global_resp_norm": True} if response else {}),
             "encoder_expansion_ratio": ratios[:LEVELS],
             "bottleneck_expansion_ratio": ratios[LEVELS],
             "decoder_expansion_ratio": ratios[LEVELS + 1 :],
@@ -93,9 +110,18 @@ def described_by(shapes: Mapping[str, Sequence[int]]) -> tuple[str, dict[str, An
             "blocks_bottleneck": blocks[LEVELS],
             "blocks_up": blocks[LEVELS + 1 :],
         }
+        return Description("MedNeXt", monai, {})
     size = next((s for s in RATIOS if RATIOS[s] == tuple(ratios) and BLOCKS[s] == tuple(blocks)), None)
+    late = named["bottleneck.0.conv1.weight"][-1]
     arguments |= {"expansion_ratios": ratios, "blocks": blocks} if size is None else {"size": size}
-    return "MedNeXtV1", arguments if residual else {**arguments, "residual_resampling": False}
+    arguments |= {} if late == kernel else {"decoder_kernel_size": late}
+    arguments |= {} if residual else {"residual_resampling": False}
+    arguments |= {"grn": True} if response else {}
+    if any(key.startswith("enc_stages.0.") for key in shapes):
+        return Description("MedNeXtV1", arguments if residual else {**arguments, "residual": False}, {})
+    published = size is not None and filters == 32 and late == kernel and residual and not response
+    guessed = {"residual": True, "norm": "group"} if published else {"residual": None, "norm": None}
+    return Description("MedNeXtV1", arguments, guessed)
 
 
 def _ratio(shapes: Mapping[str, Sequence[int]], block: str) -> int:

@@ -26,19 +26,20 @@ def described_by(tensors: Tensors) -> dict[str, Any]:
     """The card's architecture, arguments and channels; empty where no setting describes the network of the weights."""
     for architecture, arguments, channels in islice(_tries(tensors), _MAX_TRIES):
         if _fits(architecture, {**arguments, "out_channels": channels}, tensors):
-            return {"architecture": architecture, "arguments": arguments, "classes": [None] * channels}
+            planes = {"planes": "zyx"} if _dimensions(tensors) == 2 else {}
+            return {"architecture": architecture, "arguments": arguments, "classes": [None] * channels, **planes}
     return {}
 
 
 def _tries(tensors: Tensors) -> Iterator[tuple[str, dict[str, Any], int]]:
-    for given in _mappings(tensors.settings):
+    for given in mappings(tensors.settings):
         for architecture in _candidates(given):
             arguments = _arguments(architecture, given)
             for channels in _channels(given, tensors.values):
                 yield architecture, arguments, channels
 
 
-def _mappings(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def mappings(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The settings and the mappings in them, each once."""
     waiting, seen = [(settings, 0)], {id(settings)}
     while waiting:
@@ -97,9 +98,15 @@ def _channels(given: Mapping[str, Any], values: Mapping[str, Any]) -> list[int]:
     return list(dict.fromkeys(found))
 
 
+def _dimensions(tensors: Tensors) -> int:
+    """2 where the largest kernels are those of slices, else 3."""
+    ranks = [value.ndim for value in tensors.values.values() if isinstance(value, torch.Tensor)]
+    return 2 if max(ranks, default=5) == 4 else 3
+
+
 def _fits(architecture: str, arguments: Mapping[str, Any], tensors: Tensors) -> bool:
     try:
-        weights.fit(tensors, networks.blank(architecture, arguments))
+        weights.fit(tensors, networks.blank(architecture, {**arguments, "spatial_dims": _dimensions(tensors)}))
     except (CardError, CheckpointError):
         return False
     return True

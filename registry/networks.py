@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from ensemble.support import CardError, CheckpointError, counted, dotted_key, suggestion
 from registry import nnunet
-from registry.card import ARCHITECTURES, Card, Where, where_in
+from registry.card import ARCHITECTURES, TOOLKIT, Card, Where, where_in
+from registry.planes import SlicedNetwork, sliced
 
 MAX_PARAMETERS = 2_000_000_000
 MAX_TENSORS = 5_000
@@ -59,14 +60,13 @@ def new_network(card: Card, path: Path | None = None) -> nn.Module:
     Raises CardError as ``build`` does, and for channels or a patch that do not fit the card.
     """
     blank_for_card(card, path)
-    where = where_in(card, path)
-    return _construct(card.architecture, arguments_of(card, where), where)
+    return _made(card, where_in(card, path))
 
 
 def blank_for_card(card: Card, path: Path | None = None) -> nn.Module:
     """The same on the meta device; raises the same."""
     where = where_in(card, path)
-    network = blank(card.architecture, arguments_of(card, where), where)
+    network = _sliced(card, blank(card.architecture, arguments_of(card, where), where))
     check_patch(network, card, where)
     return network
 
@@ -76,9 +76,17 @@ def with_weights(card: Card, state: Mapping[str, torch.Tensor]) -> nn.Module:
 
     ``state`` has been fitted to the card's ``blank`` network, so its arguments are known to be sane.
     """
-    network = _construct(card.architecture, arguments_of(card), where_in(card, None))
-    network.load_state_dict(state)
+    network = _made(card, where_in(card, None))
+    sliced(network).load_state_dict(state)
     return network.eval().requires_grad_(requires_grad=False)
+
+
+def _made(card: Card, where: Where) -> nn.Module:
+    return _sliced(card, _construct(card.architecture, arguments_of(card, where), where))
+
+
+def _sliced(card: Card, network: nn.Module) -> nn.Module:
+    return network if card.planes is None else SlicedNetwork(network, card.planes, card.activation)
 
 
 def footprint(network: nn.Module, patch_voxels: tuple[int, ...]) -> tuple[int, int]:
@@ -124,9 +132,9 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its __init_
 def arguments_of(card: Card, where: Where | None = None) -> dict[str, Any]:
     """The card's arguments with the channels it implies: one of EM in, one per class out."""
     where = where or where_in(card, None)
-    implied = {**DEFAULTS, "out_channels": len(card.classes)}
+    implied = {**DEFAULTS, "spatial_dims": 2 if card.planes else 3, "out_channels": len(card.classes)}
     why = {
-        "spatial_dims": "volumes have 3 axes",
+        "spatial_dims": "planes have 2 axes" if card.planes else "volumes have 3 axes; for one of 2 say planes: zyx",
         "in_channels": "EM has 1 channel",
         "out_channels": f"the card lists {counted(len(card.classes), 'class', 'classes')}, null for one nobody wants",
     }
@@ -192,6 +200,10 @@ def _constructor(architecture: str, where: Where) -> Callable[..., nn.Module]:
         from registry.swin_unetr import SwinUNETR
 
         return SwinUNETR
+    if architecture in TOOLKIT:
+        from registry import toolkit
+
+        return toolkit.constructor(architecture)
     if architecture in nnunet.ARCHITECTURES:
         return nnunet.constructor(architecture)
     from monai.networks import nets
@@ -269,13 +281,3 @@ def first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     text = lines[0].rstrip(".")
     return f"{type(error).__name__} {text}" if isinstance(error, KeyError) else text
-
-
-def activate(outputs: torch.Tensor, activation: str) -> torch.Tensor:
-    """Probabilities of a network's outputs (B, C, z, y, x), float32."""
-    outputs = outputs.float()
-    if activation == "sigmoid":
-        return outputs.sigmoid()
-    if activation == "softmax":
-        return outputs.softmax(dim=1)
-    return outputs

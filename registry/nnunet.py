@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ensemble.support import CheckpointError
 from registry.description_files import known_class, read_json
+from registry.planes import SLICES
 
 ARCHITECTURES = ("PlainConvUNet", "ResidualEncoderUNet")
 PLANS, DATASET = "plans.json", "dataset.json"
@@ -26,6 +27,7 @@ _LAYERS: dict[str, type[nn.Module]] = {
     layer.__name__: layer
     for layer in (
         *(nn.Conv3d, nn.InstanceNorm3d, nn.BatchNorm3d, nn.Dropout3d),
+        *(nn.Conv2d, nn.InstanceNorm2d, nn.BatchNorm2d, nn.Dropout2d),
         *(nn.LeakyReLU, nn.ReLU, nn.ELU, nn.GELU, nn.SiLU, nn.PReLU),
     )
 }
@@ -43,6 +45,7 @@ def constructor(architecture: str) -> Callable[..., nn.Module]:
             self, spatial_dims: int = 3, in_channels: int = 1, out_channels: int = 1, **arguments: Any
         ) -> None:
             layers = {name: _layer(name, arguments[name]) for name in _LAYER_ARGUMENTS if name in arguments}
+            _check_dimensions(layers, spatial_dims)
             super().__init__(input_channels=in_channels, num_classes=out_channels, **{**arguments, **layers})
 
         def forward(self, x: Tensor) -> Tensor | list[Tensor]:
@@ -71,6 +74,14 @@ def _layer(argument: str, name: Any) -> type[nn.Module] | None:
     return layer
 
 
+def _check_dimensions(layers: Mapping[str, type[nn.Module] | None], spatial_dims: int) -> None:
+    """Raise ValueError for a layer of slices in a network of patches, or the other way round."""
+    for argument, layer in layers.items():
+        if layer is not None and layer.__name__.endswith(f"{5 - spatial_dims}d"):
+            needs = "its card needs planes" if spatial_dims == 3 else "it takes no planes"
+            raise ValueError(f"{argument}: {layer.__name__} is of a network of {5 - spatial_dims} axes; {needs}")
+
+
 # What reading keys of files raises that hold something else than nnU-Net writes.
 _ODD = (AttributeError, TypeError, ValueError, LookupError, OverflowError, ArithmeticError)
 
@@ -92,9 +103,9 @@ class ResultsFolder:
         results = cls(folder, read_json(folder / PLANS), read_json(folder / DATASET))
         try:
             patch, spacing = results.configuration["patch_size"], results.configuration["spacing"]
-            if len(patch) == 3 and not all(isinstance(n, int) and n > 0 for n in patch):
+            if not all(isinstance(n, int) and n > 0 for n in patch):
                 raise ValueError(f"patch_size {patch}")
-            if len(spacing) != 3 or not all(math.isfinite(v) and v > 0 for v in map(float, spacing)):
+            if len(spacing) != len(patch) or not all(math.isfinite(v) and v > 0 for v in map(float, spacing)):
                 raise ValueError(f"spacing {spacing}")
         except _ODD as error:
             raise results._odd(error) from error
@@ -155,8 +166,20 @@ class ResultsFolder:
             "classes": [known_class(name) for name in names],
             "patch_voxels": list(configuration["patch_size"]),
             "voxel_size_nm": [float(v) for v in configuration["spacing"]],
+            **(self._planes() if len(configuration["patch_size"]) == 2 else {}),
             "normalisation": self._normalisation(),
             **self._network(),
+        }
+
+    def _planes(self) -> dict[str, Any]:
+        """A 2d configuration: nnU-Net runs it over the first axis, whose spacing it leaves as it finds it."""
+        between = float(self._plans["original_median_spacing_after_transp"][0])
+        if not (math.isfinite(between) and between > 0):
+            raise ValueError(f"original_median_spacing_after_transp {between}")
+        return {
+            "planes": "z",
+            "patch_voxels": [SLICES, *self.configuration["patch_size"]],
+            "voxel_size_nm": [between, *(float(v) for v in self.configuration["spacing"])],
         }
 
     def unsure(self) -> dict[str, str]:
@@ -164,7 +187,7 @@ class ResultsFolder:
         labels = self._dataset["labels"]
         names = ", ".join(f"{name} ({value})" for name, value in labels.items())
         return {
-            "voxel_size_nm": f"nnU-Net's spacing has no unit: {self.configuration['spacing']}; write nanometres",
+            "voxel_size_nm": f"nnU-Net's spacing has no unit: {self.card_values()['voxel_size_nm']}; write nanometres",
             "classes": f"the labels are {names}; null is a channel that predicts no class of the challenge",
         }
 
@@ -205,8 +228,10 @@ class ResultsFolder:
             )
         if resolved.get("previous_stage"):
             raise CheckpointError(f"{self.folder}: the second network of a cascade cannot run alone")
-        if len(resolved["patch_size"]) != 3:
-            raise CheckpointError(f"{self.folder}: a 2d configuration; volumes need a 3d one")
+        if len(resolved["patch_size"]) not in (2, 3):
+            raise CheckpointError(
+                f"{self.folder / PLANS}: patch_size {resolved['patch_size']} is of neither 2 nor 3 axes"
+            )
         return resolved
 
     def _network(self) -> dict[str, Any]:
@@ -230,13 +255,13 @@ class ResultsFolder:
         arguments = {
             "n_stages": stages,
             "features_per_stage": [min(base * 2**i, most) for i in range(stages)],
-            "conv_op": "Conv3d",
+            "conv_op": f"Conv{len(plan['patch_size'])}d",
             "kernel_sizes": plan["conv_kernel_sizes"],
             "strides": plan["pool_op_kernel_sizes"],
             per_stage: plan["n_conv_per_stage_encoder"],
             "n_conv_per_stage_decoder": plan["n_conv_per_stage_decoder"],
             "conv_bias": True,
-            "norm_op": "InstanceNorm3d",
+            "norm_op": f"InstanceNorm{len(plan['patch_size'])}d",
             "norm_op_kwargs": {"eps": 1e-5, "affine": True},
             "nonlin": "LeakyReLU",
             "nonlin_kwargs": {"inplace": True},

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ensemble.support import EnsembleError
-from registry import networks, weights
+from registry import planes, weights
 from registry.card import Card, load_card
 from registry.golden import Golden
 from registry.version_folder import CARD, WEIGHTS
@@ -72,4 +72,4 @@ class PyfuncModel:
         return probabilities[0, self._channels, :z, :y, :x].numpy()
 
     def _probabilities(self, patches: torch.Tensor) -> torch.Tensor:
-        return networks.activate(self._network(patches), self.card.activation)
+        return planes.activate(self._network(patches), self.card.activation)

@@ -19,7 +19,7 @@ from registry.card import Card
 from registry.store import ModelVersion, Registry
 
 Averaging = Literal["uniform", "weighted", "greedy", "ema"]
-_ALIKE = ("architecture", "arguments", "classes", "voxel_size_nm", "normalisation", "activation")
+_ALIKE = ("architecture", "arguments", "planes", "classes", "voxel_size_nm", "normalisation", "activation")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from ensemble.support import CheckpointError, one_line, suggestion
 from registry.inert_pickle import Unread
 
-CONTAINERS = ("state_dict", "model_state_dict", "network_weights", "model")
+CONTAINERS = ("state_dict", "model_state_dict", "network_weights", "model", "module")
 SETTINGS = ("hyper_parameters", "hparams", "config", "args", "init_args")
 WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "module"})
 """Parts of names by torch.compile, activation checkpointing, sharding, and data-parallel or averaged models."""

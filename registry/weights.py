@@ -16,6 +16,7 @@ from registry.card import Card
 from registry.checkpoint import Tensors, listed, read
 from registry.checksums import check_sha256
 from registry.inert_pickle import Unread
+from registry.planes import sliced
 from registry.weight_choice import equal, unwrapped
 
 MAX_DEPTH = 64
@@ -36,6 +37,7 @@ def fit(tensors: Tensors, network: nn.Module, channels: int | None = None) -> di
     them, and must agree. Raises CheckpointError listing every kind of misfit, or the prefixes if several match with
     different weights, and for NaN or infinity.
     """
+    network = sliced(network)
     expected = network.state_dict(keep_vars=True)
     twins = _twins(expected)
     own_parts = frozenset(part for key in expected for part in key.split("."))

@@ -52,6 +52,9 @@ _CHUNK_FILE = re.compile(r"\d+(\.\d+){3}")
 _LAYERS = TypeAdapter(list[list[Annotated[str, StringConstraints(pattern="^[01]+$")]]])
 """Of chunks, in rows along x."""
 
+_DECIDING = {"architecture", "arguments", "planes", "classes", "normalisation", "activation"}
+"""Keys of a card that decide what a patch is answered with."""
+
 _CHECKED = [numcodecs.CRC32()]
 """A damaged chunk is told from a right one."""
 
@@ -65,7 +68,7 @@ def job_key(job: Job, tissue: Tissue, device_kind: str, use: NetworkUse, threads
     shared = digest(
         {
             "weights": job.model.sha256,
-            "card": card.model_dump(include={"architecture", "arguments", "classes", "normalisation", "activation"}),
+            "card": card.model_dump(include=_DECIDING),
             "tta": job.tta,
             "patches": (job.patch, job.starts, job.lattice, job.needed, job.stored),
             "em": (

@@ -130,7 +130,7 @@ def _begun_from(spec: TrainingSpec, card: Card, registry: Registry) -> ModelVers
         version = registry.resolve(spec.begin_from)
     except RegistryError as error:
         raise TrainingError(f"{spec.where('begin_from')}: {error}") from error
-    for key in ("architecture", "arguments", "classes"):
+    for key in ("architecture", "arguments", "planes", "classes"):
         ours, theirs = getattr(card, key), getattr(version.card, key)
         if ours != theirs:
             raise TrainingError(

@@ -75,11 +75,12 @@ def test_registering_without_a_card_writes_a_draft_and_with_it_registers(tmp_pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_in(tmp_path).tracking_uri)
     told = {"classes": ["mito"], "patch_size": 32, "voxel_size_nm": 8}
+    told |= {"do_res": True, "norm_type": "group"}
     save_lightning(tmp_path / "mito.ckpt", settings=told, size="S", init_filters=4, blocks=[1] * 9, out_channels=1)
     assert main(["register", "mito.ckpt"]) == 0
     said = capsys.readouterr().out
     assert "wrote mito.card.yaml" in said
-    assert "mito.card.yaml:13: normalisation: grey values / 255 is a guess" in said
+    assert "mito.card.yaml:15: normalisation: grey values / 255 is a guess" in said
     assert main(["register", "mito.ckpt"]) == 2
     assert "mito.card.yaml: is there already" in capsys.readouterr().err
     assert main(["register", "mito.ckpt", "--card", "mito.card.yaml", "--alias", "champion"]) == 0

@@ -8,8 +8,10 @@ import pytest
 
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
+from ensemble.plan.network_use import plain_use
 from ensemble.plan.parts import parts_of
-from ensemble.predict.prediction_store import Section, complete_prediction, open_prediction
+from ensemble.predict.prediction_store import Section, complete_prediction, job_key, open_prediction
+from ensemble.predict.tissues import tissue_of
 from ensemble.support.errors import VolumeError
 from tests.support import inference
 from tests.support.built import OUT, STORE
@@ -82,6 +84,16 @@ def test_what_is_kept_is_complete_once_every_chunk_of_its_planes_is_there(tmp_pa
     assert np.allclose(found.of("nuc").probability(one.stored, "linear"), 0.2)
     (found.place / "1.2.0.0").unlink()
     assert complete_prediction(tmp_path / "kept", "shared-all", one) is None
+
+
+def test_the_planes_of_a_2d_network_are_part_of_a_predictions_key(tmp_path) -> None:
+    """Its weights and arguments are the same whichever slices it sees."""
+    _, grid, em = a_volume(tmp_path, (20, 24, 32))
+    keys = set()
+    for planes in ("zyx", "z"):
+        one = job(tmp_path, Target("1", "d", grid, CLASSES), em, inference.card(planes=planes))
+        keys.add(job_key(one, tissue_of(em, one), "cpu", plain_use(one, "32", "cpu"), 1))
+    assert len(keys) == 2
 
 
 def _stored(tmp_path):

@@ -11,6 +11,7 @@ from ensemble.core.manifest import Target
 from ensemble.core.resampling import resample
 from ensemble.predict.sliding_window import Output, predict_job
 from ensemble.storage.em_pyramids import EM
+from registry import new_network
 from tests.support.inference import CLASSES, Centre, a_volume, card, empty, job, monai, on_cpu, order, predicted, reader
 from tests.support.volumes import write_em
 
@@ -22,6 +23,30 @@ def test_without_context_it_is_monais_sliding_window(tmp_path, network, shape, o
     array, grid, em = a_volume(tmp_path, shape)
     one = job(tmp_path, Target("1", "d", grid, CLASSES), em, card(overlap=overlap))
     assert np.abs(predicted(one, em, network) - monai(array, network, overlap)[order(one)]).max() < 1e-5
+
+
+class EachSlice(torch.nn.Module):
+    """A 2D network over every slice of a patch by itself: the probabilities, averaged over the three axes."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        of_axes = [
+            torch.stack([self.network(image).sigmoid() for image in x.unbind(axis)], dim=axis) for axis in (2, 3, 4)
+        ]
+        return torch.stack(of_axes).mean(0).logit()
+
+
+def test_a_2d_network_over_planes_is_a_loop_over_slices(tmp_path) -> None:
+    array, grid, em = a_volume(tmp_path, (16, 30, 32))
+    small = {"channels": [4, 8], "strides": [2]}
+    one = job(tmp_path, Target("1", "d", grid, CLASSES), em, card(planes="zyx", arguments=small))
+    torch.manual_seed(0)
+    network = new_network(one.model.card).eval()
+    expected = monai(array, EachSlice(network.network), 0.5)
+    assert np.abs(predicted(one, em, network) - expected[order(one)]).max() < 1e-5
 
 
 class Mean(torch.nn.Module):

@@ -1,6 +1,8 @@
 """Checkpoints are read from whatever people hold, without running code."""
 
 import argparse
+import enum
+import math
 import os
 import pathlib
 import pickle
@@ -14,8 +16,10 @@ from collections import OrderedDict, defaultdict
 import numpy as np
 import pytest
 import torch
+from monai.losses import DeepSupervisionLoss, DiceCELoss, DiceLoss
 from safetensors.torch import save_file
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from ensemble.support.errors import CheckpointError
 from registry import checkpoint, weights
@@ -172,6 +176,52 @@ def test_mappings_in_settings_are_read_as_plain_ones(saved):
     settings = {"nested": AttributeDict(classes=["mito"]), "counts": defaultdict(list, a=[1])}
     read = checkpoint.read(saved({"state_dict": unet().state_dict(), "hyper_parameters": settings}))
     assert read.settings == {"nested": {"classes": ["mito"]}, "counts": {"a": [1]}}
+
+
+class Stage(enum.IntFlag):
+    A = 1
+    B = 2
+
+
+def hyper_parameters():
+    """What people keep in settings, each of which Lightning writes at protocol 2 by names of Python 2 or of helpers."""
+    return {
+        "types": [int, str, range, object, type(None), bytes, torch.float16, ValueError, UserWarning],
+        "values": [range(3), Stage.A | Stage.B, Stage, 2**40, b"x"],
+        "losses": [DiceCELoss(sigmoid=True), DeepSupervisionLoss(DiceLoss(other_act=torch.tanh)), math.sqrt],
+        "compiled": nn.Sequential(torch.compile(nn.Conv3d(1, 1, 1))),
+        "averaged": AveragedModel(nn.Conv3d(1, 1, 1)),
+    }
+
+
+@pytest.mark.parametrize("name", hyper_parameters())
+@pytest.mark.parametrize("protocol", [2, 3, 5])
+def test_no_setting_that_people_keep_has_a_checkpoint_refused(saved, name, protocol):
+    settings = {name: hyper_parameters()[name], "classes": ["mito"]}
+    content = {"pytorch-lightning_version": "2.6", "state_dict": unet().state_dict(), "hyper_parameters": settings}
+    read = checkpoint.read(saved(content, pickle_protocol=protocol))
+    assert same(weights.fit(read, unet()), unet().state_dict())
+    assert read.settings["classes"] == ["mito"]
+
+
+@pytest.mark.parametrize("function", [eval, os.system, subprocess.getoutput, pathlib.Path.touch])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_function_that_acts_is_refused_under_the_name_of_either_python(saved, function, protocol):
+    message = refusal(checkpoint.read, saved({**unet().state_dict(), "x": function}, pickle_protocol=protocol))
+    assert "refused: unpickling would call " in message
+    assert "__builtin__" not in message
+
+
+def test_what_deepspeed_writes_is_read_from_the_file_or_lightnings_folder(saved, tmp_path):
+    state = {f"_forward_module.net.{key}": value for key, value in unet(1).state_dict().items()}
+    content = {"module": state, "optimizer": {"fp32": {"w": torch.ones(2, 2)}}, "ds_version": "0.17.4"}
+    folder = tmp_path / "best.ckpt" / checkpoint.DEEPSPEED
+    folder.mkdir(parents=True)
+    saved(content, "best.ckpt/checkpoint/mp_rank_00_model_states.pt")
+    assert same(weights.fit(checkpoint.read(folder.parent), unet()), unet(1).state_dict())
+    saved(content, "best.ckpt/checkpoint/mp_rank_01_model_states.pt")
+    message = refusal(checkpoint.read, folder.parent)
+    assert message.startswith(f"{folder}: 2 files *_model_states.pt, each with a part of the weights; join them with")
 
 
 def test_a_few_bytes_cannot_take_any_amount_of_memory(saved):

@@ -18,9 +18,10 @@ def test_a_mednext_is_known_by_its_tensors_and_lightning_by_its_settings(tmp_pat
     )
     made = draft.draft_card(tmp_path / "best.ckpt")
     assert made.values["architecture"] == "MedNeXtV1"
-    assert made.values["arguments"] == {"kernel_size": 5, "deep_supervision": True, "size": "S"}
+    arguments = {"kernel_size": 5, "deep_supervision": True, "size": "S", "residual": True, "norm": "group"}
+    assert made.values["arguments"] == arguments
     assert (made.values["classes"], made.values["patch_voxels"]) == (["mito", "nuc"], [32, 32, 32])
-    assert set(made.asks) == {"normalisation", "em_dtype", "activation", "trained_on"}
+    assert set(made.asks) == {"arguments", "normalisation", "em_dtype", "activation", "trained_on"}
     (tmp_path / "c.yaml").write_text(made.text())
     assert cards.load_card(tmp_path / "c.yaml").voxel_size_nm == (4, 4, 4)
 

@@ -73,6 +73,12 @@ def test_numbers_that_no_network_of_nine_stages_has_are_refused():
         MedNeXtV1(size="XL")
 
 
+@pytest.mark.parametrize("name", ["residual", "residual_resampling", "grn", "norm"])
+def test_what_no_tensor_tells_must_be_said(name):
+    with pytest.raises(ValueError, match=rf"{name} .*say which the network was built with"):
+        MedNeXtV1(**{name: None})
+
+
 def test_it_answers_at_five_scales_only_in_training():
     network = MedNeXtV1(init_filters=4, out_channels=2, deep_supervision=True, blocks=[1] * 9)
     x = torch.rand(1, 1, 32, 32, 32)

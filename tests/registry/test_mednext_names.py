@@ -50,6 +50,8 @@ def test_the_other_libraries_network_of_a_larger_size_is_told_apart(tmp_path):
         ("MedNeXtV1", {"size": "L", "kernel_size": 7, "deep_supervision": True}),
         ("MedNeXtV1", {"size": "M", "kernel_size": 3, "deep_supervision": False, "residual_resampling": False}),
         ("MedNeXtV1", {"expansion_ratios": [2] * 9, "blocks": [1] * 9, "init_filters": 8}),
+        ("MedNeXtV1", {"size": "S", "grn": True, "decoder_kernel_size": 5}),
+        ("MedNeXt", {"global_resp_norm": True, "kernel_size": 3, "use_residual_connection": True}),
         (
             "MedNeXt",
             {
@@ -68,8 +70,8 @@ def test_the_other_libraries_network_of_a_larger_size_is_told_apart(tmp_path):
 )
 def test_shapes_tell_the_architecture_and_its_arguments(architecture, arguments):
     blank = networks.blank(architecture, {"out_channels": 3, **arguments})
-    name, found = mednext_layouts.described_by({key: tuple(v.shape) for key, v in blank.state_dict().items()})
-    again = networks.blank(name, {"out_channels": 3, **found})
-    assert name == architecture
+    found = mednext_layouts.described_by({key: tuple(v.shape) for key, v in blank.state_dict().items()})
+    again = networks.blank(found.architecture, {"out_channels": 3, **found.arguments})
+    assert found.architecture == architecture
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in blank.state_dict().items()}
     assert mednext_layouts.as_named_by(blank.state_dict(), blank.state_dict()).keys() == blank.state_dict().keys()

@@ -9,7 +9,7 @@ from monai.networks import nets
 from ensemble.support.errors import CardError
 from registry import networks
 from registry.card import ARCHITECTURES
-from tests.support.networks_small import EDGE, HAS_EINOPS, NNUNET, SMALL, UNET, card, refusal
+from tests.support.networks_small import HAS_EINOPS, NNUNET, SMALL, UNET, card, patch_of, refusal
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -18,11 +18,11 @@ def test_every_architecture_answers_with_one_tensor_of_the_patch(architecture):
         pytest.skip("MONAI's SwinUNETR runs only with einops")
     network = networks.build(architecture, SMALL[architecture]).eval()
     assert type(network).__name__ == architecture
-    edge = EDGE.get(architecture, 16)
+    patch = patch_of(architecture)
     with torch.no_grad():
-        answer = network(torch.rand(1, 1, edge, edge, edge))
+        answer = network(torch.rand(1, 1, *patch))
     assert isinstance(answer, torch.Tensor)
-    assert answer.shape == (1, 2, edge, edge, edge)
+    assert answer.shape == (1, 2, *patch)
 
 
 @pytest.mark.slow
@@ -30,8 +30,7 @@ def test_every_architecture_answers_with_one_tensor_of_the_patch(architecture):
 def test_torch_compiles_every_architecture_as_one_graph_with_the_same_answers(architecture):
     torch.manual_seed(0)
     network = networks.build(architecture, SMALL[architecture])
-    edge = EDGE.get(architecture, 16)
-    patches = torch.rand(2, 1, edge, edge, edge)
+    patches = torch.rand(2, 1, *patch_of(architecture))
     with torch.no_grad():
         # lowering its graph takes longer than all the others'
         backend = "eager" if architecture == "SwinUNETR" else "aot_eager"
@@ -106,7 +105,7 @@ def test_monai_names_the_arguments_the_registry_relies_on():
         ("MedNeXtV1", {"size": "XL"}, "arguments: MedNeXtV1 refuses them: size 'XL' is none of S, B, M, L"),
         ("MedNeXtV1", {"blocks": [1, 1]}, "blocks has 2 entries where the network has 9 stages"),
         ("PlainConvUNet", {**SMALL["PlainConvUNet"], "norm_op": "os.system"}, "norm_op: 'os.system' is no layer"),
-        ("PlainConvUNet", {**SMALL["PlainConvUNet"], "conv_op": "Conv2d"}, "conv_op: 'Conv2d' is no layer"),
+        ("PlainConvUNet", {**SMALL["PlainConvUNet"], "conv_op": "Conv2d"}, "conv_op: Conv2d is of a network of 2 axes"),
         ("ResidualEncoderUNet", NNUNET, "needs the argument 'n_blocks_per_stage'"),
         ("UNet", {**UNET, "kernel_size": -3}, "arguments: UNet refuses them: "),
     ],
@@ -136,13 +135,6 @@ def test_channels_follow_from_the_classes_if_the_card_does_not_say():
     three = card(architecture="SegResNet", arguments=arguments, classes=("mito", "nuc", None))
     with torch.no_grad():
         assert networks.new_network(three).eval()(torch.rand(1, 1, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
-
-
-def test_activations_give_probabilities():
-    outputs = torch.tensor([0.0, 2.0]).reshape(1, 2, 1, 1, 1)
-    assert networks.activate(outputs, "sigmoid").flatten().tolist() == pytest.approx([0.5, 0.880797])
-    assert networks.activate(outputs, "softmax").flatten().tolist() == pytest.approx([0.119203, 0.880797])
-    assert networks.activate(outputs, "none").flatten().tolist() == [0.0, 2.0]
 
 
 @pytest.mark.parametrize(

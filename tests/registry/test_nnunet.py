@@ -9,6 +9,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
 
+from ensemble.support.errors import CardError
 from registry import checkpoint, draft, networks, nnunet, weights
 from registry.card import Card
 from registry.golden import answer as answer_of
@@ -129,6 +130,46 @@ def test_a_patch_is_answered_as_nnunet_answers_it(tmp_path, kind, scheme):
     assert made.classes == (None, "mito", "er")
 
 
+SLICED = {
+    "conv_op": "torch.nn.modules.conv.Conv2d",
+    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d",
+    "kernel_sizes": [[3, 3], [3, 3]],
+    "strides": [[1, 1], [2, 2]],
+}
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_2d_configuration_runs_over_the_slices_of_the_first_axis(tmp_path, older):
+    """Each normalised as the whole volume is, and by itself through nnU-Net's network."""
+    place = results(tmp_path, patch_size=[16, 32], spacing=[4.0, 4.5])
+    arguments = {**NNUNET, **SLICED, "n_conv_per_stage": [1, 1]}
+    plans = json.loads((place / "plans.json").read_text())
+    base = plans["configurations"]["base"]
+    base["architecture"] = {"network_class_name": "PlainConvUNet", "arch_kwargs": arguments}
+    if older:
+        pieces = {"conv_kernel_sizes": SLICED["kernel_sizes"], "pool_op_kernel_sizes": SLICED["strides"]}
+        base |= {**OLDER, "architecture": None, **pieces}
+    plans["original_median_spacing_after_transp"] = [30.0, 4.0, 4.5]
+    (place / "plans.json").write_text(json.dumps(plans))
+    layers = {"conv_op": nn.Conv2d, "norm_op": nn.InstanceNorm2d, "nonlin": nn.LeakyReLU}
+    torch.manual_seed(2)
+    theirs = PlainConvUNet(input_channels=1, num_classes=3, deep_supervision=False, **{**arguments, **layers}).eval()
+    torch.save({"network_weights": theirs.state_dict()}, place / "fold_0" / "checkpoint_final.pth")
+    made = draft.draft_card(place)
+    described = Card.model_validate({**made.values, "name": "n"})
+    assert (described.planes, described.patch_voxels) == ("z", (16, 16, 32))
+    assert described.voxel_size_nm == (30, 4, 4.5)
+    assert "planes" not in made.asks
+    ours = networks.with_weights(described, weights.fit(checkpoint.read(place), networks.blank_for_card(described)))
+    grey = np.random.default_rng(0).integers(30, 220, (16, 16, 32), dtype=np.uint8)
+    with torch.no_grad():
+        slices = [theirs(torch.from_numpy(image)[None, None]) for image in normalised("ZScoreNormalization", grey)]
+        expected = torch.stack(slices, dim=2).softmax(1)[0].numpy()
+    assert np.abs(answer_of(ours, described, grey, torch.device("cpu")) - expected).max() < 1e-5
+    message = refusal(networks.new_network, described.model_copy(update={"planes": None}), error=CardError)
+    assert message.endswith("conv_op: Conv2d is of a network of 2 axes; its card needs planes")
+
+
 def test_older_plans_name_the_same_network(tmp_path):
     place = results(tmp_path, architecture=None, **OLDER)
     made, ours = loaded(place)
@@ -154,7 +195,9 @@ def test_any_part_of_the_folder_names_it(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"patch_size": [16, 16]}, "a 2d configuration"),
+        ({"patch_size": [16, 16]}, "are not as nnU-Net writes them (ValueError spacing [8.0, 8.0, 8.0])"),
+        ({"patch_size": [16, 16], "spacing": [8.0, 8.0]}, "(KeyError 'original_median_spacing_after_transp')"),
+        ({"patch_size": [16], "spacing": [8.0]}, "patch_size [16] is of neither 2 nor 3 axes"),
         ({"normalization_schemes": ["Odd"]}, "unknown normalisation 'Odd'"),
         ({"normalization_schemes": ["NoNormalization"] * 2}, "a network of 2 input channels; EM has 1"),
         ({"use_mask_for_norm": [True]}, "normalises within a mask"),

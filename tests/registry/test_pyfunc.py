@@ -31,6 +31,21 @@ def test_mlflow_itself_loads_a_model_and_runs_it(both_versions):
     assert corner.shape == (2, 16, 16, 8)
 
 
+def test_a_versions_folder_is_loaded_without_an_address_and_nothing_is_left_behind(
+    both_versions, tmp_path, monkeypatch
+):
+    import mlflow
+
+    version = both_versions.resolve("models:/m/1")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    golden = both_versions.golden(version)
+    answer = mlflow.pyfunc.load_model(str(both_versions.weights(version).parent)).predict(golden.grey)
+    assert np.abs(answer[0] - golden.probabilities[0]).max() < 1e-6
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_one_patch_is_answered_as_the_network_answers_it_and_classes_without_a_name_are_left_out():
     network, described = unet(3).eval(), card(classes=(None, "mito"))
     grey = np.random.default_rng(0).integers(0, 256, (16, 16, 16), dtype=np.uint8)

@@ -42,9 +42,18 @@ SMALL = {
     "PlainConvUNet": {**NNUNET, "n_conv_per_stage": 1, "deep_supervision": True, "out_channels": 2},
     "ResidualEncoderUNet": {**NNUNET, "n_blocks_per_stage": 1, "out_channels": 2},
     "MedNeXt": {"init_filters": 4, "kernel_size": 3, "deep_supervision": True, "out_channels": 2},
+    "UNet_2D": {"spatial_dims": 2, "init_filters": 4, "out_channels": 2},
+    "UNet_3D": {"init_filters": 4, "trilinear": True, "out_channels": 2},
+    "ResNet": {"ngf": 4, "n_blocks": 2, "norm_layer": "batch", "out_channels": 2},
+    "ViTVNet": {"img_size": [32, 32, 32], "out_channels": 2},
 }
-EDGE = {"SwinUNETR": 64, "MedNeXt": 32, "MedNeXtV1": 32}
+EDGE = {"SwinUNETR": 64, "MedNeXt": 32, "MedNeXtV1": 32, "UNet_3D": 32, "ViTVNet": 32}
 HAS_EINOPS = importlib.util.find_spec("einops") is not None
+
+
+def patch_of(architecture: str) -> tuple[int, ...]:
+    """The lengths of a patch, or of a slice, that the small network of this name takes."""
+    return (EDGE.get(architecture, 16),) * SMALL[architecture].get("spatial_dims", 3)
 
 
 def card(**changes) -> Card:
