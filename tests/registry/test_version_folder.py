@@ -16,7 +16,8 @@ from registry.version_folder import WEIGHTS
 from tests.support.small_models import card, checkpoint, refusal
 from tests.support.two_versions import said
 
-FILES = ["MLmodel", "card.yaml", "golden.npz", "model.safetensors", "requirements.txt"]
+EXAMPLE = ["input_example.json", "serving_input_example.json"]
+FILES = ["MLmodel", "card.yaml", "golden.npz", EXAMPLE[0], "model.safetensors", "requirements.txt", EXAMPLE[1]]
 
 
 def test_a_version_holds_weights_card_and_a_golden_answer(any_store, tmp_path, request):
