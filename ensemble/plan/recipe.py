@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ensemble.core import Interpolation, Target
 from ensemble.methods import Stage, Step
+from ensemble.storage import GivenGrid
 from ensemble.support import RecipeError
 
 TTA = Literal["none", "mirror", "octahedral"]
@@ -39,13 +40,15 @@ class PredictionSource:
     """Stored probabilities: a template with {root}, {dataset}, {crop} and {class}.
 
     ``channels``: the class of each channel of an array of four axes; empty for arrays of one class. ``activation``
-    makes probabilities of raw outputs, softmax over all channels; ``scale`` is the value that stands for 1.
+    makes probabilities of raw outputs, softmax over all channels; ``scale`` is the value that stands for 1;
+    ``grid`` tells where an array lies whose file does not.
     """
 
     template: str
     channels: tuple[str | None, ...] = ()
     activation: Activation | None = None
     scale: float | None = None
+    grid: GivenGrid | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class LabelSource:
     """Stored labels: a template as above, or the zip of an earlier submission."""
 
     template: str
+    grid: GivenGrid | None = None
 
 
 Source = ModelSource | PredictionSource | LabelSource

@@ -39,6 +39,21 @@ class ClassEntry(RouteEntry):
     when: list[WhenEntry] = []
 
 
+Nm = Annotated[Number, Field(ge=-1e9, le=1e9)]
+VoxelNm = Annotated[Number, Field(ge=0.1, le=100_000)]
+
+
+class GridEntry(StrictModel):
+    voxel_size_nm: tuple[VoxelNm, VoxelNm, VoxelNm] | None = None
+    origin_nm: tuple[Nm, Nm, Nm] | None = None
+    axes: Annotated[str, Field(pattern=r"^[zyxc]{3,4}$")] | None = None
+    is_crop: bool = Field(default=False, alias="crop", strict=True)
+
+
+def _crop_as_grid(value: Any) -> Any:
+    return {"crop": True} if value == "crop" else value
+
+
 class SourceEntry(StrictModel):
     model: str | None = None
     tta: TTA | None = None
@@ -50,6 +65,7 @@ class SourceEntry(StrictModel):
     activation: Activation | None = None
     scale: Annotated[Number, Field(ge=1e-6, le=2**64)] | None = None
     labels: str | None = None
+    grid: Annotated[GridEntry, BeforeValidator(_crop_as_grid)] | None = None
 
 
 class RecipeFile(StrictModel):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from ensemble.core import all_classes
 from ensemble.plan.recipe import LabelSource, ModelSource, PredictionSource, Source
-from ensemble.plan.recipe_schema import SourceEntry
-from ensemble.storage import foreign_protocol
+from ensemble.plan.recipe_schema import GridEntry, SourceEntry
+from ensemble.storage import GivenGrid, foreign_protocol
 from ensemble.support import RecipeError, YamlKey, suggestion
 from registry import MODEL_URI
 
@@ -42,21 +42,39 @@ def read_source(name: str, raw: SourceEntry, wrong: Wrong) -> Source:
         for option, what in options.items():
             if given != [kind] and getattr(raw, option) is not None:
                 raise wrong((*key, option), f"only {what}")
+    grid = None if raw.grid is None else _grid((*key, "grid"), raw.grid, raw, wrong)
     if raw.model is not None:
         if not re.fullmatch(MODEL_URI, raw.model):
             raise wrong((*key, "model"), f"{raw.model!r} is not models:/NAME@ALIAS or models:/NAME/VERSION")
         return ModelSource(raw.model, raw.tta or "none", raw.em or "as trained", raw.overlap, raw.context)
     template = getattr(raw, given[0])
     _check_template((*key, given[0]), template, wrong)
-    return LabelSource(template) if raw.labels is not None else _predictions(key, raw, template, wrong)
+    if raw.labels is not None:
+        return LabelSource(template, grid)
+    return _predictions(key, raw, template, grid, wrong)
 
 
-def _predictions(key: YamlKey, raw: SourceEntry, template: str, wrong: Wrong) -> PredictionSource:
+def _grid(key: YamlKey, said: GridEntry, raw: SourceEntry, wrong: Wrong) -> GivenGrid:
+    if raw.model is not None:
+        raise wrong(key, "only stored predictions and labels have a grid to be told; a model's card says its voxels")
+    wanted = "zyxc" if raw.channels else "zyx"
+    if said.axes is not None and sorted(said.axes) != sorted(wanted):
+        raise wrong((*key, "axes"), f"{said.axes!r} does not name each of {', '.join(wanted)} once")
+    if said.is_crop and said.origin_nm is not None:
+        raise wrong((*key, "origin_nm"), "a grid that is the crop's begins where it does; say one of both")
+    if said == GridEntry():
+        raise wrong(key, "says nothing; say crop, or voxel_size_nm and origin_nm")
+    return GivenGrid(said.voxel_size_nm, said.origin_nm, said.axes, said.is_crop)
+
+
+def _predictions(
+    key: YamlKey, raw: SourceEntry, template: str, grid: GivenGrid | None, wrong: Wrong
+) -> PredictionSource:
     if raw.activation is not None and raw.scale is not None:
         raise wrong((*key, "scale"), "raw outputs have no scale; say activation or scale, not both")
     if raw.activation == "softmax" and not raw.channels:
         raise wrong((*key, "activation"), "softmax is taken over all channels of an array; list them under channels")
-    return PredictionSource(template, _channels(key, raw.channels or [], wrong), raw.activation, raw.scale)
+    return PredictionSource(template, _channels(key, raw.channels or [], wrong), raw.activation, raw.scale, grid)
 
 
 def _channels(key: YamlKey, names: Sequence[str | None], wrong: Wrong) -> tuple[str | None, ...]:

@@ -333,7 +333,7 @@ def _given(request: Request, prepared: Prepared, crop: CropPlan) -> Fields:
             fields.update({(name, source): field for name, field in opened.items()})
         elif isinstance(spec, LabelSource):
             for name in names:
-                fields[name, source] = open_labels(spec.template, request.data_root, crop.target, name)
+                fields[name, source] = open_labels(spec, request.data_root, crop.target, name)
     return fields
 
 

@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 
 from ensemble.core import Grid, Target, support
-from ensemble.plan import PredictionSource
+from ensemble.plan import LabelSource, PredictionSource
 from ensemble.predict.probabilities import StoredLabels, StoredProbabilities
 from ensemble.predict.stored_values import Channel, Fractions, Ids, ReadableArray, Sigmoid, Softmax
-from ensemble.storage import Volume, open_volume
+from ensemble.storage import GivenGrid, StoredVolume, file_of, open_stored
 from ensemble.submission import Submission
 from ensemble.support import VolumeError
 
@@ -28,7 +28,7 @@ def open_predictions(
     for name in names:
         place = _filled(source.template, root, target, name)
         if place not in opened:
-            volume = _open(source.template, root, target, name, channels=len(source.channels))
+            volume = _open(source.template, root, target, name, source.grid, channels=len(source.channels))
             opened[place] = _Opened(source, volume, target.grid)
         found[name] = opened[place].of(name)
     return found
@@ -39,7 +39,7 @@ class _Opened:
     """One array of a source, of one class or of all its channels, as it is asked for on ``grid``."""
 
     source: PredictionSource
-    volume: Volume
+    volume: StoredVolume
     grid: Grid
 
     @cached_property
@@ -92,15 +92,17 @@ class _Opened:
         return Softmax(stored, channels, " ".join(self._identities))
 
 
-def open_labels(template: str, root: str, target: Target, name: str) -> StoredLabels:
+def open_labels(source: LabelSource, root: str, target: Target, name: str) -> StoredLabels:
     """Labels of an earlier submission (a zip) or of a label volume."""
-    place = _filled(template, root, target, name)
+    place = _filled(source.template, root, target, name)
     if place.endswith(".zip"):
+        if source.grid is not None:
+            raise VolumeError(f"{place}: a submission's arrays lie on its crops' grids; drop grid from its source")
         array = Submission.open(Path(place)).array(target.group, name)
         _check_cover(array, target)
         status = Path(place).stat()
         return StoredLabels(Ids(array), f"{place} {status.st_size} {status.st_mtime_ns}")
-    volume = _open(template, root, target, name)
+    volume = _open(source.template, root, target, name, source.grid)
     if volume.dtype.kind not in "uib":
         raise VolumeError(f"{volume.place}: its type {volume.dtype} does not hold labels; use whole numbers")
     return StoredLabels(Ids(volume), volume.identity(support(volume.grid, target.grid)))
@@ -111,12 +113,14 @@ def _filled(template: str, root: str, target: Target, name: str, crop: str | Non
     return template.format(**fields, crop=crop or target.group)
 
 
-def _open(template: str, root: str, target: Target, name: str, channels: int = 0) -> Volume:
+def _open(
+    template: str, root: str, target: Target, name: str, given: GivenGrid | None, channels: int = 0
+) -> StoredVolume:
     place = _filled(template, root, target, name)
-    if "://" not in place and not Path(place).exists():
+    if "://" not in place and not Path(file_of(place)).exists():
         bare = _filled(template, root, target, name, target.crop)
-        place = bare if Path(bare).exists() else place
-    volume = open_volume(place, channels=channels)
+        place = bare if Path(file_of(bare)).exists() else place
+    volume = open_stored(place, crop=target.grid, channels=channels, given=given)
     _check_cover(volume, target)
     return volume
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ensemble.core import Box, Grid
-from ensemble.storage import Volume, check_ids
+from ensemble.storage import StoredVolume, check_ids
 from ensemble.support import VolumeError
 
 TOLERANCE = 1e-3
@@ -71,7 +71,7 @@ class _Through:
 class Channel:
     """One channel of a volume."""
 
-    volume: Volume
+    volume: StoredVolume
     index: int
 
     @property

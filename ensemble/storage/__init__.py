@@ -6,9 +6,12 @@ from ensemble.storage.chunk_keys import foreign_chunk, misnamed
 from ensemble.storage.chunked_array import ChunkedArray, Encoding, scratch_array
 from ensemble.storage.em_pyramids import EM
 from ensemble.storage.fetching import EMFiles
+from ensemble.storage.foreign_volume import ForeignVolume
+from ensemble.storage.given_grid import GivenGrid
 from ensemble.storage.metadata import NAMES_OF_AXES
 from ensemble.storage.nodes import ZarrArray, open_node
 from ensemble.storage.opening import em_place, open_em, open_volume, truth_place
+from ensemble.storage.stored import StoredVolume, file_of, open_stored
 from ensemble.storage.tissue import Tissue, find_tissue
 from ensemble.storage.truth import check_ids, misplaced, open_truth, whole_truth
 from ensemble.storage.unpacking import decoded, limit_bytes
@@ -21,13 +24,17 @@ __all__ = [
     "ChunkedArray",
     "EMFiles",
     "Encoding",
+    "ForeignVolume",
+    "GivenGrid",
     "Location",
+    "StoredVolume",
     "Tissue",
     "Volume",
     "ZarrArray",
     "check_ids",
     "decoded",
     "em_place",
+    "file_of",
     "find_tissue",
     "foreign_chunk",
     "foreign_protocol",
@@ -37,6 +44,7 @@ __all__ = [
     "misplaced",
     "open_em",
     "open_node",
+    "open_stored",
     "open_truth",
     "open_volume",
     "plain",

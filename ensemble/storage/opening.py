@@ -4,6 +4,7 @@ Plain arrays say ``voxel_size`` and ``translation``, the centre of the first vox
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ensemble.core import Grid
 from ensemble.storage.addresses import Location, is_url, plain
 from ensemble.storage.alignment import aligned
 from ensemble.storage.chunk_cache import ChunkCache
+from ensemble.storage.foreign_volume import BlockArray
 from ensemble.storage.metadata import Multiscale, attributes_of, multiscale_of
 from ensemble.storage.nodes import ZarrArray, exist, open_node
 from ensemble.storage.placing import Placement, place_level, place_plain
@@ -77,7 +79,7 @@ def _open_level(place: str, multiscale: Multiscale, index: int, channels: int, c
     array = open_node(place, cache)
     if not isinstance(array, zarr.Array):
         raise VolumeError(f"{place}: not an array")
-    _check_array(array, channels, place)
+    check_array(array, channels, place)
     volume = _volume(array, place_level(array, multiscale, index, place), channels, place)
     if not is_url(place):
         volume.check_names()
@@ -109,23 +111,26 @@ def open_volume(location: Location, *, channels: int = 0, expected: Grid | None 
         if exist(place, ("s0/.zarray", "s0/zarr.json")) != [False, False]:
             return open_volume(f"{place}/s0", channels=channels)
         raise VolumeError(f"{place}: a group without OME-NGFF multiscales; expected an array of predictions")
-    _check_array(node, channels, place)
+    check_array(node, channels, place)
     volume = _volume(node, place_plain(node, place, expected=expected), channels, place)
     volume.check_names()
     return volume
 
 
-def _check_array(array: ZarrArray, channels: int, place: Location) -> None:
+def check_array(array: ZarrArray | BlockArray, channels: int, place: Location) -> None:
     if array.dtype.kind not in "buif":
         raise VolumeError(f"{place}: its type {array.dtype} is none of numbers; write whole numbers or floats")
     if channels and array.ndim != 4:
-        raise VolumeError(_other_channels(array, channels, place))
+        raise VolumeError(other_channels(array.shape, channels, place))
     if not channels and array.ndim != 3:
         more = "; name the class of each channel under channels" if array.ndim == 4 else ""
         raise VolumeError(f"{place}: {array.ndim} axes where three are expected: z, y, x{more}")
     if min(array.shape) < 1:
         raise VolumeError(f"{place}: its shape is {list(array.shape)}, so there is nothing in it; write it again")
-    if min(*array.chunks, *(array.shards or ())) < 1 or math.prod(array.chunks) * array.dtype.itemsize > _MOST_BYTES:
+    if (
+        min(*array.chunks, *(getattr(array, "shards", None) or ())) < 1
+        or math.prod(array.chunks) * array.dtype.itemsize > _MOST_BYTES
+    ):
         raise VolumeError(
             f"{place}: its chunks of {list(array.chunks)} voxels cannot be held; write it in chunks of up to 1 GiB"
         )
@@ -133,13 +138,13 @@ def _check_array(array: ZarrArray, channels: int, place: Location) -> None:
 
 def _volume(array: ZarrArray, placement: Placement, channels: int, place: Location) -> Volume:
     if channels and array.shape[placement.order[0]] != channels:
-        raise VolumeError(_other_channels(array, channels, place))
+        raise VolumeError(other_channels(array.shape, channels, place))
     in_order = placement.order == tuple(range(array.ndim))
     return Volume(array, placement.grid, str(place), () if in_order else placement.order)
 
 
-def _other_channels(array: ZarrArray, channels: int, place: Location) -> str:
+def other_channels(shape: Sequence[int], channels: int, place: Location) -> str:
     return (
-        f"{place}: its shape is {list(array.shape)} where {channels} channels and z, y, x are expected; correct"
+        f"{place}: its shape is {list(shape)} where {channels} channels and z, y, x are expected; correct"
         " the recipe's channels"
     )

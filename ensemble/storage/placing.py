@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ensemble.core import Grid, nm_zyx, zyx
 from ensemble.storage.addresses import Location
+from ensemble.storage.given_grid import LARGEST_NM, SMALLEST_NM
 from ensemble.storage.metadata import (
     Multiscale,
     Naming,
@@ -29,8 +30,15 @@ _NM_PER_UNIT = {
 }
 """By the unit's name in small letters."""
 
-_SMALLEST_NM, _LARGEST_NM = 0.1, 1e5
-"""An atom, and a tenth of a millimetre: of voxels beyond these the unit is another."""
+
+class Shaped(Protocol):
+    """Any array, as far as its axes are told apart."""
+
+    @property
+    def ndim(self) -> int: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,11 @@ def place_plain(array: ZarrArray, place: Location, *, expected: Grid | None = No
     attributes = attributes_of(array, place)
     naming = read_attributes(Naming, attributes, place)
     placed = read_attributes(Placed, attributes, place)
-    order = _order(array, _names(array, naming), place)
-    nm = _nm_per_unit(_units(naming), array.ndim, order, place)
+    order = order_of(array, names_of(array, naming), place)
+    nm = nm_per_unit(units_of(naming), array.ndim, order, place)
 
     def nm_along(values: Numbers, key: str) -> Any:
-        return _along(values, array.ndim, order, f"{place}: its {key}") * nm
+        return along(values, array.ndim, order, f"{place}: its {key}") * nm
 
     voxel_size_nm, origin_nm = None, None
     if placed.voxel_size is not None:
@@ -73,21 +81,21 @@ def place_level(array: ZarrArray, multiscale: Multiscale, index: int, place: Loc
     """Where a level of a multiscale image lies. Raises VolumeError."""
     level, axes = multiscale.datasets[index], multiscale.axes
     naming = read_attributes(Naming, attributes_of(array, place), place)
-    names: dict[str, list[str | None]] = {"multiscales": [axis.name for axis in axes], **_names(array, naming)}
-    order = _order(array, names, place)
+    names: dict[str, list[str | None]] = {"multiscales": [axis.name for axis in axes], **names_of(array, naming)}
+    order = order_of(array, names, place)
     kinds = [axes[axis].type for axis in order[-3:]]
     if any(kind not in ("space", None) for kind in kinds):
         raise VolumeError(f"{place}: its axes z, y, x are of the types {', '.join(map(str, kinds))}, not space")
     scale, translation = np.ones(3), np.zeros(3)
     for transformation in (*level.transformations, *multiscale.transformations):
         if isinstance(transformation, Scale):
-            factor = _along(transformation.scale, array.ndim, order, f"{place}: its scale")
+            factor = along(transformation.scale, array.ndim, order, f"{place}: its scale")
             scale, translation = scale * factor, translation * factor
         elif isinstance(transformation, Translation):
-            translation = translation + _along(
+            translation = translation + along(
                 transformation.translation, array.ndim, order, f"{place}: its translation"
             )
-    nm = _nm_per_unit([axis.unit for axis in axes], array.ndim, order, place)
+    nm = nm_per_unit([axis.unit for axis in axes], array.ndim, order, place)
     return Placement(order, _grid(array, order, scale * nm, translation * nm, place))
 
 
@@ -97,12 +105,12 @@ def _grid(array: ZarrArray, order: tuple[int, ...], voxel_size_nm: Any, origin_n
         grid = Grid(shape, nm_zyx(voxel_size_nm), nm_zyx(origin_nm))
     except ValueError as error:
         raise VolumeError(f"{place}: {error}") from error
-    if not _SMALLEST_NM <= min(grid.voxel_size_nm) <= max(grid.voxel_size_nm) <= _LARGEST_NM:
+    if not SMALLEST_NM <= min(grid.voxel_size_nm) <= max(grid.voxel_size_nm) <= LARGEST_NM:
         raise VolumeError(f"{place}: its voxels are {list(grid.voxel_size_nm)} nm large; write nm, or say its units")
     return grid
 
 
-def _along(values: Numbers, ndim: int, order: tuple[int, ...], what: str) -> Any:
+def along(values: Numbers, ndim: int, order: tuple[int, ...], what: str) -> Any:
     """Numbers that follow the array's axes, or only those of lengths, along z, y, x."""
     if len(values) == ndim:
         return np.array([values[axis] for axis in order[-3:]])
@@ -121,18 +129,18 @@ def _ranks(axes: Sequence[int]) -> list[int]:
 # -- axes
 
 
-def _names(array: ZarrArray, naming: Naming) -> dict[str, list[str | None]]:
+def names_of(array: Shaped, naming: Naming) -> dict[str, list[str | None]]:
     """By key what metadata call the array's axes."""
     said = {
         "_ARRAY_DIMENSIONS": naming.array_dimensions,
-        "dimension_names": getattr(array.metadata, "dimension_names", None),
+        "dimension_names": getattr(getattr(array, "metadata", None), "dimension_names", None),
         "axis_names": naming.axis_names,
         "axes": None if naming.axes is None else [axis.name for axis in naming.axes],
     }
     return {key: list(names) for key, names in said.items() if names}
 
 
-def _order(array: ZarrArray, said: Mapping[str, list[str | None]], place: Location) -> tuple[int, ...]:
+def order_of(array: Shaped, said: Mapping[str, list[str | None]], place: Location) -> tuple[int, ...]:
     """Which of the array's axes are (the channel,) z, y and x; as they stand where nobody names them so."""
     orders = {}
     for key, names in said.items():
@@ -161,7 +169,7 @@ def _listed(names: Sequence[str | None]) -> str:
 # -- units
 
 
-def _units(naming: Naming) -> list[str | None]:
+def units_of(naming: Naming) -> list[str | None]:
     """The unit of each axis, or one for all."""
     for said in (naming.units, naming.unit):
         if said:
@@ -169,7 +177,7 @@ def _units(naming: Naming) -> list[str | None]:
     return [axis.unit for axis in naming.axes or ()]
 
 
-def _nm_per_unit(units: Sequence[str | None], ndim: int, order: tuple[int, ...], place: Location) -> Any:
+def nm_per_unit(units: Sequence[str | None], ndim: int, order: tuple[int, ...], place: Location) -> Any:
     """Along z, y, x; nm where no unit is said."""
     units = list(units) * ndim if len(units) == 1 else units
     if len(units) == ndim:

@@ -22,7 +22,7 @@ from ensemble.storage.chunk_keys import chunk_names, refuse_misnamed_chunks
 from ensemble.storage.nodes import ZarrArray, exist, store_behind
 from ensemble.support import VolumeError, one_line
 
-_UNREADABLE = (
+UNREADABLE = (
     *(RuntimeError, ValueError, TypeError, OSError, KeyError, IndexError),
     *(zlib.error, lzma.LZMAError, EOFError, SystemError, MemoryError, struct.error),
 )
@@ -71,7 +71,7 @@ class Volume:
             self.look_up(box)  # what is in the cache is taken from there only where it is known to be as in the bucket
         try:
             return self._values(box, channel)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             chunk = self._damaged_chunk(box, channel)
             raise VolumeError(
                 f"{self.place}: chunk {chunk} cannot be read ({one_line(error)}); fetch or write it again"
@@ -90,7 +90,7 @@ class Volume:
             part = Box.at(chunk, (1, 1, 1)).of_chunks(self.chunks).intersect(box)
             try:
                 self._values(part, channel)
-            except _UNREADABLE:
+            except UNREADABLE:
                 return self._key(chunk, channel)
         return "?"
 

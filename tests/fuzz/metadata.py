@@ -14,7 +14,7 @@ import zarr
 from ensemble.core.box import Box
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target
-from ensemble.plan.recipe import PredictionSource
+from ensemble.plan.recipe import LabelSource, PredictionSource
 from ensemble.predict.stored_sources import open_labels, open_predictions
 from ensemble.storage.em_pyramids import EM
 from ensemble.storage.truth import whole_truth
@@ -154,7 +154,9 @@ READERS: dict[str, Callable[[Path], object]] = {
     "p2": lambda root: _read_predictions(root, PredictionSource("{root}/p2/{class}")),
     "p3": lambda root: _read_predictions(root, PredictionSource("{root}/p3/all", ("mito", None), "softmax")),
     "crop1": lambda root: whole_truth(root, TARGET, "mito"),
-    "crop1 as labels": lambda root: open_labels("{root}/crop1/{class}", str(root), TARGET, "mito").over(GRID).ids(GRID),
+    "crop1 as labels": lambda root: (
+        open_labels(LabelSource("{root}/crop1/{class}"), str(root), TARGET, "mito").over(GRID).ids(GRID)
+    ),
 }
 
 

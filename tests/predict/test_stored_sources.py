@@ -8,7 +8,7 @@ import pytest
 from ensemble.cli import main
 from ensemble.core.grid import Grid
 from ensemble.core.manifest import Target, write_manifest
-from ensemble.plan.recipe import PredictionSource
+from ensemble.plan.recipe import LabelSource, PredictionSource
 from ensemble.predict.stored_sources import open_labels, open_predictions
 from ensemble.submission.reader import Submission
 from ensemble.support.errors import VolumeError
@@ -80,14 +80,14 @@ def test_what_a_source_says_is_part_of_what_decides(tmp_path):
 
 def test_labels_are_whole_numbers_from_0_on_every_voxel(tmp_path):
     place = write_array(tmp_path / "l", np.where(BALL, 5, 0).astype("i4"), GRID)
-    labels = open_labels("{root}/l", str(tmp_path), TARGET, "mito").over(GRID)
+    labels = open_labels(LabelSource("{root}/l"), str(tmp_path), TARGET, "mito").over(GRID)
     assert np.array_equal(labels.probability(GRID, "linear"), BALL)
     write_array(place, np.where(BALL, 5, -1).astype("i4"), GRID)
     with pytest.raises(VolumeError, match="l: has the id -1; ids are not negative"):
-        open_labels("{root}/l", str(tmp_path), TARGET, "mito").over(GRID)
+        open_labels(LabelSource("{root}/l"), str(tmp_path), TARGET, "mito").over(GRID)
     write_array(place, BALL.astype("f4"), GRID)
     with pytest.raises(VolumeError, match="its type float32 does not hold labels; use whole numbers"):
-        open_labels("{root}/l", str(tmp_path), TARGET, "mito")
+        open_labels(LabelSource("{root}/l"), str(tmp_path), TARGET, "mito")
 
 
 def test_masks_given_as_predictions_are_refused_each_time_and_taken_as_soon_as_it_is_said(place, capsys):
@@ -111,3 +111,37 @@ def test_masks_given_as_predictions_are_refused_each_time_and_taken_as_soon_as_i
         assert main([*ask, "--overwrite"]) == 0
         with Submission.open(Path("build/r/submission.zip")) as submission:
             assert np.array_equal(submission.read("crop900", "mito", GRID.box) > 0, BALL)
+
+
+def build(root: Path, source: str, capsys) -> tuple[int, str]:
+    """How a build of one source ends, and what it says."""
+    write_manifest(root / "m.csv", [TARGET])
+    (root / "r.yaml").write_text(f"name: r\nsources: {{p: {source}}}\nclasses: {{mito: {{source: p}}}}\n")
+    return main(["build", "r.yaml", "--manifest", "m.csv", "--overwrite"]), capsys.readouterr().err
+
+
+def test_softmax_of_nnunet_becomes_a_submission_where_its_source_says_that_it_lies(place, capsys):
+    inside = np.where(BALL, 0.9, 0.2).astype(np.float32)
+    (place / "data").mkdir(exist_ok=True)
+    np.savez_compressed(place / "data/crop900.npz", probabilities=np.stack([1 - inside, inside]))
+    said = "predictions: '{root}/{crop}.npz', channels: [null, mito]"
+    code, error = build(place, f"{{{said}}}", capsys)
+    assert code == 2 and "crop900.npz: nothing says its voxel size and origin; say grid: " in error
+    assert "Traceback" not in error
+    assert build(place, f"{{{said}, grid: crop}}", capsys)[0] == 0
+    with Submission.open(Path("build/r/submission.zip")) as submission:
+        assert np.array_equal(submission.read("crop900", "mito", GRID.box) > 0, BALL)
+
+
+def test_labels_of_hdf5_become_a_submission_and_other_files_are_refused_in_a_line(place, capsys):
+    h5py = pytest.importorskip("h5py", reason="the extra hdf5 is not installed")
+    corner = [origin - 4 for origin in GRID.origin_nm]
+    (place / "data").mkdir(exist_ok=True)
+    with h5py.File(place / "data/all.h5", "w") as file:
+        file["crop900/mito"] = BALL.astype("u8") * 70_000
+        file["crop900/mito"].attrs.update({"resolution": GRID.voxel_size_nm, "offset": corner})
+    assert build(place, "{labels: '{root}/all.h5:/{crop}/{class}'}", capsys)[0] == 0
+    with Submission.open(Path("build/r/submission.zip")) as submission:
+        assert np.array_equal(submission.read("crop900", "mito", GRID.box) > 0, BALL)
+    code, error = build(place, "{labels: '{root}/all.h5:/{crop}/er'}", capsys)
+    assert code == 2 and "all.h5:/crop900/er: there is no such array in the file (it holds /crop900/mito)" in error

@@ -9,7 +9,7 @@ import pytest
 import zarr
 
 from ensemble.core.manifest import Target
-from ensemble.plan.recipe import PredictionSource
+from ensemble.plan.recipe import LabelSource, PredictionSource
 from ensemble.predict.stored_sources import open_labels, open_predictions
 from ensemble.storage.chunk_keys import foreign_chunk, misnamed
 from ensemble.storage.opening import open_em, open_volume
@@ -85,7 +85,7 @@ def nested(place: Path) -> None:
 READERS = {
     "crop7/mito": lambda root: open_truth(root, TARGET, "mito"),
     "p/mito": lambda root: open_predictions(PredictionSource("{root}/p/{class}"), str(root), TARGET, ["mito"]),
-    "l/mito": lambda root: open_labels("{root}/l/{class}", str(root), TARGET, "mito"),
+    "l/mito": lambda root: open_labels(LabelSource("{root}/l/{class}"), str(root), TARGET, "mito"),
     "d/d.zarr/recon-1/em/fibsem-uint8/s0": lambda root: open_em(root, "d"),
 }
 
