@@ -287,5 +287,6 @@ class ResultsFolder:
             "NoNormalization": {"subtract": 0.0, "divide": 1.0},
         }
         if schemes[0] not in fixed:
-            raise CheckpointError(f"{self.folder}: unknown normalisation {schemes[0]!r}; known: {', '.join(fixed)}")
+            known = ", ".join(("ZScoreNormalization", "CTNormalization", *fixed))
+            raise CheckpointError(f"{self.folder}: unknown normalisation {schemes[0]!r}; known: {known}")
         return fixed[schemes[0]]

@@ -198,7 +198,7 @@ def test_any_part_of_the_folder_names_it(tmp_path):
         ({"patch_size": [16, 16]}, "are not as nnU-Net writes them (ValueError spacing [8.0, 8.0, 8.0])"),
         ({"patch_size": [16, 16], "spacing": [8.0, 8.0]}, "(KeyError 'original_median_spacing_after_transp')"),
         ({"patch_size": [16], "spacing": [8.0]}, "patch_size [16] is of neither 2 nor 3 axes"),
-        ({"normalization_schemes": ["Odd"]}, "unknown normalisation 'Odd'"),
+        ({"normalization_schemes": ["Odd"]}, "unknown normalisation 'Odd'; known: ZScoreNormalization, CTNorm"),
         ({"normalization_schemes": ["NoNormalization"] * 2}, "a network of 2 input channels; EM has 1"),
         ({"use_mask_for_norm": [True]}, "normalises within a mask"),
         ({"previous_stage": "3d_lowres"}, "the second network of a cascade"),
