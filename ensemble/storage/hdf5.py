@@ -63,7 +63,7 @@ def open_hdf5(path: str, name: str, place: str) -> tuple[HDF5Array, dict[str, An
     with _opened(path) as file:
         dataset = _dataset(file, path, name, place)
         chunks = dataset.chunks or (1,) * len(dataset.shape)
-        array = HDF5Array(path, name, tuple(dataset.shape), np.dtype(dataset.dtype), tuple(chunks))
+        array = HDF5Array(os.path.abspath(path), name, tuple(dataset.shape), np.dtype(dataset.dtype), tuple(chunks))
         return array, {key: _plain(dataset.attrs, key, place) for key in _KEYS if key in dataset.attrs}
 
 

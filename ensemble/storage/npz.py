@@ -27,10 +27,15 @@ _KEPT_ARRAYS = 4
 
 @dataclass(frozen=True)
 class NpzArray:
-    """A member of an archive, unpacked."""
+    """A member of an archive, unpacked. Another process that it is sent to unpacks it for itself."""
 
     values: NDArray[Any]
+    path: str
+    name: str
     named: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (os.path.abspath(self.path), self.name, self.named)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,6 +69,13 @@ def open_npz(path: str, name: str) -> NpzArray:
         raise VolumeError(f"{path}: not readable as .npz: {one_line(error)}; write it again") from error
 
 
+def _reopened(path: str, name: str, named: str) -> NpzArray:
+    array = open_npz(path, name)
+    if array.named != named:
+        raise VolumeError(f"{path}: it was changed while it was read; run the same command again")
+    return array
+
+
 @lru_cache(maxsize=_KEPT_ARRAYS)
 def _unpacked(path: str, name: str, size: int, mtime_ns: int) -> NpzArray:
     with zipfile.ZipFile(path) as archive:
@@ -82,7 +94,7 @@ def _unpacked(path: str, name: str, size: int, mtime_ns: int) -> NpzArray:
             with tempfile.TemporaryFile(prefix="ensemble-npz-") as scratch:
                 _copy(stream, scratch, wanted, path)
                 values = np.memmap(scratch, dtype, "r", shape=shape, order="F" if is_fortran else "C")
-    return NpzArray(values, f"{info.filename} {size} {mtime_ns}")
+    return NpzArray(values, path, name, f"{info.filename} {size} {mtime_ns}")
 
 
 def _member(archive: zipfile.ZipFile, path: str, name: str) -> zipfile.ZipInfo:

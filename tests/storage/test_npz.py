@@ -1,6 +1,7 @@
 """NumPy's archives: read by parts from an unpacked file, never as objects, never beyond the room there is."""
 
 import io
+import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -31,6 +32,18 @@ def test_an_array_that_was_written_again_is_read_again(tmp_path) -> None:
         states.add(open_npz(str(path), "").state(()))
         assert open_npz(str(path), "").shape == values.shape
     assert len(states) == 2
+
+
+def test_it_is_sent_to_other_processes_by_its_name_and_never_as_another(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", probabilities=VALUES)
+    sent = pickle.dumps(open_npz("a.npz", ""))
+    assert len(sent) < VALUES.nbytes // 4
+    monkeypatch.chdir("/")
+    assert (pickle.loads(sent).read((slice(None),) * 4) == VALUES).all()
+    np.savez(tmp_path / "a.npz", probabilities=VALUES[:2])
+    with pytest.raises(VolumeError, match=r"a\.npz: it was changed while it was read"):
+        pickle.loads(sent)
 
 
 def test_of_several_one_must_be_named(tmp_path) -> None:
