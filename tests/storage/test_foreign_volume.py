@@ -18,7 +18,7 @@ VALUES = np.stack([noise(GRID.shape), noise(GRID.shape) + 1])
 
 @pytest.mark.parametrize("axes", ["".join(p) for p in permutations("czyx")])
 def test_whatever_the_order_of_axes_a_box_is_that_of_the_array_in_z_y_x(axes) -> None:
-    stored = NpzArray(VALUES.transpose(["czyx".index(axis) for axis in axes]), "")
+    stored = NpzArray(VALUES.transpose(["czyx".index(axis) for axis in axes]), "", "", "")
     volume = ForeignVolume(stored, GRID, "p", tuple(axes.index(axis) for axis in "czyx"))
     box = Box((1, 2, 3), (4, 4, 8))
     assert (volume.read(box, 1) == VALUES[1, 1:4, 2:4, 3:8]).all()
@@ -36,7 +36,7 @@ def test_what_cannot_be_read_is_told_with_its_place() -> None:
 
 def test_its_identity_changes_with_the_file_and_the_grid() -> None:
     def identity(named: str, grid: Grid) -> str:
-        return ForeignVolume(NpzArray(VALUES[0], named), grid, "p", (0, 1, 2)).identity(GRID.box)
+        return ForeignVolume(NpzArray(VALUES[0], "", "", named), grid, "p", (0, 1, 2)).identity(GRID.box)
 
     moved = Grid(GRID.shape, (8, 8, 8), (8, 0, 0))
     assert identity("a", GRID) == identity("a", GRID)
