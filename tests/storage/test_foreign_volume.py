@@ -29,7 +29,7 @@ def test_what_cannot_be_read_is_told_with_its_place() -> None:
         def read(self, index):
             raise OSError("filter returned failure")
 
-    volume = ForeignVolume(Damaged(VALUES[0], ""), GRID, "p.h5:/a", (0, 1, 2))
+    volume = ForeignVolume(Damaged(VALUES[0], "", "", ""), GRID, "p.h5:/a", (0, 1, 2))
     with pytest.raises(VolumeError, match=r"p\.h5:/a: voxels \(0, 0, 0\) to \(5, 7, 9\) .*filter returned failure"):
         volume.read(GRID.box)
 
